@@ -1,0 +1,32 @@
+//! The model as plain data: exactly what an ONNX file can say, and no more.
+//!
+//! Nothing here knows what any operator means. A node whose operator nobody implements is still a node: it loads,
+//! survives every pass and is written back as it was read.
+
+mod attr;
+mod dim;
+mod dtype;
+mod edit;
+mod extra;
+mod graph;
+mod model;
+mod node;
+mod print;
+mod tensor;
+mod ty;
+mod verify;
+
+pub use attr::{Attr, AttrValue};
+pub use dim::{Dim, DimExpr};
+pub use dtype::DType;
+pub use edit::Patch;
+pub use extra::{Extra, Field};
+pub use graph::{Graph, Links, NodeId, Port, Value, ValueId};
+pub use model::{Function, Model, Opset, version};
+pub use node::Node;
+pub use tensor::{Bytes, Constant, Data, Element, External, Form, SizeMismatch, Tensor, count};
+pub use ty::{Declared, Shape, Type};
+pub use verify::{Flaw, verify};
+
+/// A name: cheap to copy and to compare.
+pub type Name = std::sync::Arc<str>;

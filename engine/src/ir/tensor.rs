@@ -1,0 +1,394 @@
+//! Tensors and the bytes behind them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+
+use super::{DType, Extra};
+
+/// Bytes that many may share: owned, or a part of a mapped file.
+#[derive(Clone)]
+pub struct Bytes {
+    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    start: usize,
+    len: usize,
+}
+
+struct Elements<T>(Vec<T>);
+
+impl<T: Pod> AsRef<[u8]> for Elements<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl Bytes {
+    /// Takes over a vector of numbers without a copy.
+    pub fn new<T: Pod + Send + Sync>(data: Vec<T>) -> Bytes {
+        Bytes::of(Arc::new(Elements(data)))
+    }
+
+    /// All the bytes of `owner`.
+    pub fn of(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Bytes {
+        let len = (*owner).as_ref().len();
+        Bytes { owner, start: 0, len }
+    }
+
+    /// The part `range`, sharing the same memory. `None` if it reaches beyond the end.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Option<Bytes> {
+        (range.start <= range.end && range.end <= self.len).then(|| Bytes {
+            owner: self.owner.clone(),
+            start: self.start + range.start,
+            len: range.len(),
+        })
+    }
+
+    /// Whether both are the same stretch of the same memory.
+    pub fn same(&self, other: &Bytes) -> bool {
+        Arc::ptr_eq(&self.owner, &other.owner) && (self.start, self.len) == (other.start, other.len)
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &(*self.owner).as_ref()[self.start..self.start + self.len]
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Bytes) -> bool {
+        self.same(other) || **self == **other
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} bytes", self.len)
+    }
+}
+
+/// A Rust type that stores one element of a [`DType`].
+pub trait Element: Pod + Send + Sync + PartialEq + PartialOrd + fmt::Debug {
+    /// The element type it stores.
+    const DTYPE: DType;
+}
+
+macro_rules! elements {
+    ($($t:ty = $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
+}
+elements!(
+    f32 = F32,
+    f64 = F64,
+    f16 = F16,
+    bf16 = BF16,
+    u8 = U8,
+    i8 = I8,
+    u16 = U16,
+    i16 = I16
+);
+elements!(u32 = U32, i32 = I32, u64 = U64, i64 = I64);
+
+/// The elements of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// Little-endian, row-major, packed; see [`DType::bits`].
+    Bytes(Bytes),
+    /// The elements of a tensor of strings.
+    Strings(Arc<[Vec<u8>]>),
+}
+
+/// A dense row-major tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    dtype: DType,
+    dims: Vec<usize>,
+    data: Data,
+}
+
+/// A tensor whose data does not fit its type and dimensions.
+#[derive(Debug, PartialEq)]
+pub struct SizeMismatch {
+    /// Bytes (elements, for strings) that type and dimensions ask for; `None` if that is more than memory can have.
+    pub expected: Option<usize>,
+    /// Bytes (elements, for strings) found.
+    pub found: usize,
+}
+
+impl fmt::Display for SizeMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.expected {
+            Some(n) => write!(f, "expected {n} bytes of data, found {}", self.found),
+            None => write!(f, "dimensions ask for more data than memory can hold"),
+        }
+    }
+}
+
+impl std::error::Error for SizeMismatch {}
+
+/// The number of elements of a tensor with dimensions `dims`; `None` on overflow.
+pub fn count(dims: &[usize]) -> Option<usize> {
+    if dims.contains(&0) {
+        return Some(0);
+    }
+    dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+}
+
+impl Tensor {
+    /// A tensor over existing data.
+    ///
+    /// # Errors
+    ///
+    /// If the data is not as long as `dtype` and `dims` ask for.
+    pub fn new(dtype: DType, dims: Vec<usize>, data: Data) -> Result<Tensor, SizeMismatch> {
+        let n = count(&dims);
+        let (expected, found) = match &data {
+            Data::Bytes(b) => (n.and_then(|n| dtype.bytes(n)), b.len()),
+            Data::Strings(s) => (n.filter(|_| dtype == DType::String), s.len()),
+        };
+        match expected == Some(found) {
+            true => Ok(Tensor { dtype, dims, data }),
+            false => Err(SizeMismatch { expected, found }),
+        }
+    }
+
+    /// A tensor that takes over `data`.
+    ///
+    /// # Panics
+    ///
+    /// If `data` does not have the product of `dims` elements.
+    pub fn of<T: Element>(dims: &[usize], data: Vec<T>) -> Tensor {
+        assert_eq!(count(dims), Some(data.len()), "elements of {dims:?}");
+        Tensor {
+            dtype: T::DTYPE,
+            dims: dims.to_vec(),
+            data: Data::Bytes(Bytes::new(data)),
+        }
+    }
+
+    /// A tensor of truth values.
+    ///
+    /// # Panics
+    ///
+    /// If `data` does not have the product of `dims` elements.
+    pub fn bools(dims: &[usize], data: impl IntoIterator<Item = bool>) -> Tensor {
+        Tensor {
+            dtype: DType::Bool,
+            ..Tensor::of::<u8>(dims, data.into_iter().map(u8::from).collect())
+        }
+    }
+
+    /// A scalar.
+    pub fn scalar<T: Element>(x: T) -> Tensor {
+        Tensor::of(&[], vec![x])
+    }
+
+    /// A tensor of zeros (`false`, empty strings). `None` where that is more than memory can hold, or `dtype` is unknown.
+    pub fn zeros(dtype: DType, dims: &[usize]) -> Option<Tensor> {
+        let n = count(dims)?;
+        let data = match dtype {
+            DType::String => Data::Strings(vec![Vec::new(); n].into()),
+            _ => Data::Bytes(Bytes::new(vec![0u64; dtype.bytes(n)?.div_ceil(8)]).slice(0..dtype.bytes(n)?)?),
+        };
+        Some(Tensor {
+            dtype,
+            dims: dims.to_vec(),
+            data,
+        })
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The size of each axis, outermost first; empty for a scalar.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The elements.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.dims.contains(&0)
+    }
+
+    /// The packed little-endian elements; empty for strings.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Bytes(b) => b,
+            Data::Strings(_) => &[],
+        }
+    }
+
+    /// The elements of a tensor of strings; empty for other types.
+    pub fn strings(&self) -> &[Vec<u8>] {
+        match &self.data {
+            Data::Bytes(_) => &[],
+            Data::Strings(s) => s,
+        }
+    }
+
+    /// The elements as `T`, copied only where the bytes are not aligned for it. `None` if the element type is another.
+    pub fn elements<T: Element>(&self) -> Option<Cow<'_, [T]>> {
+        (self.dtype == T::DTYPE).then(|| cast(self.bytes()))
+    }
+
+    /// The elements of a tensor of truth values; `None` for other types.
+    pub fn truths(&self) -> Option<Vec<bool>> {
+        (self.dtype == DType::Bool).then(|| self.bytes().iter().map(|&b| b != 0).collect())
+    }
+
+    /// The elements of an integer or `bool` tensor of 8 to 64 bits, widened; `None` for other types and for values
+    /// beyond `i64`.
+    pub fn ints(&self) -> Option<Vec<i64>> {
+        fn wide<T: Element + TryInto<i64>>(t: &Tensor) -> Option<Vec<i64>> {
+            t.elements::<T>()?.iter().map(|&x| x.try_into().ok()).collect()
+        }
+        match self.dtype {
+            DType::I64 => wide::<i64>(self),
+            DType::I32 => wide::<i32>(self),
+            DType::I16 => wide::<i16>(self),
+            DType::I8 => wide::<i8>(self),
+            DType::U64 => wide::<u64>(self),
+            DType::U32 => wide::<u32>(self),
+            DType::U16 => wide::<u16>(self),
+            DType::U8 => wide::<u8>(self),
+            DType::Bool => Some(self.bytes().iter().map(|&b| i64::from(b != 0)).collect()),
+            _ => None,
+        }
+    }
+
+    /// The elements of a numeric tensor of 8 to 64 bits as `f64`, rounded where need be; `None` for other types.
+    pub fn floats(&self) -> Option<Vec<f64>> {
+        Some(match self.dtype {
+            DType::F32 => self.elements::<f32>()?.iter().map(|&x| x.into()).collect(),
+            DType::F64 => self.elements::<f64>()?.into_owned(),
+            DType::F16 => self.elements::<f16>()?.iter().map(|&x| x.into()).collect(),
+            DType::BF16 => self.elements::<bf16>()?.iter().map(|&x| x.into()).collect(),
+            DType::U64 => self.elements::<u64>()?.iter().map(|&x| x as f64).collect(),
+            _ => self.ints()?.into_iter().map(|x| x as f64).collect(),
+        })
+    }
+
+    /// The only element as `f64`, if there is exactly one and it is a number.
+    pub fn item(&self) -> Option<f64> {
+        if self.len() != 1 {
+            return None;
+        }
+        self.floats().map(|x| x[0])
+    }
+
+    /// The same elements under other dimensions. `None` if the number of elements differs.
+    pub fn reshaped(&self, dims: &[usize]) -> Option<Tensor> {
+        (count(dims) == Some(self.len())).then(|| Tensor {
+            dims: dims.to_vec(),
+            ..self.clone()
+        })
+    }
+}
+
+/// `bytes` as elements, copied only where they are not aligned.
+pub(crate) fn cast<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(s) => Cow::Borrowed(s),
+        Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
+    }
+}
+
+/// Where and how a file keeps a tensor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Form {
+    /// In `raw_data`.
+    #[default]
+    Raw,
+    /// In the field for its type (`float_data`, `int32_data` …). `payload` is the field's packed content where packing
+    /// the elements again would not give the same bytes.
+    Typed {
+        /// The content as it was read, `None` where it follows from the elements.
+        payload: Option<Bytes>,
+    },
+    /// In a file of its own.
+    External(External),
+    /// In `sparse_initializer`: only the values that are not zero, and where they stand.
+    Sparse {
+        /// The `SparseTensorProto` as it was read; `None` once the elements have changed.
+        proto: Option<Bytes>,
+    },
+}
+
+/// The place of a tensor in an external file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct External {
+    /// The entries of `external_data`, in order: `location`, `offset`, `length`, `checksum` and others.
+    pub entries: Vec<(String, String)>,
+    /// The file that was mapped, and the position of the first byte in it.
+    pub source: Option<(PathBuf, u64)>,
+}
+
+impl External {
+    /// The entry called `key`.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.entries
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+    }
+}
+
+/// A tensor that the file holds, with what the file says about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constant {
+    /// The elements, always dense.
+    pub tensor: Arc<Tensor>,
+    /// How the file keeps them.
+    pub form: Form,
+    /// Other fields of the `TensorProto`: name (where it is not the value's), documentation, metadata, unknown ones.
+    pub extra: Extra,
+}
+
+impl Constant {
+    /// A constant that will be written as `raw_data` (strings: `string_data`).
+    pub fn new(tensor: Tensor) -> Constant {
+        let form = match tensor.dtype {
+            DType::String => Form::Typed { payload: None },
+            _ => Form::Raw,
+        };
+        Constant {
+            tensor: Arc::new(tensor),
+            form,
+            extra: Extra::default(),
+        }
+    }
+
+    /// The same constant with other elements, kept in the same form as far as they allow.
+    pub fn with(&self, tensor: Tensor) -> Constant {
+        let form = match &self.form {
+            Form::Typed { .. } => Form::Typed { payload: None },
+            Form::Sparse { .. } => Form::Sparse { proto: None },
+            Form::External(e) => Form::External(External {
+                source: None,
+                ..e.clone()
+            }),
+            Form::Raw => Form::Raw,
+        };
+        Constant {
+            tensor: Arc::new(tensor),
+            form,
+            extra: self.extra.clone(),
+        }
+    }
+}
