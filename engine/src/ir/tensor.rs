@@ -284,6 +284,35 @@ impl Tensor {
         })
     }
 
+    /// A numeric tensor of 8 to 64 bits from `f64`s: floats rounded to nearest, integers truncated and saturated, `bool`
+    /// true where not 0. `None` for other types, or where `data` does not have the product of `dims` elements.
+    pub fn rounded(dtype: DType, dims: &[usize], data: &[f64]) -> Option<Tensor> {
+        if count(dims) != Some(data.len()) {
+            return None;
+        }
+        macro_rules! of {
+            ($convert:expr) => {
+                Tensor::of(dims, data.iter().map(|&x| $convert(x)).collect())
+            };
+        }
+        Some(match dtype {
+            DType::F32 => of!(|x| x as f32),
+            DType::F64 => of!(|x| x),
+            DType::F16 => of!(f16::from_f64),
+            DType::BF16 => of!(bf16::from_f64),
+            DType::U8 => of!(|x| x as u8),
+            DType::I8 => of!(|x| x as i8),
+            DType::U16 => of!(|x| x as u16),
+            DType::I16 => of!(|x| x as i16),
+            DType::U32 => of!(|x| x as u32),
+            DType::I32 => of!(|x| x as i32),
+            DType::U64 => of!(|x| x as u64),
+            DType::I64 => of!(|x| x as i64),
+            DType::Bool => Tensor::bools(dims, data.iter().map(|&x| x != 0.0)),
+            _ => return None,
+        })
+    }
+
     /// The only element as `f64`, if there is exactly one and it is a number.
     pub fn item(&self) -> Option<f64> {
         if self.len() != 1 {

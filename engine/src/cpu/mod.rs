@@ -1,0 +1,74 @@
+//! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
+
+mod io;
+mod packs;
+mod threads;
+
+pub use io::{Arena, Io, View, ViewMut};
+pub use packs::Packs;
+pub use threads::Pool;
+
+/// A computation made for one node with known shapes. Attributes were read when it was made; it sees only memory.
+pub trait Kernel: Send + Sync {
+    /// Bytes of scratch memory it wants, aligned to 64, when it runs on `threads` threads.
+    fn scratch(&self, _threads: usize) -> usize {
+        0
+    }
+
+    /// Computes every output. The result does not depend on the number of threads.
+    fn run(&self, io: &mut Io);
+}
+
+impl<F: Fn(&mut Io) + Send + Sync> Kernel for F {
+    fn run(&self, io: &mut Io) {
+        self(io)
+    }
+}
+
+/// What a kernel costs, for choosing between candidates and for prediction.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Arithmetic operations; a multiply-add counts as two.
+    pub flops: f64,
+    /// Bytes read and written.
+    pub bytes: f64,
+    /// The share of the machine's arithmetic peak that it reaches, above 0.
+    pub efficiency: f64,
+}
+
+impl Cost {
+    /// The cost of a pass over memory.
+    pub fn bytes(bytes: usize) -> Cost {
+        Cost {
+            flops: 0.0,
+            bytes: bytes as f64,
+            efficiency: 1.0,
+        }
+    }
+
+    /// Predicted milliseconds on one thread of a machine that makes `gflops` and moves `gbytes` a second.
+    pub fn ms(&self, gflops: f64, gbytes: f64) -> f64 {
+        (self.flops / (gflops * self.efficiency)).max(self.bytes / gbytes) * 1e-6
+    }
+}
+
+/// A kernel that fits a node, not made yet.
+pub struct Candidate {
+    /// `op.dtype.isa.variant`, as `explain` shows it.
+    pub name: String,
+    /// What it costs.
+    pub cost: Cost,
+    /// Makes it, packing weights where it needs to.
+    pub build: Box<dyn FnOnce() -> Box<dyn Kernel>>,
+}
+
+impl Candidate {
+    /// A kernel that is made without effort.
+    pub fn new(name: impl Into<String>, cost: Cost, kernel: impl Kernel + 'static) -> Candidate {
+        Candidate {
+            name: name.into(),
+            cost,
+            build: Box::new(move || Box::new(kernel)),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Every operator, and the table that lists them.
+//!
+//! An operator is a unit struct: it holds no state, it states facts. What to conclude from the facts (fuse, prune,
+//! schedule) belongs to the passes.
+
+pub mod case;
+mod node;
+pub mod shape;
+#[cfg(test)]
+mod tests;
+
+use crate::cpu::Candidate;
+use crate::expr::Ex;
+use crate::ir::Tensor;
+pub use case::Case;
+pub use node::{Fact, Input, NodeRef, OpError};
+
+/// All operators, sorted by domain and name.
+pub static OPS: &[&dyn Op] = &[];
+
+/// The full name of an operator. Names sort by domain, then name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpName {
+    /// The domain; `""` is ONNX's own.
+    pub domain: &'static str,
+    /// The name within the domain.
+    pub name: &'static str,
+}
+
+/// The name of one of ONNX's own operators.
+pub const fn onnx(name: &'static str) -> OpName {
+    OpName { domain: "", name }
+}
+
+/// The name of one of secateur's private operators. Each has a body in ONNX's own.
+pub const fn private(name: &'static str) -> OpName {
+    OpName {
+        domain: "secateur",
+        name,
+    }
+}
+
+/// How an operator's axes hang together, as an einsum equation would say it.
+///
+/// Layout changes, slicing, per-channel quantisation, structured pruning and cost follow from this one fact.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Axes(pub Vec<Tie>);
+
+/// One letter of the equation: axes that have the same size for one reason.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tie {
+    /// The axis of output 0; `None` if the letter is summed over.
+    pub output: Option<usize>,
+    /// Pairs of input and axis.
+    pub inputs: Vec<(usize, usize)>,
+}
+
+/// Algebra and memory behaviour of an operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Laws {
+    /// Equal inputs may give different results: neither folded, merged nor dropped.
+    pub impure: bool,
+    /// The first two inputs may change places.
+    pub commutes: bool,
+    /// `(a∘b)∘c = a∘(b∘c)`, up to rounding.
+    pub associates: bool,
+    /// Output 0 has the elements of input 0 in the same order, so that no copy is needed.
+    pub view: bool,
+    /// Inputs whose memory output 0 may take over where both have the same size.
+    pub in_place: &'static [usize],
+}
+
+/// What an operator is. Everything but the name has a default.
+pub trait Op: Sync {
+    /// Domain and name.
+    fn name(&self) -> OpName;
+
+    /// The opsets at which its meaning changed, ascending. The first is where it came to be.
+    fn since(&self) -> &'static [u16] {
+        &[1]
+    }
+
+    /// Types of all outputs, from what is known of the inputs.
+    ///
+    /// The default is one output of the first input's element type and the inputs' broadcast shape.
+    ///
+    /// # Errors
+    ///
+    /// If the inputs do not fit the operator or each other.
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        shape::elementwise(n)
+    }
+
+    /// Which axes run along together and which are summed over.
+    ///
+    /// The default is elementwise with trailing axes aligned; `None` where an equation cannot say it.
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        shape::aligned(n)
+    }
+
+    /// Algebra and memory behaviour.
+    fn laws(&self) -> Laws {
+        Laws::default()
+    }
+
+    /// The operator in terms of simpler ones; `None` for a primitive.
+    ///
+    /// This is the definition: what the operator is recognised by, what it expands to, and how it is run where nothing
+    /// better is given. A pattern is recorded with a node that has no attributes.
+    fn body<'a>(&self, _n: &NodeRef, _x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        None
+    }
+
+    /// Reference result of a primitive, written to be obviously right. `x` are the inputs, `None` where left out.
+    ///
+    /// # Errors
+    ///
+    /// If the inputs do not fit, or the operator has a body instead.
+    fn eval(&self, _n: &NodeRef, _x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+        Err(OpError::no_reference())
+    }
+
+    /// Kernels for a node whose shapes are all known, best guess first. The node has been [lowered](NodeRef::lowered).
+    fn cpu(&self, _n: &NodeRef) -> Vec<Candidate> {
+        vec![]
+    }
+
+    /// Examples.
+    fn cases(&self) -> Vec<Case> {
+        vec![]
+    }
+}
+
+/// The operator `name` of `domain` (`""` is ONNX's own).
+pub fn find(domain: &str, name: &str) -> Option<&'static dyn Op> {
+    let key = (domain, name);
+    let at = OPS
+        .binary_search_by(|op| (op.name().domain, op.name().name).cmp(&key))
+        .ok()?;
+    Some(OPS[at])
+}

@@ -1,0 +1,314 @@
+//! A node as its operator sees it.
+
+use std::cell::Cell;
+use std::fmt;
+
+use crate::cpu::Packs;
+use crate::ir::{AttrValue, DType, Dim, Node, Shape, Tensor, Type, ValueId};
+
+/// What is known of a value before the model runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fact {
+    /// Its type.
+    pub ty: Type,
+    /// The elements of a small integer tensor, as far as they follow from the shapes of the inputs.
+    pub data: Option<Vec<Dim>>,
+}
+
+impl Fact {
+    /// Nothing is known.
+    pub fn unknown() -> Fact {
+        Type::Unknown.into()
+    }
+
+    /// A tensor; `None` for what is not known.
+    pub fn tensor(dtype: Option<DType>, shape: Option<Shape>) -> Fact {
+        Type::Tensor { dtype, shape }.into()
+    }
+
+    /// What is known of a tensor that is there.
+    pub fn of(t: &Tensor) -> Fact {
+        Type::tensor(t.dtype(), t.dims().iter().copied()).into()
+    }
+}
+
+impl From<Type> for Fact {
+    fn from(ty: Type) -> Fact {
+        Fact { ty, data: None }
+    }
+}
+
+/// What is known of one input.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The value, by which packed weights are shared.
+    pub value: ValueId,
+    /// Type and, for shape computations, elements.
+    pub fact: &'a Fact,
+    /// The elements, if they are known before the model runs.
+    pub konst: Option<&'a Tensor>,
+}
+
+/// Why a node cannot be understood or run. The caller adds which node it is, and its inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpError(String);
+
+impl OpError {
+    /// An error; `what` says what was expected and what was found.
+    pub fn new(what: impl Into<String>) -> OpError {
+        OpError(what.into())
+    }
+
+    /// What an operator without a reference result answers.
+    pub fn no_reference() -> OpError {
+        OpError::new("the operator has no reference implementation")
+    }
+}
+
+impl fmt::Display for OpError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OpError {}
+
+/// A node with what is known of its inputs: the newest meaning of its operator, whatever its opset.
+///
+/// It notes which attributes are read: one that nobody reads has no effect, and the plan refuses it.
+pub struct NodeRef<'a> {
+    node: &'a Node,
+    opset: i64,
+    inputs: Vec<Option<Input<'a>>>,
+    outputs: &'a [Fact],
+    packs: Option<&'a Packs>,
+    seen: Cell<u64>,
+}
+
+impl<'a> NodeRef<'a> {
+    /// `node`, whose domain is imported at version `opset`.
+    pub fn new(node: &'a Node, opset: i64, inputs: Vec<Option<Input<'a>>>) -> Self {
+        NodeRef {
+            node,
+            opset,
+            inputs,
+            outputs: &[],
+            packs: None,
+            seen: Cell::new(0),
+        }
+    }
+
+    /// The same with what inference found out of its outputs, and a place for packed weights: what kernels are made from.
+    pub fn lowered(self, outputs: &'a [Fact], packs: &'a Packs) -> Self {
+        NodeRef {
+            outputs,
+            packs: Some(packs),
+            ..self
+        }
+    }
+
+    /// The node itself.
+    pub fn node(&self) -> &'a Node {
+        self.node
+    }
+
+    /// The version at which the node's domain is imported.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// The number of inputs, left-out ones in between included.
+    pub fn arity(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Input `i`, unless it is left out.
+    pub fn input(&self, i: usize) -> Option<&Input<'a>> {
+        self.inputs.get(i)?.as_ref()
+    }
+
+    /// Whether input `i` is there.
+    pub fn has(&self, i: usize) -> bool {
+        self.input(i).is_some()
+    }
+
+    /// Whether the node has an output `i` that may be read.
+    pub fn wants(&self, i: usize) -> bool {
+        self.node.outputs.get(i).is_some_and(Option::is_some)
+    }
+
+    /// The element type of input `i`, if it is there and known.
+    pub fn dtype(&self, i: usize) -> Option<DType> {
+        self.input(i)?.fact.ty.dtype()
+    }
+
+    /// The shape of input `i`, if it is there and its rank is known.
+    pub fn shape(&self, i: usize) -> Option<&'a Shape> {
+        let fact = self.input(i)?.fact;
+        fact.ty.shape()
+    }
+
+    /// The rank of input `i`, if it is there and known.
+    pub fn rank(&self, i: usize) -> Option<usize> {
+        self.shape(i).map(Vec::len)
+    }
+
+    /// The shape of input `i`, if every size is a number. Always so where kernels are made.
+    pub fn dims(&self, i: usize) -> Option<Vec<usize>> {
+        self.input(i)?.fact.ty.dims()
+    }
+
+    /// The shape of output `i`, if every size is a number. Always so where kernels are made, for outputs that are wanted.
+    pub fn out_dims(&self, i: usize) -> Option<Vec<usize>> {
+        self.outputs.get(i)?.ty.dims()
+    }
+
+    /// The element type of output `i`; known where kernels are made.
+    pub fn out_dtype(&self, i: usize) -> Option<DType> {
+        self.outputs.get(i)?.ty.dtype()
+    }
+
+    /// The elements of input `i`, if they are known before the model runs.
+    pub fn konst(&self, i: usize) -> Option<&'a Tensor> {
+        self.input(i)?.konst
+    }
+
+    /// The elements of the integer input `i`, as far as they are known before the model runs.
+    pub fn data(&self, i: usize) -> Option<Vec<Dim>> {
+        let input = self.input(i)?;
+        match input.konst.and_then(Tensor::ints) {
+            Some(ints) => Some(ints.into_iter().map(Dim::Known).collect()),
+            None => input.fact.data.clone(),
+        }
+    }
+
+    /// The elements of the integer input `i`, if all are numbers known before the model runs.
+    pub fn ints_in(&self, i: usize) -> Option<Vec<i64>> {
+        self.data(i)?.iter().map(Dim::known).collect()
+    }
+
+    /// Weights packed from input `i` into `layout`, made once for all plans of a session.
+    pub fn packed<T: Send + Sync + 'static>(
+        &self,
+        i: usize,
+        layout: &str,
+        make: impl FnOnce() -> T,
+    ) -> std::sync::Arc<T> {
+        match (self.packs, self.input(i)) {
+            (Some(packs), Some(input)) if input.konst.is_some() => packs.get(input.value, layout, make),
+            _ => std::sync::Arc::new(make()),
+        }
+    }
+
+    /// Axis `axis` of a tensor of rank `rank`, counted from the end where it is negative.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such axis.
+    pub fn axis(axis: i64, rank: usize) -> Result<usize, OpError> {
+        let r = i64::try_from(rank).unwrap_or(i64::MAX);
+        let from_start = if axis < 0 { axis + r } else { axis };
+        match usize::try_from(from_start) {
+            Ok(a) if a < rank => Ok(a),
+            _ => Err(OpError::new(format!("axis {axis} is not in [-{rank}, {rank})"))),
+        }
+    }
+
+    fn attr(&self, name: &str) -> Option<&'a AttrValue> {
+        let at = self.node.attrs.iter().position(|a| &*a.name == name)?;
+        self.seen.set(self.seen.get() | 1 << at.min(63));
+        Some(&self.node.attrs[at].value)
+    }
+
+    /// Marks attributes as having no effect on what the node means here.
+    pub fn ignore(&self, names: &[&str]) {
+        names.iter().for_each(|n| drop(self.attr(n)));
+    }
+
+    /// The names of attributes that nobody has read so far.
+    pub fn unread(&self) -> Vec<&'a str> {
+        let attrs = self.node.attrs.iter().enumerate();
+        attrs
+            .filter(|(i, _)| self.seen.get() & (1 << (*i).min(63)) == 0)
+            .map(|(_, a)| &*a.name)
+            .collect()
+    }
+}
+
+macro_rules! readers {
+    ($($(#[$doc:meta])* $method:ident -> $t:ty, $kind:literal, $pattern:pat => $value:expr;)*) => {
+        impl<'a> NodeRef<'a> {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                ///
+                /// If the attribute is there and is of another kind.
+                pub fn $method(&self, name: &str) -> Result<Option<$t>, OpError> {
+                    match self.attr(name) {
+                        None => Ok(None),
+                        Some($pattern) => Ok(Some($value)),
+                        Some(other) => {
+                            let found = other.code().unwrap_or(0);
+                            Err(OpError::new(format!(
+                                "attribute {name:?}: expected {}, found attribute type {found}", $kind
+                            )))
+                        }
+                    }
+                }
+            )*
+        }
+    };
+}
+readers! {
+    /// The integer attribute `name`.
+    int -> i64, "an integer", AttrValue::Int(x) => x.unwrap_or(0);
+    /// The float attribute `name`.
+    float -> f32, "a float", AttrValue::Float(x) => x.unwrap_or(0.0);
+    /// The string attribute `name`, as bytes.
+    bytes -> &'a [u8], "a string", AttrValue::Bytes(x) => x.as_deref().unwrap_or(&[]);
+    /// The attribute `name`, a list of integers.
+    ints -> &'a [i64], "a list of integers", AttrValue::Ints(x) => x;
+    /// The attribute `name`, a list of floats.
+    floats -> &'a [f32], "a list of floats", AttrValue::Floats(x) => x;
+    /// The attribute `name`, a list of strings.
+    strings -> &'a [Vec<u8>], "a list of strings", AttrValue::Strings(x) => x;
+    /// The tensor attribute `name`.
+    tensor -> &'a Tensor, "a tensor", AttrValue::Tensor(x) => &*x.tensor;
+    /// The subgraph attribute `name`.
+    graph -> &'a crate::ir::Graph, "a graph", AttrValue::Graph(x) => x;
+}
+
+impl<'a> NodeRef<'a> {
+    /// The integer attribute `name`, `default` where it is left out.
+    ///
+    /// # Errors
+    ///
+    /// If the attribute is there and is of another kind.
+    pub fn int_or(&self, name: &str, default: i64) -> Result<i64, OpError> {
+        Ok(self.int(name)?.unwrap_or(default))
+    }
+
+    /// The float attribute `name`, `default` where it is left out.
+    ///
+    /// # Errors
+    ///
+    /// If the attribute is there and is of another kind.
+    pub fn float_or(&self, name: &str, default: f32) -> Result<f32, OpError> {
+        Ok(self.float(name)?.unwrap_or(default))
+    }
+
+    /// The string attribute `name`, `default` where it is left out.
+    ///
+    /// # Errors
+    ///
+    /// If the attribute is there and is of another kind or not UTF-8.
+    pub fn str_or(&self, name: &str, default: &'a str) -> Result<&'a str, OpError> {
+        match self.bytes(name)? {
+            None => Ok(default),
+            Some(b) => {
+                std::str::from_utf8(b).map_err(|_| OpError::new(format!("attribute {name:?} is not UTF-8")))
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Every operator against its own facts, over its own cases.
+
+use super::*;
+use crate::cpu::{Arena, Io, Packs, Pool, View, ViewMut};
+use crate::ir::{DType, Node, ValueId};
+use crate::reference;
+
+#[test]
+fn the_table_is_sorted() {
+    assert!(OPS.is_sorted_by(|a, b| a.name() < b.name()));
+}
+
+#[test]
+fn every_operator_has_a_case_and_ascending_versions() {
+    for op in OPS {
+        assert!(!op.cases().is_empty(), "{:?}", op.name());
+        assert!(op.since().is_sorted_by(|a, b| a < b), "{:?}", op.name());
+    }
+}
+
+/// One case of one operator, with everything that a node needs.
+struct Bench {
+    op: &'static dyn Op,
+    case: Case,
+    node: Node,
+    facts: Vec<Option<Fact>>,
+}
+
+fn benches() -> impl Iterator<Item = Bench> {
+    OPS.iter()
+        .flat_map(|&op| op.cases().into_iter().map(move |case| (op, case)))
+        .map(|(op, case)| {
+            let mut ids = (0u32..).map(ValueId);
+            let inputs = case
+                .inputs
+                .iter()
+                .map(|x| ids.next().filter(|_| x.is_some()))
+                .collect();
+            let name = op.name();
+            let node = Node {
+                domain: (!name.domain.is_empty()).then(|| name.domain.into()),
+                attrs: case.attrs.clone(),
+                ..Node::new(name.name, inputs, (0..case.outputs).map(|_| ids.next()).collect())
+            };
+            let facts = case.inputs.iter().map(|x| x.as_ref().map(Fact::of)).collect();
+            Bench {
+                op,
+                case,
+                node,
+                facts,
+            }
+        })
+}
+
+impl Bench {
+    fn x(&self) -> Vec<Option<&Tensor>> {
+        self.case.inputs.iter().map(Option::as_ref).collect()
+    }
+
+    /// The node with only `konst` inputs known, or all of them.
+    fn view(&self, all: bool) -> NodeRef<'_> {
+        let known = self.case.inputs.iter().enumerate();
+        let x: Vec<_> = known
+            .map(|(i, x)| x.as_ref().filter(|_| all || self.case.konst.contains(&i)))
+            .collect();
+        NodeRef::new(
+            &self.node,
+            self.case.opset,
+            reference::given(&self.node.inputs, &self.facts, &x),
+        )
+    }
+
+    fn place(&self) -> String {
+        format!("{:?}, case {:?}", self.op.name(), self.case.name)
+    }
+
+    fn expected(&self) -> Vec<Tensor> {
+        let n = self.view(true);
+        let y = reference::eval(self.op, &n, &self.x()).and_then(|y| self.op.infer(&n).map(|_| y));
+        assert_eq!(
+            n.unread(),
+            [""; 0],
+            "{}: attributes that nobody reads",
+            self.place()
+        );
+        y.unwrap_or_else(|e| panic!("{}: {e}", self.place()))
+    }
+
+    fn check(&self, what: &str, got: &[Tensor], want: &[Tensor]) {
+        for (i, (g, w)) in got.iter().zip(want).enumerate() {
+            let place = format!("{}, {what}, output {i}", self.place());
+            assert_eq!((g.dtype(), g.dims()), (w.dtype(), w.dims()), "{place}");
+            let (Some(gf), Some(wf)) = (g.floats(), w.floats()) else {
+                assert_eq!(g, w, "{place}");
+                continue;
+            };
+            for (j, (&a, &b)) in gf.iter().zip(&wf).enumerate() {
+                let near = (a - b).abs() <= self.case.atol + self.case.rtol * b.abs();
+                assert!(
+                    a == b || near || (a.is_nan() && b.is_nan()),
+                    "{place}, element {j}: {a}, expected {b}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn inference_agrees_with_the_reference() {
+    for b in benches() {
+        let y = b.expected();
+        for all in [false, true] {
+            let n = b.view(all);
+            let facts = b.op.infer(&n).unwrap_or_else(|e| panic!("{}: {e}", b.place()));
+            assert!(facts.len() >= b.case.outputs, "{}", b.place());
+            for (f, y) in facts.iter().zip(&y) {
+                assert_eq!(f.ty.dtype(), Some(y.dtype()), "{}", b.place());
+                let Some(shape) = f.ty.shape() else { continue };
+                assert_eq!(shape.len(), y.dims().len(), "{}", b.place());
+                for (d, &size) in shape.iter().zip(y.dims()) {
+                    assert!(
+                        d.size().is_none_or(|d| d == size),
+                        "{}: {shape:?}, {:?}",
+                        b.place(),
+                        y.dims()
+                    );
+                }
+                if let (Some(data), Some(ints)) = (&f.data, y.ints()) {
+                    let data: Vec<_> = data.iter().map(|d| d.known().unwrap()).collect();
+                    assert_eq!(data, ints, "{}", b.place());
+                }
+            }
+        }
+    }
+}
+
+/// Runs `kernel`; input `over` shares its memory with output 0.
+fn run(
+    b: &Bench,
+    kernel: &dyn crate::cpu::Kernel,
+    like: &[Tensor],
+    threads: usize,
+    over: Option<usize>,
+) -> Vec<Tensor> {
+    let mut memory: Vec<_> = like.iter().map(|t| Arena::new(t.bytes().len())).collect();
+    let held: Vec<_> = b.x().into_iter().map(|x| x.map(aligned)).collect();
+    for m in &mut memory {
+        m.bytes_mut().fill(0xa5);
+    }
+    if let Some(x) = over.and_then(|i| b.case.inputs[i].as_ref()) {
+        memory[0].bytes_mut()[..x.bytes().len()].copy_from_slice(x.bytes());
+    }
+    let mut outputs: Vec<_> = like
+        .iter()
+        .zip(&mut memory)
+        .enumerate()
+        .map(|(i, (t, m))| {
+            let bytes = &mut m.bytes_mut()[..t.bytes().len()];
+            b.node
+                .outputs
+                .get(i)
+                .copied()
+                .flatten()
+                .map(|_| ViewMut::new(t.dtype(), t.dims(), bytes))
+        })
+        .collect();
+    let mut inputs: Vec<_> = b
+        .x()
+        .iter()
+        .zip(&held)
+        .map(|(x, m)| {
+            let (x, m) = ((*x)?, m.as_ref()?);
+            Some(View::new(x.dtype(), x.dims(), &m.bytes()[..x.bytes().len()]))
+        })
+        .collect();
+    if let Some(i) = over {
+        inputs[i] = inputs[i].map(|v| v.over(outputs[0].as_ref().unwrap()));
+    }
+    let mut scratch = Arena::new(kernel.scratch(threads));
+    let pool = Pool::new(threads);
+    let mut io = Io {
+        inputs: &inputs,
+        outputs: &mut outputs,
+        scratch: scratch.bytes_mut(),
+        pool: &pool,
+    };
+    kernel.run(&mut io);
+    like.iter()
+        .zip(&memory)
+        .map(|(t, m)| {
+            let bytes = crate::ir::Bytes::new(m.bytes()[..t.bytes().len()].to_vec());
+            Tensor::new(t.dtype(), t.dims().to_vec(), crate::ir::Data::Bytes(bytes)).unwrap()
+        })
+        .take(b.case.outputs)
+        .collect()
+}
+
+fn aligned(t: &Tensor) -> Arena {
+    let mut a = Arena::new(t.bytes().len());
+    a.bytes_mut()[..t.bytes().len()].copy_from_slice(t.bytes());
+    a
+}
+
+#[test]
+fn kernels_agree_with_the_reference() {
+    for b in benches() {
+        let want = b.expected();
+        if want.iter().any(|t| t.dtype() == DType::String) {
+            continue;
+        }
+        let facts: Vec<_> = want.iter().map(Fact::of).collect();
+        let packs = Packs::default();
+        let build = || b.op.cpu(&b.view(false).lowered(&facts, &packs));
+        for i in 0..build().len() {
+            let c = build().swap_remove(i);
+            let (name, kernel) = (c.name, (c.build)());
+            let got = run(&b, &*kernel, &want, 1, None);
+            b.check(&name, &got, &want);
+            let three = run(&b, &*kernel, &want, 3, None);
+            for (a, b3) in got.iter().zip(&three) {
+                assert_eq!(
+                    a.bytes(),
+                    b3.bytes(),
+                    "{}, {name}: 1 and 3 threads differ",
+                    b.place()
+                );
+            }
+            for &slot in b.op.laws().in_place {
+                let x = b.case.inputs.get(slot).and_then(Option::as_ref);
+                if x.is_some_and(|x| (x.dtype(), x.dims()) == (want[0].dtype(), want[0].dims())) {
+                    let over = run(&b, &*kernel, &want, 2, Some(slot));
+                    b.check(&format!("{name} in place of input {slot}"), &over, &want);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The optimiser.
+
+mod pattern;
+
+pub use pattern::Pattern;
