@@ -98,9 +98,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a | b`
     fn or_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// `a << N`
+    /// `a << N`, `0 < N < 32`
     fn shl_i32<const N: i32>(self, a: Self::I32) -> Self::I32;
-    /// `a >> N`, arithmetic
+    /// `a >> N`, arithmetic, `0 < N < 32`
     fn shr_i32<const N: i32>(self, a: Self::I32) -> Self::I32;
     /// The nearest integer, ties to even; undefined value where it does not fit
     fn to_i32(self, a: Self::F32) -> Self::I32;
@@ -109,5 +109,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The same bits
     fn bits(self, a: Self::F32) -> Self::I32;
     /// The same bits
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "`self` is the token, not what is converted"
+    )]
     fn from_bits(self, a: Self::I32) -> Self::F32;
 }

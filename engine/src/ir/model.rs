@@ -52,7 +52,7 @@ pub struct Model {
 /// The version that `opsets` import of `domain` (`""` is ONNX's own).
 pub fn version(opsets: &[Opset], domain: &str) -> Option<i64> {
     let spelled = |o: &Opset| match o.domain.as_deref() {
-        Some("ai.onnx") | None => "" == domain,
+        Some("ai.onnx") | None => domain.is_empty(),
         Some(d) => d == domain,
     };
     opsets.iter().find(|o| spelled(o))?.version

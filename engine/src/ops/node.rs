@@ -222,7 +222,9 @@ impl<'a> NodeRef<'a> {
 
     /// Marks attributes as having no effect on what the node means here.
     pub fn ignore(&self, names: &[&str]) {
-        names.iter().for_each(|n| drop(self.attr(n)));
+        for name in names {
+            let _ = self.attr(name);
+        }
     }
 
     /// The names of attributes that nobody has read so far.
