@@ -1,7 +1,3 @@
-<<<<<<< HEAD
-//! Stub.
-mod isa;
-=======
 //! The vector instructions secateur's kernels are written in, chosen at run time.
 //!
 //! A kernel is a [`Vectorised`] operation, generic over the instruction set [`Simd`]; [`dispatch()`] runs it with the
@@ -54,5 +50,4 @@ mod isa;
 pub mod math;
 
 pub use dispatch::{IsaError, Vectorised, dispatch, isa, isa_or_error};
->>>>>>> simd
 pub use isa::Simd;
