@@ -111,6 +111,11 @@ pub trait Op: Sync {
         None
     }
 
+    /// The number of inputs that the body is recognised with.
+    fn arity(&self) -> usize {
+        1
+    }
+
     /// Reference result of a primitive, written to be obviously right. `x` are the inputs, `None` where left out.
     ///
     /// # Errors
