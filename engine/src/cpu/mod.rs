@@ -4,6 +4,7 @@ mod io;
 mod packs;
 mod threads;
 
+use crate::ops::OpError;
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
 pub use threads::Pool;
@@ -16,11 +17,16 @@ pub trait Kernel: Send + Sync {
     }
 
     /// Computes every output. The result does not depend on the number of threads.
-    fn run(&self, io: &mut Io);
+    ///
+    /// # Errors
+    ///
+    /// If the elements of an input are not what the operator accepts, such as an index out of bounds. The outputs then
+    /// hold anything.
+    fn run(&self, io: &mut Io) -> Result<(), OpError>;
 }
 
-impl<F: Fn(&mut Io) + Send + Sync> Kernel for F {
-    fn run(&self, io: &mut Io) {
+impl<F: Fn(&mut Io) -> Result<(), OpError> + Send + Sync> Kernel for F {
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
         self(io)
     }
 }

@@ -184,7 +184,9 @@ fn run(
         scratch: scratch.bytes_mut(),
         pool: &pool,
     };
-    kernel.run(&mut io);
+    kernel
+        .run(&mut io)
+        .unwrap_or_else(|e| panic!("{}: {e}", b.place()));
     like.iter()
         .zip(&memory)
         .map(|(t, m)| {
