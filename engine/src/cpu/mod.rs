@@ -1,10 +1,12 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
+mod act;
 mod io;
 mod packs;
 mod threads;
 
 use crate::ops::OpError;
+pub use act::Act;
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
 pub use threads::Pool;

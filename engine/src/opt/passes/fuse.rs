@@ -1,6 +1,8 @@
 //! Fusion by body: formulas that define an operator become the operator.
 
-use crate::ir::{Model, Node, NodeId, Patch, Value};
+use std::collections::HashSet;
+
+use crate::ir::{Graph, Links, Model, Node, NodeId, Patch, Value};
 use crate::ops::{OPS, Op};
 use crate::opt::{Pass, PassError, Pattern, Report, Scope, Why};
 
@@ -18,12 +20,19 @@ impl Pass for Fuse {
             .filter(|op| allowed(model, **op, scope))
             .filter_map(|op| Some((*op, Pattern::of(*op)?)))
             .collect();
+        let mut links = model.graph.links();
+        let mut gone = HashSet::new();
         for id in model.graph.order.clone() {
+            if gone.contains(&id) {
+                continue;
+            }
             for (op, pattern) in &bodies {
-                match fused(model, id, *op, pattern) {
+                match fused(&model.graph, &links, id, *op, pattern) {
                     Some(Ok(patch)) => {
                         report.fired(op.name().name, model.graph[id].label());
+                        gone.extend(patch.remove.iter().copied());
                         patch.apply(&mut model.graph)?;
+                        links = model.graph.links();
                         break;
                     }
                     Some(Err(why)) => report.refused(op.name().name, model.graph[id].label(), why),
@@ -45,20 +54,21 @@ fn allowed(model: &Model, op: &dyn Op, scope: Scope) -> bool {
     }
 }
 
-fn fused(model: &Model, id: NodeId, op: &dyn Op, pattern: &Pattern) -> Option<Result<Patch, Why>> {
-    let graph = &model.graph;
+fn fused(
+    graph: &Graph,
+    links: &Links,
+    id: NodeId,
+    op: &dyn Op,
+    pattern: &Pattern,
+) -> Option<Result<Patch, Why>> {
     let &[Some(out)] = &graph[id].outputs[..] else {
         return None;
     };
-    let links = graph.links();
-    if links.producer(out)?.0 != id {
-        return None;
-    }
-    let m = pattern.find(graph, &links, out)?;
+    let m = pattern.find(graph, links, out)?;
     if m.nodes.len() == 1 && graph[id].is(op.name().name) {
         return None;
     }
-    if !m.is_private(graph, &links) {
+    if !m.is_private(graph, links) {
         return Some(Err(Why::No("an intermediate value is read elsewhere")));
     }
     let mut patch = Patch::new(graph);

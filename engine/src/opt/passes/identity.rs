@@ -14,9 +14,9 @@ impl Pass for Identity {
     }
 
     fn run(&self, model: &mut Model, _: Scope, report: &mut Report) -> Result<(), PassError> {
+        let mut links = model.graph.links();
         for id in model.graph.order.clone() {
             let graph = &mut model.graph;
-            let links = graph.links();
             let node = &graph[id];
             let (Some(&Some(x)), Some(&Some(y))) = (node.inputs.first(), node.outputs.first()) else {
                 continue;
@@ -37,6 +37,7 @@ impl Pass for Identity {
                 patch.remove.push(id);
                 patch.apply(graph)?;
             }
+            links = graph.links();
         }
         Ok(())
     }

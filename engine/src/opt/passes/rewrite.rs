@@ -1,6 +1,6 @@
 //! Rules, applied wherever their patterns are found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::expr::Builder;
 use crate::ir::{Model, NodeId, Patch};
@@ -35,10 +35,10 @@ impl Rewrite {
         report: &mut Report,
     ) -> Result<bool, PassError> {
         let facts = infer(model, &HashMap::new())?;
-        let mut fired = false;
+        let mut links = model.graph.links();
+        let mut gone = HashSet::new();
         for id in model.graph.order.clone() {
-            let links = model.graph.links();
-            if !model.graph.order.contains(&id) {
+            if gone.contains(&id) {
                 continue;
             }
             let site = Site {
@@ -53,14 +53,15 @@ impl Rewrite {
             let label = model.graph[id].label().to_owned();
             match outcome {
                 Ok(patch) => {
+                    gone.extend(patch.remove.iter().copied());
                     patch.apply(&mut model.graph)?;
                     report.fired(rule.name(), label);
-                    fired = true;
+                    links = model.graph.links();
                 }
                 Err(why) => report.refused(rule.name(), label, why),
             }
         }
-        Ok(fired)
+        Ok(!gone.is_empty())
     }
 }
 
