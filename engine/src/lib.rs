@@ -5,4 +5,9 @@ pub mod expr;
 pub mod ir;
 pub mod ops;
 pub mod opt;
+pub mod plan;
 pub mod reference;
+pub mod run;
+
+pub use ir::{Model, Tensor};
+pub use run::{Feed, Outputs, RunError, Session};

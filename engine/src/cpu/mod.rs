@@ -1,21 +1,28 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 mod act;
+mod frame;
 mod io;
 mod packs;
 mod threads;
 
 use crate::ops::OpError;
 pub use act::Act;
+pub use frame::{Frame, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
-pub use threads::Pool;
+pub use threads::{Pool, default_threads};
 
 /// A computation made for one node with known shapes. Attributes were read when it was made; it sees only memory.
 pub trait Kernel: Send + Sync {
     /// Bytes of scratch memory it wants, aligned to 64, when it runs on `threads` threads.
     fn scratch(&self, _threads: usize) -> usize {
         0
+    }
+
+    /// Whether it reads the memory of input `i` when it runs; not so where it has packed a constant.
+    fn reads(&self, _i: usize) -> bool {
+        true
     }
 
     /// Computes every output. The result does not depend on the number of threads.

@@ -23,3 +23,6 @@ impl Pool {
         (0..tasks).for_each(task);
     }
 }
+
+/// Stub.
+pub fn default_threads() -> usize { 2 }

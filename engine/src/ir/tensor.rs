@@ -1,5 +1,6 @@
 //! Tensors and the bytes behind them.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
@@ -7,13 +8,30 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 use half::{bf16, f16};
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use super::{DType, Extra};
+
+/// What [`Bytes`] are a part of.
+trait Owner: Send + Sync {
+    fn bytes(&self) -> &[u8];
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<T: AsRef<[u8]> + Send + Sync + 'static> Owner for T {
+    fn bytes(&self) -> &[u8] {
+        self.as_ref()
+    }
+
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
 
 /// Bytes that many may share: owned, or a part of a mapped file.
 #[derive(Clone)]
 pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Owner>,
     start: usize,
     len: usize,
 }
@@ -29,13 +47,30 @@ impl<T: Pod> AsRef<[u8]> for Elements<T> {
 impl Bytes {
     /// Takes over a vector of numbers without a copy.
     pub fn new<T: Pod + Send + Sync>(data: Vec<T>) -> Bytes {
-        Bytes::of(Arc::new(Elements(data)))
+        Bytes::of(Elements(data))
     }
 
     /// All the bytes of `owner`.
-    pub fn of(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Bytes {
-        let len = (*owner).as_ref().len();
-        Bytes { owner, start: 0, len }
+    pub fn of(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Bytes {
+        let len = owner.as_ref().len();
+        Bytes {
+            owner: Arc::new(owner),
+            start: 0,
+            len,
+        }
+    }
+
+    /// The vector that [`Bytes::new`] took over, without a copy if nobody else has it and all of it is meant.
+    fn into_vec<T: Pod + Send + Sync>(self) -> Vec<T> {
+        let all = self.start == 0 && self.len == self.owner.bytes().len();
+        let copy = |bytes: &[u8]| cast(bytes).into_owned();
+        match self.owner.clone().any().downcast::<Elements<T>>() {
+            Ok(shared) if all => {
+                drop(self.owner);
+                Arc::try_unwrap(shared).map_or_else(|s| s.0.clone(), |e| e.0)
+            }
+            _ => copy(&self),
+        }
     }
 
     /// The part `range`, sharing the same memory. `None` if it reaches beyond the end.
@@ -56,7 +91,7 @@ impl Bytes {
 impl std::ops::Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.start..self.start + self.len]
+        &self.owner.bytes()[self.start..self.start + self.len]
     }
 }
 
@@ -92,6 +127,65 @@ elements!(
     i16 = I16
 );
 elements!(u32 = U32, i32 = I32, u64 = U64, i64 = I64);
+
+trait Storage: Send + Sync {
+    fn bytes_mut(&mut self) -> &mut [u8];
+    fn share(self: Box<Self>) -> Bytes;
+}
+
+impl<T: Pod + Send + Sync> Storage for Elements<T> {
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+
+    fn share(self: Box<Self>) -> Bytes {
+        Bytes::of(*self)
+    }
+}
+
+/// Memory for the elements of a tensor that is about to be computed.
+pub struct Buffer(Box<dyn Storage>);
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer(Box::new(Elements::<u8>(vec![])))
+    }
+}
+
+impl Buffer {
+    /// Zeros for `count` elements of type `dtype`. `None` where elements have no fixed size or are too many.
+    pub fn new(dtype: DType, count: usize) -> Option<Buffer> {
+        fn of<T: Pod + Send + Sync>(n: usize) -> Buffer {
+            Buffer(Box::new(Elements(vec![T::zeroed(); n])))
+        }
+        let bytes = dtype.bytes(count)?;
+        Some(match dtype {
+            DType::F32 => of::<f32>(count),
+            DType::F64 => of::<f64>(count),
+            DType::F16 => of::<f16>(count),
+            DType::BF16 => of::<bf16>(count),
+            DType::I64 => of::<i64>(count),
+            DType::I32 => of::<i32>(count),
+            DType::I16 => of::<i16>(count),
+            DType::I8 => of::<i8>(count),
+            DType::U64 => of::<u64>(count),
+            DType::U32 => of::<u32>(count),
+            DType::U16 => of::<u16>(count),
+            DType::C64 | DType::C128 => of::<f64>(bytes / 8),
+            _ => of::<u8>(bytes),
+        })
+    }
+
+    /// The packed bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+
+    /// The bytes, no longer to be changed.
+    pub fn share(self) -> Bytes {
+        self.0.share()
+    }
+}
 
 /// The elements of a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -319,6 +413,57 @@ impl Tensor {
             return None;
         }
         self.floats().map(|x| x[0])
+    }
+
+    /// The elements as an array without a copy. `None` if they are no `T` or are not aligned for it.
+    pub fn view<T: Element>(&self) -> Option<ArrayViewD<'_, T>> {
+        match self.elements::<T>()? {
+            Cow::Borrowed(data) => ArrayViewD::from_shape(IxDyn(&self.dims), data).ok(),
+            Cow::Owned(_) => None,
+        }
+    }
+
+    /// The elements as an array, without a copy if nobody else has them. `None` if they are no `T`.
+    pub fn into_array<T: Element>(self) -> Option<ArrayD<T>> {
+        match self.data {
+            Data::Bytes(bytes) if self.dtype == T::DTYPE => {
+                ArrayD::from_shape_vec(IxDyn(&self.dims), bytes.into_vec()).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// The elements of an array in row-major order.
+    pub fn from_array<T: Element>(array: ArrayD<T>) -> Tensor {
+        let dims = array.shape().to_vec();
+        match array.is_standard_layout() {
+            true => {
+                let (data, offset) = array.into_raw_vec_and_offset();
+                let start = offset.unwrap_or(0);
+                let n = dims.iter().product::<usize>();
+                match start == 0 && data.len() == n {
+                    true => Tensor::of(&dims, data),
+                    false => Tensor::of(&dims, data[start..start + n].to_vec()),
+                }
+            }
+            false => Tensor::of(&dims, array.iter().copied().collect()),
+        }
+    }
+
+    /// The same tensor with its bytes aligned for its elements, copied only where they are not.
+    pub fn aligned(&self) -> Tensor {
+        match &self.data {
+            Data::Bytes(b) if b.as_ptr().align_offset(8) != 0 => {
+                let mut words = vec![0u64; b.len().div_ceil(8)];
+                bytemuck::cast_slice_mut(&mut words)[..b.len()].copy_from_slice(b);
+                let copy = Bytes::new(words);
+                Tensor {
+                    data: Data::Bytes(copy.slice(0..b.len()).unwrap_or(copy)),
+                    ..self.clone()
+                }
+            }
+            _ => self.clone(),
+        }
     }
 
     /// The same elements under other dimensions. `None` if the number of elements differs.

@@ -16,6 +16,8 @@ const FOLD_LIMIT: usize = 1 << 22;
 pub struct Facts {
     facts: Vec<Fact>,
     konst: HashMap<ValueId, Arc<Tensor>>,
+    /// Whether each value is an initialiser.
+    fixed: Vec<bool>,
 }
 
 /// A node that cannot be understood, with everything needed to find it.
@@ -77,6 +79,7 @@ impl Facts {
             value: v,
             fact: self.of(v),
             konst: self.konst(v).map(|t| &**t),
+            fixed: self.fixed.get(v.0 as usize).is_some_and(|&f| f),
         };
         NodeRef::new(node, opset, node.inputs.iter().map(|v| v.map(input)).collect())
     }
@@ -124,10 +127,12 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
     let mut facts = Facts {
         facts: vec![Fact::unknown(); graph.values.len()],
         konst: HashMap::new(),
+        fixed: vec![false; graph.values.len()],
     };
     for &v in &graph.initializers {
         let Some(c) = &graph[v].konst else { continue };
         let fixed = (!graph.is_input(v)).then(|| c.tensor.clone());
+        facts.fixed[v.0 as usize] = fixed.is_some();
         facts.set(v, Fact::of(&c.tensor), fixed);
     }
     for p in &graph.inputs {
