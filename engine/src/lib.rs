@@ -3,6 +3,7 @@
 pub mod cpu;
 pub mod expr;
 pub mod ir;
+pub mod onnx;
 pub mod ops;
 pub mod opt;
 pub mod plan;

@@ -3,11 +3,14 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytemuck::Pod;
 use half::{bf16, f16};
+use memmap2::Mmap;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use super::{DType, Extra};
@@ -48,6 +51,26 @@ impl Bytes {
     /// Takes over a vector of numbers without a copy.
     pub fn new<T: Pod + Send + Sync>(data: Vec<T>) -> Bytes {
         Bytes::of(Elements(data))
+    }
+
+    /// The content of the file `path`, mapped. It must not be changed in place as long as anybody holds the bytes;
+    /// replacing the file by renaming is safe.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a regular file, or cannot be opened or mapped.
+    pub fn map(path: &Path) -> io::Result<Bytes> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        if file.metadata()?.len() == 0 {
+            return Ok(Bytes::new(Vec::<u8>::new()));
+        }
+        // SAFETY: the map is read-only, and this library replaces files by renaming, never in place; that nobody else
+        // writes to the file is what the contract above asks of the caller.
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Bytes::of(map))
     }
 
     /// All the bytes of `owner`.
@@ -237,10 +260,11 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// If the data is not as long as `dtype` and `dims` ask for.
+    /// If the data is not as long as `dtype` and `dims` ask for. Bytes of a type without a meaning may have any length.
     pub fn new(dtype: DType, dims: Vec<usize>, data: Data) -> Result<Tensor, SizeMismatch> {
         let n = count(&dims);
         let (expected, found) = match &data {
+            Data::Bytes(b) if matches!(dtype, DType::Other(_)) => (n.map(|_| b.len()), b.len()),
             Data::Bytes(b) => (n.and_then(|n| dtype.bytes(n)), b.len()),
             Data::Strings(s) => (n.filter(|_| dtype == DType::String), s.len()),
         };
@@ -312,7 +336,7 @@ impl Tensor {
 
     /// The number of elements.
     pub fn len(&self) -> usize {
-        self.dims.iter().product()
+        count(&self.dims).unwrap_or(0)
     }
 
     /// Whether there is no element.
