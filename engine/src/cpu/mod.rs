@@ -1,9 +1,11 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
+pub mod act;
 mod io;
 mod packs;
 mod threads;
 
+pub use act::Act;
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
 pub use threads::Pool;
