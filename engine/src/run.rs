@@ -32,12 +32,18 @@ pub fn unsupported(model: &Model) -> Vec<Unsupported> {
     let mut found: Vec<Unsupported> = vec![];
     for (_, node) in model.graph.iter() {
         let opset = model.opset(node.domain());
-        let function = |f: &crate::ir::Function| f.name == node.op && f.domain.as_deref().unwrap_or("") == node.domain();
+        let function =
+            |f: &crate::ir::Function| f.name == node.op && f.domain.as_deref().unwrap_or("") == node.domain();
         let why = match ops::find(node.domain(), &node.op) {
             _ if model.functions.iter().any(function) => "model-local functions are not run yet",
             None => "the operator is unknown",
             Some(_) if opset.is_none() => "the model does not import the operator's domain",
-            Some(op) if op.since().first().is_some_and(|&first| opset < Some(first.into())) => {
+            Some(op)
+                if op
+                    .since()
+                    .first()
+                    .is_some_and(|&first| opset < Some(first.into())) =>
+            {
                 "the operator came with a later opset"
             }
             Some(_) => continue,
@@ -61,7 +67,14 @@ impl fmt::Display for Unsupported {
         let opset = self.opset.map_or("not imported".into(), |v| format!("opset {v}"));
         let shown: Vec<_> = self.nodes.iter().take(3).map(|n| format!("{n:?}")).collect();
         let more = if self.nodes.len() > 3 { ", …" } else { "" };
-        write!(f, "{} ({opset}) at {} nodes ({}{more}): {}", self.op, self.nodes.len(), shown.join(", "), self.why)
+        write!(
+            f,
+            "{} ({opset}) at {} nodes ({}{more}): {}",
+            self.op,
+            self.nodes.len(),
+            shown.join(", "),
+            self.why
+        )
     }
 }
 
@@ -158,15 +171,27 @@ impl fmt::Display for RunError {
             }
             RunErrorKind::Model(what) => f.write_str(what),
             RunErrorKind::UnknownInput { given, known } => {
-                write!(f, "no input {given:?}{}; the inputs are {known:?}", nearest(given, known))
+                write!(
+                    f,
+                    "no input {given:?}{}; the inputs are {known:?}",
+                    nearest(given, known)
+                )
             }
             RunErrorKind::UnknownSize { given, known } => {
-                write!(f, "no free dimension {given:?}{}; the free dimensions are {known:?}", nearest(given, known))
+                write!(
+                    f,
+                    "no free dimension {given:?}{}; the free dimensions are {known:?}",
+                    nearest(given, known)
+                )
             }
             RunErrorKind::MissingInput { name, expected } => {
                 write!(f, "input {name:?} is missing; expected {expected}")
             }
-            RunErrorKind::WrongInput { name, expected, found } => {
+            RunErrorKind::WrongInput {
+                name,
+                expected,
+                found,
+            } => {
                 write!(f, "input {name:?}: expected {expected}, found {found}")
             }
             RunErrorKind::Plan(e) => e.fmt(f),
@@ -353,7 +378,9 @@ impl<'a> Builder<'a> {
             model.graph.output(v, None);
         }
         let report = match self.optimize {
-            true => opt::optimize(&mut model, Scope::Engine).map_err(|e| RunErrorKind::Model(e.to_string()))?,
+            true => {
+                opt::optimize(&mut model, Scope::Engine).map_err(|e| RunErrorKind::Model(e.to_string()))?
+            }
             false => crate::ir::verify(&model.graph)
                 .map(|()| Report::default())
                 .map_err(|e| RunErrorKind::Model(e.to_string()))?,
@@ -379,7 +406,12 @@ impl<'a> Builder<'a> {
 fn fix_sizes(model: &mut Model, sizes: &[(String, usize)]) -> Result<(), RunError> {
     let mut known = vec![];
     for p in &mut model.graph.inputs {
-        let Some(Type::Tensor { shape: Some(shape), .. }) = p.ty.as_mut().map(|d| &mut d.ty) else { continue };
+        let Some(Type::Tensor {
+            shape: Some(shape), ..
+        }) = p.ty.as_mut().map(|d| &mut d.ty)
+        else {
+            continue;
+        };
         for d in shape {
             if let Dim::Symbol(s) = d {
                 known.push(s.to_string());
@@ -488,12 +520,20 @@ impl Session {
         if let Some(plan) = plans.get(shapes) {
             return Ok(plan.clone());
         }
-        let types = self.model.graph.inputs.iter().zip(&self.inputs).zip(shapes).map(|((p, (_, ty, _)), dims)| {
-            let dtype = ty.dtype().unwrap_or(DType::F32);
-            (p.value, Type::tensor(dtype, dims.iter().copied()))
-        });
+        let types =
+            self.model
+                .graph
+                .inputs
+                .iter()
+                .zip(&self.inputs)
+                .zip(shapes)
+                .map(|((p, (_, ty, _)), dims)| {
+                    let dtype = ty.dtype().unwrap_or(DType::F32);
+                    (p.value, Type::tensor(dtype, dims.iter().copied()))
+                });
         let types: HashMap<ValueId, Type> = types.collect();
-        let plan = lower(&self.model, &types, &self.packs, self.pool.threads()).map_err(RunErrorKind::Plan)?;
+        let plan =
+            lower(&self.model, &types, &self.packs, self.pool.threads()).map_err(RunErrorKind::Plan)?;
         let plan = Arc::new(plan);
         if plans.len() >= PLANS {
             plans.clear();
@@ -549,7 +589,11 @@ impl Session {
         let shapes: Vec<_> = feeds.iter().map(|f| f.ty().1.to_vec()).collect();
         let plan = self.plan(&shapes)?;
         let views: Vec<_> = feeds.iter().map(Feed::view).collect();
-        let idle = plan.frames.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        let idle = plan
+            .frames
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .pop();
         let mut frame = idle.unwrap_or_else(|| Frame::new(plan.arena, plan.scratch));
         let mut outputs: Vec<_> = plan
             .outputs
@@ -580,7 +624,10 @@ impl Session {
         }
         step(&plan, plan.steps.len());
         let tensors = collect(&plan, &frame, &views, outputs);
-        plan.frames.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(frame);
+        plan.frames
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .push(frame);
         Ok(Outputs {
             names: self.outputs.clone(),
             tensors,

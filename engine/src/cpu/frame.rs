@@ -94,7 +94,8 @@ impl Frame {
                 let range = within(slot, memory.end as usize - memory.start as usize);
                 // SAFETY: the range lies within the memory, which is borrowed exclusively here, and `disjoint` has seen to it
                 // that no other view of the step overlaps it, but for one that is made by `View::over`.
-                let bytes = unsafe { std::slice::from_raw_parts_mut(memory.start.add(range.start), range.len()) };
+                let bytes =
+                    unsafe { std::slice::from_raw_parts_mut(memory.start.add(range.start), range.len()) };
                 Some(ViewMut::new(slot.dtype, &slot.dims, bytes))
             })
             .collect();
@@ -112,14 +113,19 @@ impl Frame {
                         let (len, start) = (memory.len(), memory.as_ptr());
                         (within(slot, len), start)
                     }
-                    Place::Arena(_) => (within(slot, arena.end as usize - arena.start as usize), arena.start.cast_const()),
+                    Place::Arena(_) => (
+                        within(slot, arena.end as usize - arena.start as usize),
+                        arena.start.cast_const(),
+                    ),
                 };
                 // SAFETY: the range lies within memory that lives as long as this call, and no output overlaps it, unless
                 // exactly, and then the view is made one of the output's memory just below.
                 let bytes = unsafe { std::slice::from_raw_parts(start.add(range.start), range.len()) };
                 let view = View::new(slot.dtype, &slot.dims, bytes);
                 match (first, written.first()) {
-                    (Some(out), Some(Some(over))) if out.place == slot.place && !range.is_empty() => Some(view.over(over)),
+                    (Some(out), Some(Some(over))) if out.place == slot.place && !range.is_empty() => {
+                        Some(view.over(over))
+                    }
                     _ => Some(view),
                 }
             })
@@ -159,7 +165,11 @@ fn within(slot: &Slot, len: usize) -> Range<usize> {
         _ => 0,
     };
     let end = start + slot.bytes();
-    assert!(end <= len, "a slot of {} bytes at {start} in memory of {len} bytes", slot.bytes());
+    assert!(
+        end <= len,
+        "a slot of {} bytes at {start} in memory of {len} bytes",
+        slot.bytes()
+    );
     start..end
 }
 
@@ -171,7 +181,10 @@ fn disjoint(inputs: &[Option<Slot>], outputs: &[Option<Slot>]) {
     };
     for (i, out) in outputs.iter().enumerate() {
         let Some(out) = out else { continue };
-        assert!(!matches!(out.place, Place::Input(_) | Place::Constant(_)), "an output where it may not be");
+        assert!(
+            !matches!(out.place, Place::Input(_) | Place::Constant(_)),
+            "an output where it may not be"
+        );
         for other in outputs[..i].iter().flatten() {
             assert!(!overlap(out, other), "two outputs overlap");
         }

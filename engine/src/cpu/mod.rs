@@ -1,6 +1,6 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
-mod act;
+pub mod act;
 mod frame;
 mod io;
 mod packs;

@@ -175,7 +175,11 @@ impl Graph {
 
     fn has(&self, name: &str) -> bool {
         self.values.iter().any(|v| &*v.name == name)
-            || self.iter().flat_map(|(_, n)| &n.attrs).flat_map(|a| a.value.graphs()).any(|g| g.has(name))
+            || self
+                .iter()
+                .flat_map(|(_, n)| &n.attrs)
+                .flat_map(|a| a.value.graphs())
+                .any(|g| g.has(name))
     }
 
     /// Names of values that the graph reads but does not define, its subgraphs' included.

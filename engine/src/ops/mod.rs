@@ -9,7 +9,7 @@ pub mod shape;
 #[cfg(test)]
 mod tests;
 
-use crate::cpu::Candidate;
+use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
@@ -123,6 +123,11 @@ pub trait Op: Sync {
     /// If the inputs do not fit, or the operator has a body instead.
     fn eval(&self, _n: &NodeRef, _x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         Err(OpError::no_reference())
+    }
+
+    /// The function that an activation with constant parameters applies to every element of its first input.
+    fn activation(&self, _n: &NodeRef) -> Option<Act> {
+        None
     }
 
     /// Kernels for a node whose shapes are all known, best guess first. The node has been [lowered](NodeRef::lowered).

@@ -65,9 +65,11 @@ impl Match {
     /// Whether only nodes of the match read what its inner nodes make.
     pub fn is_private(&self, graph: &Graph, links: &Links) -> bool {
         self.nodes.iter().skip(1).all(|&n| {
-            graph[n].outputs.iter().flatten().all(|&v| {
-                !links.kept(v) && links.readers(v).iter().all(|r| self.nodes.contains(r))
-            })
+            graph[n]
+                .outputs
+                .iter()
+                .flatten()
+                .all(|&v| !links.kept(v) && links.readers(v).iter().all(|r| self.nodes.contains(r)))
         })
     }
 }
@@ -119,11 +121,22 @@ impl Search<'_> {
         }
         found.nodes.push(at);
         let all = |order: &mut dyn Iterator<Item = usize>, found: Found| {
-            inputs.iter().zip(order).try_fold(found, |f, (&w, i)| self.part(w, given[i], f))
+            inputs
+                .iter()
+                .zip(order)
+                .try_fold(found, |f, (&w, i)| self.part(w, given[i], f))
         };
         all(&mut (0..inputs.len()), found.clone()).or_else(|| {
-            let swaps = inputs.len() == 2 && ops.iter().filter_map(|o| super::pattern::operator(o)).all(|o| o.laws().commutes);
-            if swaps { all(&mut [1, 0].into_iter(), found) } else { None }
+            let swaps = inputs.len() == 2
+                && ops
+                    .iter()
+                    .filter_map(|o| super::pattern::operator(o))
+                    .all(|o| o.laws().commutes);
+            if swaps {
+                all(&mut [1, 0].into_iter(), found)
+            } else {
+                None
+            }
         })
     }
 
@@ -145,10 +158,14 @@ impl Search<'_> {
         {
             return None;
         }
-        let (attrs, parts): (Vec<_>, Vec<_>) =
-            wanted.varying.into_iter().partition(|&w| matches!(self.pattern.wants[w], Want::Attr(..)));
+        let (attrs, parts): (Vec<_>, Vec<_>) = wanted
+            .varying
+            .into_iter()
+            .partition(|&w| matches!(self.pattern.wants[w], Want::Attr(..)));
         for w in attrs {
-            let Want::Attr(name, default) = self.pattern.wants[w] else { continue };
+            let Want::Attr(name, default) = self.pattern.wants[w] else {
+                continue;
+            };
             match given.scalar.take() {
                 Some(x) => found = bind(name, x, found)?,
                 None if default == chain.neutral() => {}
@@ -181,7 +198,9 @@ impl Search<'_> {
             [op] => Chain::of(split(op).0, split(op).1)?,
             _ => return None,
         };
-        let constant = inputs.get(1).is_some_and(|&i| matches!(self.pattern.wants[i], Want::Scalar(_)));
+        let constant = inputs
+            .get(1)
+            .is_some_and(|&i| matches!(self.pattern.wants[i], Want::Scalar(_)));
         (!inverted || constant).then_some(chain)
     }
 
@@ -266,7 +285,11 @@ fn close(have: f64, want: f64) -> bool {
 }
 
 fn bind(name: &str, x: f64, mut found: Found) -> Option<Found> {
-    let seen = found.attrs.iter().find(|a| &*a.name == name).map(|a| a.value.clone());
+    let seen = found
+        .attrs
+        .iter()
+        .find(|a| &*a.name == name)
+        .map(|a| a.value.clone());
     match seen {
         Some(value) => (value == AttrValue::Float(Some(x as f32))).then_some(found),
         None => {

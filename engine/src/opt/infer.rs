@@ -44,7 +44,11 @@ impl fmt::Display for NodeError {
             inputs,
             what,
         } = self;
-        write!(f, "node {node:?} ({op}, opset {opset}; inputs {}): {what}", inputs.join(", "))
+        write!(
+            f,
+            "node {node:?} ({op}, opset {opset}; inputs {}): {what}",
+            inputs.join(", ")
+        )
     }
 }
 
@@ -137,7 +141,11 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
     }
     for p in &graph.inputs {
         let declared = p.ty.as_ref().map(|d| d.ty.clone());
-        let ty = inputs.get(&p.value).cloned().or(declared).unwrap_or(Type::Unknown);
+        let ty = inputs
+            .get(&p.value)
+            .cloned()
+            .or(declared)
+            .unwrap_or(Type::Unknown);
         facts.set(p.value, ty.into(), None);
     }
     for (id, _) in graph.iter() {
@@ -156,7 +164,11 @@ fn infer_node(model: &Model, id: NodeId, facts: &mut Facts) -> Result<(), NodeEr
     let wrong = |what| facts.error(&model.graph, node, opset, what);
     let inferred = op.infer(&n).map_err(wrong)?;
     if inferred.len() < node.outputs.len() {
-        let what = format!("has {} outputs; expected at most {}", node.outputs.len(), inferred.len());
+        let what = format!(
+            "has {} outputs; expected at most {}",
+            node.outputs.len(),
+            inferred.len()
+        );
         return Err(wrong(OpError::new(what)));
     }
     let folded = fold(op, &n, &inferred).map_err(wrong)?;
@@ -203,7 +215,10 @@ fn known(fact: &Fact) -> Option<Tensor> {
     match fact.ty.dtype()? {
         DType::I64 => Some(Tensor::of(&dims, ints)),
         DType::I32 => {
-            let narrow = ints.iter().map(|&i| i32::try_from(i).ok()).collect::<Option<Vec<_>>>()?;
+            let narrow = ints
+                .iter()
+                .map(|&i| i32::try_from(i).ok())
+                .collect::<Option<Vec<_>>>()?;
             Some(Tensor::of(&dims, narrow))
         }
         _ => None,

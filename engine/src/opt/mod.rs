@@ -152,7 +152,12 @@ pub fn optimize(model: &mut Model, scope: Scope) -> Result<Report, PassError> {
             verify(&model.graph)?;
         }
         let changed = round.changed();
-        report.events.extend(round.events.into_iter().filter(|e| e.refused.is_none() || !changed));
+        report.events.extend(
+            round
+                .events
+                .into_iter()
+                .filter(|e| e.refused.is_none() || !changed),
+        );
         if !changed {
             break;
         }

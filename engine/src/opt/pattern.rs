@@ -74,10 +74,7 @@ impl Sink for Recorder {
 impl Pattern {
     /// Records the expression that `write` builds from `holes` open inputs. Nodes match that have exactly the attributes
     /// that it gives them. `None` if `write` gives `None`.
-    pub fn exact(
-        holes: usize,
-        write: impl for<'a> FnOnce(&[Ex<'a>]) -> Option<Ex<'a>>,
-    ) -> Option<Pattern> {
+    pub fn exact(holes: usize, write: impl for<'a> FnOnce(&[Ex<'a>]) -> Option<Ex<'a>>) -> Option<Pattern> {
         let wants = (0..holes).map(Want::Hole).collect();
         let recorder = Recorder(RefCell::new(wants));
         let open: Vec<_> = (0..holes)

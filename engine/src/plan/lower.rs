@@ -30,7 +30,10 @@ impl fmt::Display for PlanError {
         match self {
             PlanError::Node(e) => e.fmt(f),
             PlanError::Output(name) => {
-                write!(f, "output {name:?}: its type and shape do not follow from those of the inputs")
+                write!(
+                    f,
+                    "output {name:?}: its type and shape do not follow from those of the inputs"
+                )
             }
         }
     }
@@ -78,7 +81,12 @@ struct Lowering<'a> {
 /// # Errors
 ///
 /// If a node does not fit its operator, has an attribute that nobody understands, or a shape depends on the inputs' values.
-pub fn lower(model: &Model, inputs: &HashMap<ValueId, Type>, packs: &Packs, threads: usize) -> Result<Plan, PlanError> {
+pub fn lower(
+    model: &Model,
+    inputs: &HashMap<ValueId, Type>,
+    packs: &Packs,
+    threads: usize,
+) -> Result<Plan, PlanError> {
     let facts = infer(model, inputs)?;
     let mut low = Lowering {
         model,
@@ -112,7 +120,11 @@ impl Lowering<'_> {
     fn node(&mut self, id: NodeId) -> Result<(), PlanError> {
         let model = self.model;
         let node = &model.graph[id];
-        let wanted: Vec<_> = node.outputs.iter().map(|v| v.filter(|v| self.is_read(*v))).collect();
+        let wanted: Vec<_> = node
+            .outputs
+            .iter()
+            .map(|v| v.filter(|v| self.is_read(*v)))
+            .collect();
         if wanted.iter().flatten().all(|v| self.facts.konst(*v).is_some()) {
             return Ok(());
         }
@@ -131,10 +143,18 @@ impl Lowering<'_> {
     }
 
     /// The best kernel for a node, and the types of its outputs.
-    fn choose(&self, op: &'static dyn Op, node: &Node, opset: i64) -> Result<(Candidate, Vec<Fact>), PlanError> {
+    fn choose(
+        &self,
+        op: &'static dyn Op,
+        node: &Node,
+        opset: i64,
+    ) -> Result<(Candidate, Vec<Fact>), PlanError> {
         let error = |what: OpError| self.facts.error(self.graph(), node, opset, what);
-        let facts: Vec<_> =
-            node.outputs.iter().map(|v| v.map_or_else(Fact::unknown, |v| self.facts.of(v).clone())).collect();
+        let facts: Vec<_> = node
+            .outputs
+            .iter()
+            .map(|v| v.map_or_else(Fact::unknown, |v| self.facts.of(v).clone()))
+            .collect();
         let n = self.facts.view(node, opset).lowered(&facts, self.packs);
         for (v, fact) in node.outputs.iter().zip(&facts) {
             let Some(v) = v else { continue };
@@ -169,7 +189,11 @@ impl Lowering<'_> {
         let error = |what| self.facts.error(self.graph(), node, opset, what);
         read.map_err(error)?;
         if !n.unread().is_empty() {
-            return Err(error(OpError::new(format!("attributes {:?} are not understood", n.unread()))).into());
+            return Err(error(OpError::new(format!(
+                "attributes {:?} are not understood",
+                n.unread()
+            )))
+            .into());
         }
         let store = self.store(x);
         self.stores.insert(y, store);
@@ -188,7 +212,8 @@ impl Lowering<'_> {
             return s;
         }
         let tensor = self.facts.konst(v).map(|t| Tensor::clone(t));
-        self.constants.push(tensor.unwrap_or_else(|| Tensor::of::<u8>(&[0], vec![])));
+        self.constants
+            .push(tensor.unwrap_or_else(|| Tensor::of::<u8>(&[0], vec![])));
         let s = Store::Constant(self.constants.len() - 1);
         self.stores.insert(v, s);
         s
@@ -221,13 +246,21 @@ impl Lowering<'_> {
         for (slot, v) in wanted.iter().enumerate() {
             let Some(v) = *v else { continue };
             let bytes = size(&facts[slot]);
-            let taken = op.laws().in_place.iter().filter(|_| slot == 0).find_map(|&i| self.free(node, i, bytes));
+            let taken = op
+                .laws()
+                .in_place
+                .iter()
+                .filter(|_| slot == 0)
+                .find_map(|&i| self.free(node, i, bytes));
             let room = taken.unwrap_or_else(|| self.room(bytes));
             self.rooms[room].buffer.to = now;
             self.rooms[room].values.push(v);
             self.stores.insert(v, Store::Buffer(room));
         }
-        let names = node.inputs.iter().map(|v| v.map_or("_".into(), |v| self.graph()[v].name.to_string()));
+        let names = node
+            .inputs
+            .iter()
+            .map(|v| v.map_or("_".into(), |v| self.graph()[v].name.to_string()));
         let step = Step {
             node: node.label().to_owned(),
             op: full_name(node),
@@ -283,18 +316,27 @@ impl Lowering<'_> {
                 self.rooms[b].output.get_or_insert(i);
             }
         }
-        let inner: Vec<usize> = (0..self.rooms.len()).filter(|&r| self.rooms[r].output.is_none()).collect();
+        let inner: Vec<usize> = (0..self.rooms.len())
+            .filter(|&r| self.rooms[r].output.is_none())
+            .collect();
         let buffers: Vec<_> = inner.iter().map(|&r| self.rooms[r].buffer.clone()).collect();
         let (offsets, arena) = memory::place(&buffers);
-        let mut places: Vec<_> =
-            self.rooms.iter().map(|r| r.output.map_or(Place::Arena(0), Place::Output)).collect();
+        let mut places: Vec<_> = self
+            .rooms
+            .iter()
+            .map(|r| r.output.map_or(Place::Arena(0), Place::Output))
+            .collect();
         for (r, offset) in inner.into_iter().zip(offsets) {
             places[r] = Place::Arena(offset);
         }
         let mut steps = std::mem::take(&mut self.steps);
         for (step, inputs) in &mut steps {
             step.inputs = inputs.iter().map(|v| v.map(|v| self.slot(v, &places))).collect();
-            step.outputs = step.values.iter().map(|v| v.map(|v| self.slot(v, &places))).collect();
+            step.outputs = step
+                .values
+                .iter()
+                .map(|v| v.map(|v| self.slot(v, &places)))
+                .collect();
         }
         let outputs: Vec<Slot> = outputs.into_iter().map(|v| self.slot(v, &places)).collect();
         let steps: Vec<Step> = steps.into_iter().map(|(s, _)| s).collect();
@@ -326,7 +368,11 @@ impl Lowering<'_> {
     fn constants_of(&mut self, steps: &[Step], outputs: &[Slot]) -> Vec<Tensor> {
         let mut read = vec![false; self.constants.len()];
         let by_steps = steps.iter().flat_map(|s| {
-            s.inputs.iter().enumerate().filter(|(i, _)| s.run.reads(*i)).filter_map(|(_, slot)| slot.as_ref())
+            s.inputs
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| s.run.reads(*i))
+                .filter_map(|(_, slot)| slot.as_ref())
         });
         for slot in by_steps.chain(outputs) {
             if let Place::Constant(i) = slot.place {
@@ -334,7 +380,13 @@ impl Lowering<'_> {
             }
         }
         let constants = std::mem::take(&mut self.constants);
-        let kept = |(t, read): (Tensor, bool)| if read { t.aligned() } else { Tensor::of::<u8>(&[0], vec![]) };
+        let kept = |(t, read): (Tensor, bool)| {
+            if read {
+                t.aligned()
+            } else {
+                Tensor::of::<u8>(&[0], vec![])
+            }
+        };
         constants.into_iter().zip(read).map(kept).collect()
     }
 }
@@ -353,14 +405,28 @@ fn interpreted(op: &'static dyn Op, node: &Node, opset: i64, facts: &[Fact]) -> 
             let bytes = crate::ir::Bytes::new(v.bytes().to_vec());
             Tensor::new(v.dtype(), v.dims().to_vec(), crate::ir::Data::Bytes(bytes))
         };
-        let x: Vec<_> = io.inputs.iter().map(|v| v.as_ref().and_then(|v| tensor(v).ok())).collect();
+        let x: Vec<_> = io
+            .inputs
+            .iter()
+            .map(|v| v.as_ref().and_then(|v| tensor(v).ok()))
+            .collect();
         let x: Vec<_> = x.iter().map(Option::as_ref).collect();
         let seen: Vec<_> = x.iter().map(|t| t.map(Fact::of)).collect();
-        let y = reference::eval(op, &NodeRef::new(&node, opset, reference::given(&node.inputs, &seen, &x)), &x)?;
+        let y = reference::eval(
+            op,
+            &NodeRef::new(&node, opset, reference::given(&node.inputs, &seen, &x)),
+            &x,
+        )?;
         for (out, y) in io.outputs.iter_mut().zip(&y) {
             let Some(out) = out else { continue };
             if (out.dtype(), out.dims()) != (y.dtype(), y.dims()) {
-                return Err(OpError::new(format!("made {}{:?}; expected {}{:?}", y.dtype(), y.dims(), out.dtype(), out.dims())));
+                return Err(OpError::new(format!(
+                    "made {}{:?}; expected {}{:?}",
+                    y.dtype(),
+                    y.dims(),
+                    out.dtype(),
+                    out.dims()
+                )));
             }
             out.bytes().copy_from_slice(y.bytes());
         }

@@ -67,7 +67,9 @@ mod tests {
     fn what_lives_together_does_not_overlap() {
         let mut state = 1u64;
         let mut next = |n: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             usize::try_from((state >> 33) % n).unwrap()
         };
         let buffers: Vec<_> = (0..200)

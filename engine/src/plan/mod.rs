@@ -58,6 +58,9 @@ impl Plan {
 
     /// Types of the graph's outputs, in order.
     pub fn output_types(&self) -> Vec<Type> {
-        self.outputs.iter().map(|s| Type::tensor(s.dtype, s.dims.iter().copied())).collect()
+        self.outputs
+            .iter()
+            .map(|s| Type::tensor(s.dtype, s.dims.iter().copied()))
+            .collect()
     }
 }

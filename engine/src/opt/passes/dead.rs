@@ -19,8 +19,10 @@ impl Pass for Dead {
         let graph = &mut model.graph;
         let links = graph.links();
         let mut live = HashSet::new();
-        let mut open: Vec<ValueId> =
-            (0..graph.values.len() as u32).map(ValueId).filter(|&v| links.kept(v)).collect();
+        let mut open: Vec<ValueId> = (0..graph.values.len() as u32)
+            .map(ValueId)
+            .filter(|&v| links.kept(v))
+            .collect();
         while let Some(v) = open.pop() {
             if let Some((n, _)) = links.producer(v)
                 && live.insert(n)
@@ -28,7 +30,12 @@ impl Pass for Dead {
                 open.extend(graph[n].inputs.iter().flatten());
             }
         }
-        let gone: Vec<_> = graph.order.iter().copied().filter(|n| !live.contains(n)).collect();
+        let gone: Vec<_> = graph
+            .order
+            .iter()
+            .copied()
+            .filter(|n| !live.contains(n))
+            .collect();
         for &n in &gone {
             report.fired(self.name(), graph[n].label());
         }
@@ -44,8 +51,12 @@ impl Dead {
     fn initializers(&self, graph: &mut Graph, report: &mut Report) {
         let links = graph.links();
         let read = |v: ValueId| links.kept(v) || !links.readers(v).is_empty();
-        let unread: HashSet<_> =
-            graph.initializers.iter().copied().filter(|&v| !read(v) && !graph.is_input(v)).collect();
+        let unread: HashSet<_> = graph
+            .initializers
+            .iter()
+            .copied()
+            .filter(|&v| !read(v) && !graph.is_input(v))
+            .collect();
         for &v in &unread {
             report.fired(self.name(), &*graph[v].name);
             graph[v].konst = None;
@@ -56,6 +67,11 @@ impl Dead {
 
 fn defined(graph: &Graph) -> HashSet<ValueId> {
     let inputs = graph.inputs.iter().map(|p| p.value);
-    let made = graph.iter().flat_map(|(_, n)| n.outputs.iter().flatten().copied());
-    inputs.chain(made).chain(graph.initializers.iter().copied()).collect()
+    let made = graph
+        .iter()
+        .flat_map(|(_, n)| n.outputs.iter().flatten().copied());
+    inputs
+        .chain(made)
+        .chain(graph.initializers.iter().copied())
+        .collect()
 }

@@ -28,7 +28,8 @@ impl Pass for Fold {
             .iter()
             .filter(|(_, node)| {
                 let mut outputs = node.outputs.iter().flatten();
-                outputs.all(|&v| facts.konst(v).is_some() && !links.kept(v)) && pays(model, node, &facts, scope)
+                outputs.all(|&v| facts.konst(v).is_some() && !links.kept(v))
+                    && pays(model, node, &facts, scope)
             })
             .map(|(id, _)| id)
             .collect();
@@ -56,7 +57,19 @@ fn pays(model: &Model, node: &crate::ir::Node, facts: &Facts, scope: Scope) -> b
         return true;
     }
     let size = |t: &Tensor| t.bytes().len();
-    let before = node.inputs.iter().flatten().filter_map(|&v| model.graph.konst(v)).map(size).sum::<usize>();
-    let after = node.outputs.iter().flatten().filter_map(|&v| facts.konst(v)).map(|t| size(t)).sum::<usize>();
+    let before = node
+        .inputs
+        .iter()
+        .flatten()
+        .filter_map(|&v| model.graph.konst(v))
+        .map(size)
+        .sum::<usize>();
+    let after = node
+        .outputs
+        .iter()
+        .flatten()
+        .filter_map(|&v| facts.konst(v))
+        .map(|t| size(t))
+        .sum::<usize>();
     after <= before + GROWTH
 }

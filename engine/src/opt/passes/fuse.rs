@@ -81,7 +81,11 @@ fn fused(
     patch.nodes.push(Node {
         attrs: m.attrs.clone(),
         name: graph[id].name.clone(),
-        ..Node::new(name.name, m.inputs.iter().copied().map(Some).collect(), vec![Some(new)])
+        ..Node::new(
+            name.name,
+            m.inputs.iter().copied().map(Some).collect(),
+            vec![Some(new)],
+        )
     });
     patch.replace.push((out, new));
     patch.remove = m.nodes;

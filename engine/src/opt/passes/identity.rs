@@ -57,7 +57,9 @@ fn take_over(
     y: crate::ir::ValueId,
     links: &crate::ir::Links,
 ) {
-    let Some((producer, slot)) = links.producer(x) else { return };
+    let Some((producer, slot)) = links.producer(x) else {
+        return;
+    };
     graph.order.retain(|&n| n != identity);
     graph[producer].outputs[slot] = Some(y);
     for &n in links.readers(x) {

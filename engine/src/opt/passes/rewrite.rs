@@ -16,8 +16,11 @@ impl Pass for Rewrite {
     }
 
     fn run(&self, model: &mut Model, scope: Scope, report: &mut Report) -> Result<(), PassError> {
-        let rules: Vec<(&dyn Rule, Vec<Pattern>)> =
-            RULES.iter().filter(|r| r.scope() <= scope).map(|r| (*r, r.patterns())).collect();
+        let rules: Vec<(&dyn Rule, Vec<Pattern>)> = RULES
+            .iter()
+            .filter(|r| r.scope() <= scope)
+            .map(|r| (*r, r.patterns()))
+            .collect();
         for (rule, patterns) in &rules {
             while self.sweep(model, *rule, patterns, report)? {}
         }

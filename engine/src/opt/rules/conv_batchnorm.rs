@@ -21,7 +21,9 @@ impl Rule for ConvBatchNorm {
     }
 
     fn patterns(&self) -> Vec<Pattern> {
-        vec![Pattern::loose(6, |x| x[0].op("Conv", &[x[1]]).op("BatchNormalization", &x[2..6]))]
+        vec![Pattern::loose(6, |x| {
+            x[0].op("Conv", &[x[1]]).op("BatchNormalization", &x[2..6])
+        })]
     }
 
     fn rewrite<'a>(&self, m: &Match, site: &Site, b: &'a Builder) -> Result<Ex<'a>, Why> {
@@ -36,9 +38,16 @@ impl Rule for ConvBatchNorm {
         }
         let epsilon = f64::from(n.float_or("epsilon", 1e-5).map_err(no)?);
         let constant = |v: ValueId| site.facts.konst(v).filter(|t| t.dtype() == DType::F32);
-        let floats = |v: ValueId| constant(v).and_then(|t| t.floats()).ok_or(Why::No("a parameter is not constant"));
+        let floats = |v: ValueId| {
+            constant(v)
+                .and_then(|t| t.floats())
+                .ok_or(Why::No("a parameter is not constant"))
+        };
         let w = constant(m.inputs[1]).ok_or(Why::No("the weights are not a float constant"))?;
-        let statistics = m.inputs[2..].iter().map(|&v| floats(v)).collect::<Result<Vec<_>, _>>()?;
+        let statistics = m.inputs[2..]
+            .iter()
+            .map(|&v| floats(v))
+            .collect::<Result<Vec<_>, _>>()?;
         let channels = w.dims().first().copied().unwrap_or(0);
         let old = match conv.inputs.get(2).copied().flatten() {
             Some(v) => floats(v)?,
@@ -47,13 +56,18 @@ impl Rule for ConvBatchNorm {
         if channels == 0 || statistics.iter().chain([&old]).any(|s| s.len() != channels) {
             return Err(Why::No("the parameters do not have one element a channel"));
         }
-        let factor: Vec<f64> =
-            (0..channels).map(|o| statistics[0][o] / (statistics[3][o] + epsilon).sqrt()).collect();
-        let bias: Vec<f64> =
-            (0..channels).map(|o| (old[o] - statistics[2][o]) * factor[o] + statistics[1][o]).collect();
+        let factor: Vec<f64> = (0..channels)
+            .map(|o| statistics[0][o] / (statistics[3][o] + epsilon).sqrt())
+            .collect();
+        let bias: Vec<f64> = (0..channels)
+            .map(|o| (old[o] - statistics[2][o]) * factor[o] + statistics[1][o])
+            .collect();
         let x = b.at(m.inputs[0]);
         let w = x.tensor(scaled(w, &factor).ok_or(Why::No("the weights are not a float constant"))?);
-        let bias = x.tensor(Tensor::of(&[channels], bias.iter().map(|&x| x as f32).collect::<Vec<f32>>()));
+        let bias = x.tensor(Tensor::of(
+            &[channels],
+            bias.iter().map(|&x| x as f32).collect::<Vec<f32>>(),
+        ));
         let call = Call {
             domain: "",
             op: "Conv",
@@ -69,6 +83,9 @@ impl Rule for ConvBatchNorm {
 fn scaled(w: &Tensor, factor: &[f64]) -> Option<Tensor> {
     let each = w.len() / factor.len();
     let w_ = w.elements::<f32>()?;
-    let data = w_.iter().enumerate().map(|(i, &x)| (f64::from(x) * factor[i / each.max(1)]) as f32);
+    let data = w_
+        .iter()
+        .enumerate()
+        .map(|(i, &x)| (f64::from(x) * factor[i / each.max(1)]) as f32);
     Some(Tensor::of(w.dims(), data.collect()))
 }

@@ -8,6 +8,8 @@ use crate::opt::{Match, Pattern, Rule, Scope, Site, Why};
 
 const HEAVY: &str = "Conv|MatMul|secateur.Conv|secateur.MatMul";
 
+const ACTIVATIONS: &str = "Celu|Clip|Elu|Gelu|HardSigmoid|HardSwish|LeakyRelu|Mish|Relu|Selu|Sigmoid|Softplus|Swish|Tanh|ThresholdedRelu";
+
 /// Index of the residual among the inputs of a private `Conv` or `MatMul`; the bias comes before it.
 const RESIDUAL: usize = 3;
 
@@ -24,14 +26,32 @@ impl Rule for LinearBias {
     }
 
     fn patterns(&self) -> Vec<Pattern> {
-        vec![Pattern::loose(3, |x| x[0].op("MatMul|secateur.MatMul", &[x[1]]) + x[2])]
+        vec![Pattern::loose(3, |x| {
+            x[0].op("MatMul|secateur.MatMul", &[x[1]]) + x[2]
+        })]
     }
 
     fn rewrite<'a>(&self, m: &Match, site: &Site, b: &'a Builder) -> Result<Ex<'a>, Why> {
         let node = heavy(m, site)?;
-        let bias = site.facts.of(m.inputs[2]).ty.dims().ok_or(Why::No("the bias has no known shape"))?;
-        let columns = site.facts.of(m.inputs[1]).ty.shape().and_then(|s| s.last()).and_then(Dim::size);
-        let long = site.facts.of(m.inputs[1]).ty.shape().is_some_and(|s| s.len() >= 2);
+        let bias = site
+            .facts
+            .of(m.inputs[2])
+            .ty
+            .dims()
+            .ok_or(Why::No("the bias has no known shape"))?;
+        let columns = site
+            .facts
+            .of(m.inputs[1])
+            .ty
+            .shape()
+            .and_then(|s| s.last())
+            .and_then(Dim::size);
+        let long = site
+            .facts
+            .of(m.inputs[1])
+            .ty
+            .shape()
+            .is_some_and(|s| s.len() >= 2);
         if bias.len() != 1 || columns != Some(bias[0]) || !long {
             return Err(Why::No("what is added is no row of one element a column"));
         }
@@ -70,7 +90,10 @@ impl Rule for Residual {
         }
         floats(site, m)?;
         let out = node.outputs[0].ok_or(Why::NoEffect)?;
-        let (y, z) = (site.facts.of(out).ty.shape(), site.facts.of(m.inputs[2]).ty.shape());
+        let (y, z) = (
+            site.facts.of(out).ty.shape(),
+            site.facts.of(m.inputs[2]).ty.shape(),
+        );
         let same = |(a, b): (&Dim, &Dim)| a.same(b);
         match (y, z) {
             (Some(y), Some(z)) if y.len() == z.len() && y.iter().zip(z).all(same) => {}
@@ -99,8 +122,9 @@ impl Rule for Activation {
     }
 
     fn patterns(&self) -> Vec<Pattern> {
-        let acts = Act::OPS.join("|");
-        vec![Pattern::loose(2, move |x| x[0].op(HEAVY, &[x[1]]).op(&acts, &[]))]
+        vec![Pattern::loose(2, |x| {
+            x[0].op(HEAVY, &[x[1]]).op(ACTIVATIONS, &[])
+        })]
     }
 
     fn rewrite<'a>(&self, m: &Match, site: &Site, b: &'a Builder) -> Result<Ex<'a>, Why> {
@@ -111,13 +135,15 @@ impl Rule for Activation {
         floats(site, m)?;
         let root = &site.graph[m.nodes[0]];
         let n = site.facts.view(root, site.opset.max(first(root)));
-        let act = Act::of(&n).ok_or(Why::No("the activation's parameters are not constant"))?;
+        let op = ops::find(root.domain(), &root.op).ok_or(Why::NoEffect)?;
+        let act = op.activation(&n).and_then(Act::name);
+        let (name, params) = act.ok_or(Why::No("the activation's parameters are not constant"))?;
         if !n.unread().is_empty() {
             return Err(Why::No("the activation has an attribute that is not understood"));
         }
         let mut attrs = node.attrs.clone();
-        attrs.push(Attr::new("activation", &*root.op));
-        attrs.push(Attr::new("params", act.params()));
+        attrs.push(Attr::new("activation", name));
+        attrs.push(Attr::new("params", params));
         Ok(fused(b, node, &node.inputs, attrs))
     }
 }
@@ -131,11 +157,19 @@ fn first(node: &Node) -> i64 {
 /// The convolution or product of the match.
 fn heavy<'a>(m: &Match, site: &'a Site) -> Result<&'a Node, Why> {
     let is_heavy = |n: &&NodeId| ["Conv", "MatMul"].contains(&&*site.graph[**n].op);
-    m.nodes.iter().find(is_heavy).map(|&n| &site.graph[n]).ok_or(Why::NoEffect)
+    m.nodes
+        .iter()
+        .find(is_heavy)
+        .map(|&n| &site.graph[n])
+        .ok_or(Why::NoEffect)
 }
 
 fn floats(site: &Site, m: &Match) -> Result<(), Why> {
-    match m.inputs.iter().all(|&v| site.facts.of(v).ty.dtype() == Some(DType::F32)) {
+    match m
+        .inputs
+        .iter()
+        .all(|&v| site.facts.of(v).ty.dtype() == Some(DType::F32))
+    {
         true => Ok(()),
         false => Err(Why::No("the element type is not float")),
     }
