@@ -1,10 +1,12 @@
 //! A plan: the steps that run a graph for one set of input shapes, and the memory they work in.
 
+mod cost;
 mod lower;
 mod memory;
 
 use crate::cpu::{Cost, Frame, Kernel, Slot};
 use crate::ir::{Tensor, Type, ValueId};
+pub use cost::macs;
 pub use lower::{PlanError, lower};
 
 /// One kernel on its way through the graph.
