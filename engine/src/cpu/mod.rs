@@ -1,8 +1,12 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
+pub mod blocks;
+pub mod elementwise;
 mod io;
+pub mod number;
 mod packs;
 mod threads;
+pub mod walk;
 
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
