@@ -2,9 +2,13 @@
 
 pub mod act;
 mod frame;
+pub mod blocks;
+pub mod elementwise;
 mod io;
+pub mod number;
 mod packs;
 mod threads;
+pub mod walk;
 
 use crate::ops::OpError;
 pub use act::Act;
