@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use secateur::engine::ir::{Bytes, Dim, Element, Model, Tensor};
 use secateur::engine::onnx;
-use secateur::engine::opt::{Scope, optimize};
 use secateur::engine::ops::case::floats;
+use secateur::engine::opt::{Scope, optimize};
 use secateur::engine::run::{Outputs, Session};
 
 /// A model of `scripts/models.tsv`, with sizes for its free dimensions and others to try.
@@ -19,13 +19,21 @@ struct Real {
 }
 
 const REAL: &[Real] = &[
-    Real { name: "opennsfw-resnet50thin", sizes: &[("unk__653", 1)], other: &[("unk__653", 3)] },
+    Real {
+        name: "opennsfw-resnet50thin",
+        sizes: &[("unk__653", 1)],
+        other: &[("unk__653", 3)],
+    },
     Real {
         name: "nudenet-yolov8n",
         sizes: &[("batch", 1), ("height", 320), ("width", 320)],
         other: &[("batch", 2), ("height", 192), ("width", 256)],
     },
-    Real { name: "orientation-lcnet", sizes: &[("DynamicDimension.0", 1)], other: &[("DynamicDimension.0", 2)] },
+    Real {
+        name: "orientation-lcnet",
+        sizes: &[("DynamicDimension.0", 1)],
+        other: &[("DynamicDimension.0", 2)],
+    },
     Real {
         name: "minilm-l3-fp32",
         sizes: &[("batch_size", 1), ("sequence_length", 128)],
@@ -76,7 +84,10 @@ fn inputs(model: &Model, sizes: &[(&str, usize)], seed: u64) -> Vec<(String, Ten
             let dims: Vec<_> = ty.shape().unwrap().iter().map(size).collect();
             let random = floats(&dims, seed);
             let tensor = match ty.dtype() == Some(i64::DTYPE) {
-                true => Tensor::of(&dims, random.floats().unwrap().iter().map(|x| x.abs() as i64).collect()),
+                true => Tensor::of(
+                    &dims,
+                    random.floats().unwrap().iter().map(|x| x.abs() as i64).collect(),
+                ),
                 false => random,
             };
             (graph[p.value].name.to_string(), tensor)
@@ -93,7 +104,10 @@ fn assert_close(got: &Outputs, want: &Outputs, what: &str) {
     for (name, (g, w)) in got.names.iter().zip(got.tensors.iter().zip(&want.tensors)) {
         assert_eq!((g.dtype(), g.dims()), (w.dtype(), w.dims()), "{what}: {name}");
         for (a, b) in g.floats().unwrap().iter().zip(w.floats().unwrap()) {
-            assert!((a - b).abs() <= 1e-4 + 1e-3 * b.abs(), "{what}: {name}: {a}, expected {b}");
+            assert!(
+                (a - b).abs() <= 1e-4 + 1e-3 * b.abs(),
+                "{what}: {name}: {a}, expected {b}"
+            );
         }
     }
 }
@@ -108,10 +122,17 @@ fn onnx_test_files_are_written_as_they_were_read() {
         let bytes = std::fs::read(path).unwrap();
         let model = onnx::parse(Bytes::new(bytes.clone()), path.parent());
         let model = model.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        assert!(onnx::to_bytes(&model) == bytes, "{} is not written as it was read", path.display());
+        assert!(
+            onnx::to_bytes(&model) == bytes,
+            "{} is not written as it was read",
+            path.display()
+        );
         same += 1;
     }
-    eprintln!("{same} of {} files of onnx-tests are written byte for byte", all.len());
+    eprintln!(
+        "{same} of {} files of onnx-tests are written byte for byte",
+        all.len()
+    );
 }
 
 #[test]
@@ -149,9 +170,17 @@ fn no_node_is_left_to_the_reference() {
     for r in REAL {
         let Some(model) = real(r) else { continue };
         let session = Session::builder(&model).build().unwrap();
-        let shapes: Vec<_> = inputs(&model, r.sizes, 1).iter().map(|(_, t)| t.dims().to_vec()).collect();
+        let shapes: Vec<_> = inputs(&model, r.sizes, 1)
+            .iter()
+            .map(|(_, t)| t.dims().to_vec())
+            .collect();
         let plan = session.plan(&shapes).unwrap();
-        let slow: Vec<_> = plan.steps().iter().filter(|s| s.kernel == "reference").map(|s| &s.op).collect();
+        let slow: Vec<_> = plan
+            .steps()
+            .iter()
+            .filter(|s| s.kernel == "reference")
+            .map(|s| &s.op)
+            .collect();
         assert!(slow.is_empty(), "{}: {slow:?}", r.name);
     }
 }
