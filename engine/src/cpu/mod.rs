@@ -1,6 +1,7 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod gemm;
 mod io;
 mod packs;
 mod threads;
