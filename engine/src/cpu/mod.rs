@@ -4,6 +4,7 @@ pub mod act;
 mod frame;
 pub mod blocks;
 pub mod elementwise;
+pub mod gemm;
 mod io;
 pub mod number;
 mod packs;
