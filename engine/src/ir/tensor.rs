@@ -132,7 +132,7 @@ impl Bytes {
         let mut map = unsafe { MmapMut::map_mut(&file)? };
         fill(&mut map);
         let map = map.make_read_only()?;
-        Ok(Bytes::of(Arc::new(Spilled { map, _scrap: scrap })))
+        Ok(Bytes::of(Spilled { map, _scrap: scrap }))
     }
 
     /// All the bytes of `owner`.
