@@ -7,6 +7,7 @@
 //! ```no_run
 //! # fn main() -> Result<(), secateur_engine::onnx::OnnxError> {
 //! use std::path::Path;
+use std::sync::Arc;
 //! let model = secateur_engine::onnx::load(Path::new("model.onnx"))?;
 //! secateur_engine::onnx::save(&model, Path::new("copy.onnx"), false)?;
 //! # Ok(())
@@ -35,7 +36,7 @@ pub use error::{ErrorKind, OnnxError};
 pub use meta::{metadata, producer, set_metadata, text};
 pub use save::save;
 
-use crate::ir::{Bytes, Model};
+use crate::ir::{Bytes, Model, Name, Tensor};
 
 /// Reads the model in the file `path`, and the external files it refers to, which lie below the same folder.
 ///
@@ -70,6 +71,17 @@ pub fn parse(bytes: Bytes, dir: Option<&Path>) -> Result<Model, OnnxError> {
     }
     let mut reader = read::Reader::new(external::Files::new(dir), bytes.len());
     read::model(&mut reader, wire::Message::new(&bytes))
+}
+
+/// Reads a `TensorProto` by itself, as ONNX's test data are kept: its name and elements.
+///
+/// # Errors
+///
+/// If the bytes are no tensor, or its data is not as long as its type and dimensions ask for.
+pub fn parse_tensor(bytes: Bytes) -> Result<(Name, Arc<Tensor>), OnnxError> {
+    let mut reader = read::Reader::new(external::Files::new(None), bytes.len());
+    let (name, constant) = tensor::read(&mut reader, wire::Message::new(&bytes), true)?;
+    Ok((name, constant.tensor))
 }
 
 /// The bytes of the file for `model`.
