@@ -4,10 +4,23 @@
 //! schedule) belongs to the passes.
 
 pub mod case;
+pub mod concat;
+pub mod constant;
+pub mod depth;
+pub mod expand;
+pub mod identity;
 mod node;
+pub mod pick;
+pub mod range;
+pub mod reshape;
 pub mod shape;
+pub mod shape_of;
+pub mod slice;
+pub mod split;
+pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod transpose;
 
 use crate::cpu::Candidate;
 use crate::expr::Ex;
@@ -16,7 +29,27 @@ pub use case::Case;
 pub use node::{Fact, Input, NodeRef, OpError};
 
 /// All operators, sorted by domain and name.
-pub static OPS: &[&dyn Op] = &[];
+pub static OPS: &[&dyn Op] = &[
+    &concat::Concat,
+    &constant::Constant,
+    &constant::ConstantOfShape,
+    &depth::DepthToSpace,
+    &identity::Dropout,
+    &expand::Expand,
+    &reshape::Flatten,
+    &identity::Identity,
+    &range::Range,
+    &reshape::Reshape,
+    &shape_of::ShapeOf,
+    &shape_of::Size,
+    &slice::Slice,
+    &depth::SpaceToDepth,
+    &split::Split,
+    &squeeze::Squeeze,
+    &expand::Tile,
+    &transpose::Transpose,
+    &squeeze::Unsqueeze,
+];
 
 /// The full name of an operator. Names sort by domain, then name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
