@@ -115,3 +115,6 @@ pub trait Simd: Copy + Send + Sync + 'static {
     )]
     fn from_bits(self, a: Self::I32) -> Self::F32;
 }
+
+#[cfg(test)]
+mod tests;

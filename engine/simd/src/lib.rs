@@ -38,8 +38,8 @@
 //! assert_eq!(y, [2.5; 37]);
 //! ```
 //!
-//! Everything between `run` and the intrinsics has to be `#[inline(always)]`: only what is inlined into the entry is
-//! compiled with the set's features. A closure or a plain function in between costs a call to each single instruction.
+//! Everything between `run` and the methods of `Simd` has to be `#[inline(always)]`, closures too: only what is inlined
+//! into the entry is compiled with the set's features. What is not costs a call for every single instruction.
 //!
 //! The environment variable `SECATEUR_ISA` names a lesser set (`avx512`, `avx2`, `neon`, `scalar`), for tests and
 //! for comparing; [`isa_or_error`] says whether it could be followed.

@@ -3,19 +3,34 @@
 pub mod copy;
 mod io;
 pub mod moves;
+pub mod act;
+pub mod blocks;
+pub mod elementwise;
+mod frame;
+pub mod gemm;
+mod io;
+pub mod number;
 mod packs;
 mod threads;
+pub mod walk;
 
 use crate::ops::OpError;
+pub use act::Act;
+pub use frame::{Frame, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
-pub use threads::Pool;
+pub use threads::{Pool, default_threads};
 
 /// A computation made for one node with known shapes. Attributes were read when it was made; it sees only memory.
 pub trait Kernel: Send + Sync {
     /// Bytes of scratch memory it wants, aligned to 64, when it runs on `threads` threads.
     fn scratch(&self, _threads: usize) -> usize {
         0
+    }
+
+    /// Whether it reads the memory of input `i` when it runs; not so where it has packed a constant.
+    fn reads(&self, _i: usize) -> bool {
+        true
     }
 
     /// Computes every output. The result does not depend on the number of threads.
@@ -27,9 +42,27 @@ pub trait Kernel: Send + Sync {
     fn run(&self, io: &mut Io) -> Result<(), OpError>;
 }
 
-impl<F: Fn(&mut Io) -> Result<(), OpError> + Send + Sync> Kernel for F {
+/// What a kernel that is a closure may return: nothing, where it accepts every input.
+pub trait Outcome {
+    /// The same as a result.
+    fn result(self) -> Result<(), OpError>;
+}
+
+impl Outcome for () {
+    fn result(self) -> Result<(), OpError> {
+        Ok(())
+    }
+}
+
+impl Outcome for Result<(), OpError> {
+    fn result(self) -> Result<(), OpError> {
+        self
+    }
+}
+
+impl<R: Outcome, F: Fn(&mut Io) -> R + Send + Sync> Kernel for F {
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
-        self(io)
+        self(io).result()
     }
 }
 

@@ -3,6 +3,8 @@
 //! An operator is a unit struct: it holds no state, it states facts. What to conclude from the facts (fuse, prune,
 //! schedule) belongs to the passes.
 
+pub mod arith;
+mod binary;
 pub mod case;
 pub mod concat;
 pub mod constant;
@@ -22,7 +24,7 @@ pub mod squeeze;
 mod tests;
 pub mod transpose;
 
-use crate::cpu::Candidate;
+use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
@@ -49,6 +51,11 @@ pub static OPS: &[&dyn Op] = &[
     &expand::Tile,
     &transpose::Transpose,
     &squeeze::Unsqueeze,
+    &arith::Binary(arith::Add),
+    &arith::Binary(arith::Div),
+    &arith::Mod,
+    &arith::Binary(arith::Mul),
+    &arith::Binary(arith::Sub),
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
@@ -144,6 +151,11 @@ pub trait Op: Sync {
         None
     }
 
+    /// The number of inputs that the body is recognised with.
+    fn arity(&self) -> usize {
+        1
+    }
+
     /// Reference result of a primitive, written to be obviously right. `x` are the inputs, `None` where left out.
     ///
     /// # Errors
@@ -151,6 +163,11 @@ pub trait Op: Sync {
     /// If the inputs do not fit, or the operator has a body instead.
     fn eval(&self, _n: &NodeRef, _x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         Err(OpError::no_reference())
+    }
+
+    /// The function that an activation with constant parameters applies to every element of its first input.
+    fn activation(&self, _n: &NodeRef) -> Option<Act> {
+        None
     }
 
     /// Kernels for a node whose shapes are all known, best guess first. The node has been [lowered](NodeRef::lowered).

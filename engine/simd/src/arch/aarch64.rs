@@ -80,9 +80,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
         // SAFETY: a prefetch is a hint and faults on no address.
-        unsafe {
-            asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, readonly, preserves_flags))
-        }
+        unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, readonly, preserves_flags)) }
     }
 
     register_methods! {

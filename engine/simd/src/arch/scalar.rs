@@ -62,14 +62,12 @@ impl Simd for Scalar {
 
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> [f32; 4] {
-        // SAFETY: the caller says that the first `n` are readable.
-        from_fn(|i| {
-            if i < n {
-                unsafe { p.add(i).read_unaligned() }
-            } else {
-                0.0
-            }
-        })
+        let mut v = [0.0; 4];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller says that the first `n` are readable.
+            *x = unsafe { p.add(i).read_unaligned() };
+        }
+        v
     }
 
     #[inline(always)]
