@@ -1,5 +1,8 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
+pub mod copy;
+mod io;
+pub mod moves;
 pub mod act;
 pub mod blocks;
 pub mod elementwise;

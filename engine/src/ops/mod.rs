@@ -6,10 +6,23 @@
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod concat;
+pub mod constant;
+pub mod depth;
+pub mod expand;
+pub mod identity;
 mod node;
+pub mod pick;
+pub mod range;
+pub mod reshape;
 pub mod shape;
+pub mod shape_of;
+pub mod slice;
+pub mod split;
+pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod transpose;
 
 use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
@@ -19,6 +32,25 @@ pub use node::{Fact, Input, NodeRef, OpError};
 
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
+    &concat::Concat,
+    &constant::Constant,
+    &constant::ConstantOfShape,
+    &depth::DepthToSpace,
+    &identity::Dropout,
+    &expand::Expand,
+    &reshape::Flatten,
+    &identity::Identity,
+    &range::Range,
+    &reshape::Reshape,
+    &shape_of::ShapeOf,
+    &shape_of::Size,
+    &slice::Slice,
+    &depth::SpaceToDepth,
+    &split::Split,
+    &squeeze::Squeeze,
+    &expand::Tile,
+    &transpose::Transpose,
+    &squeeze::Unsqueeze,
     &arith::Binary(arith::Add),
     &arith::Binary(arith::Div),
     &arith::Mod,
