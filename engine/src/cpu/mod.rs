@@ -1,6 +1,7 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod blocks;
+pub mod chain;
 pub mod elementwise;
 mod io;
 pub mod number;

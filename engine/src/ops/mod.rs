@@ -6,10 +6,13 @@
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod compare;
 mod node;
+pub mod select;
 pub mod shape;
 #[cfg(test)]
 mod tests;
+pub mod variadic;
 
 use crate::cpu::Candidate;
 use crate::expr::Ex;
@@ -20,10 +23,23 @@ pub use node::{Fact, Input, NodeRef, OpError};
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
     &arith::Binary(arith::Add),
+    &compare::Compare(compare::And),
     &arith::Binary(arith::Div),
+    &compare::Compare(compare::Equal),
+    &compare::Compare(compare::Greater),
+    &compare::Compare(compare::GreaterOrEqual),
+    &compare::Compare(compare::Less),
+    &compare::Compare(compare::LessOrEqual),
+    &variadic::Variadic(variadic::Max),
+    &variadic::Variadic(variadic::Mean),
+    &variadic::Variadic(variadic::Min),
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &compare::Compare(compare::Or),
     &arith::Binary(arith::Sub),
+    &variadic::Variadic(variadic::Sum),
+    &select::Where,
+    &compare::Compare(compare::Xor),
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
