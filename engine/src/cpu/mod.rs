@@ -5,6 +5,7 @@ mod io;
 pub mod moves;
 pub mod act;
 pub mod blocks;
+pub mod chain;
 pub mod elementwise;
 mod frame;
 pub mod gemm;

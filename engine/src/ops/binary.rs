@@ -110,7 +110,9 @@ pub(crate) fn follow(n: &NodeRef, fact: Fact, f: impl Fn(&[&Dim]) -> Dim) -> Fac
 
 /// For each element of a tensor of dimensions `out`, the position in one of dimensions `from` that broadcasts to it.
 pub(crate) fn stretch(from: &[usize], out: &[usize]) -> Vec<usize> {
-    let ahead: Vec<usize> = (0..from.len()).map(|i| from[i + 1..].iter().product()).collect();
+    let ahead: Vec<_> = (0..from.len())
+        .map(|i| count(&from[i + 1..]).unwrap_or(0))
+        .collect();
     let place = |mut i: usize| {
         let mut at = 0;
         for (back, &size) in out.iter().rev().enumerate() {
@@ -122,7 +124,7 @@ pub(crate) fn stretch(from: &[usize], out: &[usize]) -> Vec<usize> {
         }
         at
     };
-    (0..out.iter().product()).map(place).collect()
+    (0..count(out).unwrap_or(0)).map(place).collect()
 }
 
 /// Dimensions of both inputs, the second aligned, and of their broadcast.

@@ -15,6 +15,9 @@ mod node;
 pub mod pick;
 pub mod range;
 pub mod reshape;
+pub mod compare;
+mod node;
+pub mod select;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
@@ -23,6 +26,7 @@ pub mod squeeze;
 #[cfg(test)]
 mod tests;
 pub mod transpose;
+pub mod variadic;
 
 use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
@@ -52,10 +56,23 @@ pub static OPS: &[&dyn Op] = &[
     &transpose::Transpose,
     &squeeze::Unsqueeze,
     &arith::Binary(arith::Add),
+    &compare::Compare(compare::And),
     &arith::Binary(arith::Div),
+    &compare::Compare(compare::Equal),
+    &compare::Compare(compare::Greater),
+    &compare::Compare(compare::GreaterOrEqual),
+    &compare::Compare(compare::Less),
+    &compare::Compare(compare::LessOrEqual),
+    &variadic::Variadic(variadic::Max),
+    &variadic::Variadic(variadic::Mean),
+    &variadic::Variadic(variadic::Min),
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &compare::Compare(compare::Or),
     &arith::Binary(arith::Sub),
+    &variadic::Variadic(variadic::Sum),
+    &select::Where,
+    &compare::Compare(compare::Xor),
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
