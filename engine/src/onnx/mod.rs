@@ -7,7 +7,6 @@
 //! ```no_run
 //! # fn main() -> Result<(), secateur_engine::onnx::OnnxError> {
 //! use std::path::Path;
-use std::sync::Arc;
 //! let model = secateur_engine::onnx::load(Path::new("model.onnx"))?;
 //! secateur_engine::onnx::save(&model, Path::new("copy.onnx"), false)?;
 //! # Ok(())
@@ -31,6 +30,7 @@ mod wire;
 mod write;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use error::{ErrorKind, OnnxError};
 pub use meta::{metadata, producer, set_metadata, text};

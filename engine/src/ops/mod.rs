@@ -6,6 +6,7 @@
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod compare;
 pub mod concat;
 pub mod constant;
 pub mod depth;
@@ -15,8 +16,6 @@ mod node;
 pub mod pick;
 pub mod range;
 pub mod reshape;
-pub mod compare;
-mod node;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
@@ -36,31 +35,20 @@ pub use node::{Fact, Input, NodeRef, OpError};
 
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
+    &arith::Binary(arith::Add),
+    &compare::Compare(compare::And),
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
     &depth::DepthToSpace,
+    &arith::Binary(arith::Div),
     &identity::Dropout,
+    &compare::Compare(compare::Equal),
     &expand::Expand,
     &reshape::Flatten,
-    &identity::Identity,
-    &range::Range,
-    &reshape::Reshape,
-    &shape_of::ShapeOf,
-    &shape_of::Size,
-    &slice::Slice,
-    &depth::SpaceToDepth,
-    &split::Split,
-    &squeeze::Squeeze,
-    &expand::Tile,
-    &transpose::Transpose,
-    &squeeze::Unsqueeze,
-    &arith::Binary(arith::Add),
-    &compare::Compare(compare::And),
-    &arith::Binary(arith::Div),
-    &compare::Compare(compare::Equal),
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &identity::Identity,
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &variadic::Variadic(variadic::Max),
@@ -69,8 +57,19 @@ pub static OPS: &[&dyn Op] = &[
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &compare::Compare(compare::Or),
+    &range::Range,
+    &reshape::Reshape,
+    &shape_of::ShapeOf,
+    &shape_of::Size,
+    &slice::Slice,
+    &depth::SpaceToDepth,
+    &split::Split,
+    &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
+    &expand::Tile,
+    &transpose::Transpose,
+    &squeeze::Unsqueeze,
     &select::Where,
     &compare::Compare(compare::Xor),
 ];
