@@ -3,12 +3,15 @@
 pub mod blocks;
 pub mod chain;
 pub mod elementwise;
+pub mod act;
+pub mod gemm;
 mod io;
 pub mod number;
 mod packs;
 mod threads;
 pub mod walk;
 
+pub use act::Act;
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
 pub use threads::Pool;
