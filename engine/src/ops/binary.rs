@@ -99,13 +99,9 @@ pub(crate) fn follow(n: &NodeRef, fact: Fact, f: impl Fn(&[&Dim]) -> Dim) -> Fac
     let at = |i: usize| -> Vec<&Dim> { all.iter().map(|x| &x[if x.len() == 1 { 0 } else { i }]).collect() };
     // What leaves the range of an `i32` wraps around.
     let fits = |d: &Dim| dtype != Some(DType::I32) || d.known().is_none_or(|n| i32::try_from(n).is_ok());
-    let data = (0..len)
-        .map(|i| Some(f(&at(i))).filter(fits).unwrap_or(Dim::Unknown))
-        .collect();
-    Fact {
-        data: Some(data),
-        ..fact
-    }
+    let data: Vec<_> = (0..len).map(|i| f(&at(i))).collect();
+    let data = Some(data).filter(|d| d.iter().all(fits));
+    Fact { data, ..fact }
 }
 
 /// For each element of a tensor of dimensions `out`, the position in one of dimensions `from` that broadcasts to it.

@@ -16,6 +16,7 @@ mod node;
 pub mod pick;
 pub mod range;
 pub mod reshape;
+pub mod pointwise;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
@@ -25,6 +26,7 @@ pub mod squeeze;
 #[cfg(test)]
 mod tests;
 pub mod transpose;
+pub mod unary;
 pub mod variadic;
 
 use crate::cpu::{Act, Candidate};
@@ -32,30 +34,39 @@ use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
 pub use node::{Fact, Input, NodeRef, OpError};
+use pointwise::Pointwise;
 
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
+    &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
     &depth::DepthToSpace,
+    &Pointwise::<unary::Ceil>::new(),
+    &Pointwise::<unary::Cos>::new(),
     &arith::Binary(arith::Div),
     &identity::Dropout,
     &compare::Compare(compare::Equal),
     &expand::Expand,
     &reshape::Flatten,
+    &Pointwise::<unary::Erf>::new(),
+    &Pointwise::<unary::Exp>::new(),
+    &Pointwise::<unary::Floor>::new(),
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &identity::Identity,
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
+    &Pointwise::<unary::Log>::new(),
     &variadic::Variadic(variadic::Max),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &Pointwise::<unary::Neg>::new(),
     &compare::Compare(compare::Or),
     &range::Range,
     &reshape::Reshape,
@@ -65,6 +76,11 @@ pub static OPS: &[&dyn Op] = &[
     &depth::SpaceToDepth,
     &split::Split,
     &squeeze::Squeeze,
+    &Pointwise::<unary::Reciprocal>::new(),
+    &Pointwise::<unary::Round>::new(),
+    &Pointwise::<unary::Sign>::new(),
+    &Pointwise::<unary::Sin>::new(),
+    &Pointwise::<unary::Sqrt>::new(),
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
     &expand::Tile,
