@@ -91,3 +91,23 @@ pub fn parse_tensor(bytes: Bytes) -> Result<(Name, Arc<Tensor>), OnnxError> {
 pub fn to_bytes(model: &Model) -> Vec<u8> {
     write::Writer::default().model(model).into_vec()
 }
+
+impl Model {
+    /// Reads the model in the file `path`; see [`load`].
+    ///
+    /// # Errors
+    ///
+    /// As [`load`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
+        load(path.as_ref())
+    }
+
+    /// Writes the model to the file `path`, which must not be there yet; see [`save`] for overwriting.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), OnnxError> {
+        save(self, path.as_ref(), false)
+    }
+}
