@@ -6,7 +6,6 @@ pub mod chain;
 pub mod copy;
 pub mod elementwise;
 mod frame;
-pub mod act;
 pub mod gemm;
 mod io;
 pub mod moves;

@@ -216,7 +216,11 @@ impl Graph {
         let names = self.names();
         let needs = |n: NodeId| -> Vec<NodeId> {
             let node = &self[n];
-            let inner = node.attrs.iter().flat_map(|a| a.value.graphs()).flat_map(Graph::captures);
+            let inner = node
+                .attrs
+                .iter()
+                .flat_map(|a| a.value.graphs())
+                .flat_map(Graph::captures);
             let captured: Vec<_> = inner.filter_map(|name| names.get(&name).copied()).collect();
             let read = node.inputs.iter().flatten().copied().chain(captured);
             read.filter_map(|v| links.producer(v)).map(|(p, _)| p).collect()

@@ -14,9 +14,9 @@ pub mod expand;
 pub mod identity;
 mod node;
 pub mod pick;
+pub mod pointwise;
 pub mod range;
 pub mod reshape;
-pub mod pointwise;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
@@ -41,19 +41,19 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
+    &Pointwise::<unary::Ceil>::new(),
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
-    &depth::DepthToSpace,
-    &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<unary::Cos>::new(),
+    &depth::DepthToSpace,
     &arith::Binary(arith::Div),
     &identity::Dropout,
     &compare::Compare(compare::Equal),
-    &expand::Expand,
-    &reshape::Flatten,
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
+    &expand::Expand,
+    &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
@@ -69,18 +69,18 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Neg>::new(),
     &compare::Compare(compare::Or),
     &range::Range,
+    &Pointwise::<unary::Reciprocal>::new(),
     &reshape::Reshape,
+    &Pointwise::<unary::Round>::new(),
     &shape_of::ShapeOf,
+    &Pointwise::<unary::Sign>::new(),
+    &Pointwise::<unary::Sin>::new(),
     &shape_of::Size,
     &slice::Slice,
     &depth::SpaceToDepth,
     &split::Split,
-    &squeeze::Squeeze,
-    &Pointwise::<unary::Reciprocal>::new(),
-    &Pointwise::<unary::Round>::new(),
-    &Pointwise::<unary::Sign>::new(),
-    &Pointwise::<unary::Sin>::new(),
     &Pointwise::<unary::Sqrt>::new(),
+    &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
     &expand::Tile,

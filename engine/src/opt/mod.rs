@@ -147,7 +147,9 @@ fn prepare(model: &mut Model, report: &mut Report) {
         let constant = |p: &crate::ir::Port| graph.values[p.value.0 as usize].konst.is_some();
         if graph.inputs.iter().any(constant) {
             let values = &graph.values;
-            graph.inputs.retain(|p| values[p.value.0 as usize].konst.is_none());
+            graph
+                .inputs
+                .retain(|p| values[p.value.0 as usize].konst.is_none());
             model.ir_version = Some(4);
             report.fired("initializers", "");
         }
