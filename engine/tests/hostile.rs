@@ -1,6 +1,7 @@
 //! Files that lie: read without panic, without much memory, and refused with the place.
 //!
 //! Everything is one test, as the allocator counts for the whole process.
+#![allow(clippy::unwrap_used)]
 
 mod proto;
 

@@ -1,4 +1,5 @@
 //! Files: what is written where, what is refused, and that errors leave nothing behind.
+#![allow(clippy::unwrap_used)]
 
 mod proto;
 

@@ -89,8 +89,8 @@ struct Planner<'a> {
 
 /// Decides where the tensors of `model` go if it is written to `path`.
 ///
-/// A tensor unchanged since it was read keeps its file and its position in it; in the folder it was read from nothing is
-/// written for it. A changed one keeps them too where that leaves an existing file alone: the file may be mapped, or
+/// A tensor unchanged since it was read keeps its file and its position in it; in the folder it was read from, nothing
+/// is written for it. A changed one keeps them too where that leaves an existing file alone: the file may be mapped, or
 /// belong to another model.
 pub(super) fn plan(model: &Model, path: &Path, overwrite: bool, moved: Move) -> Result<Layout, OnnxError> {
     let constants = constants(model);

@@ -113,7 +113,8 @@ pub(super) fn varint_len(value: u64) -> usize {
 
 /// A message being written, its fields in ascending order.
 ///
-/// Kept records, if there are any, go between them by number. A field that is written supersedes kept records of its number and layout.
+/// Kept records, if there are any, go between them by number. A field that is written supersedes kept records of its
+/// number and layout.
 #[derive(Default)]
 pub(super) struct Encoder<'a> {
     rope: Rope,
