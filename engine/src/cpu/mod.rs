@@ -1,9 +1,9 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
+pub mod act;
 pub mod blocks;
 pub mod chain;
 pub mod elementwise;
-pub mod act;
 pub mod gemm;
 mod io;
 pub mod number;

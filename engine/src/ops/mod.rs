@@ -3,12 +3,16 @@
 //! An operator is a unit struct: it holds no state, it states facts. What to conclude from the facts (fuse, prune,
 //! schedule) belongs to the passes.
 
+pub mod activation;
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod classify;
+pub mod clip;
 pub mod compare;
 mod node;
 pub mod pointwise;
+pub mod prelu;
 pub mod select;
 pub mod shape;
 #[cfg(test)]
@@ -16,7 +20,7 @@ mod tests;
 pub mod unary;
 pub mod variadic;
 
-use crate::cpu::Candidate;
+use crate::cpu::{Candidate, act};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
@@ -29,31 +33,51 @@ pub static OPS: &[&dyn Op] = &[
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
     &Pointwise::<unary::Ceil>::new(),
+    &Pointwise::<act::Celu>::new(),
+    &clip::Clip,
     &Pointwise::<unary::Cos>::new(),
     &arith::Binary(arith::Div),
+    &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
     &Pointwise::<unary::Floor>::new(),
+    &Pointwise::<activation::Gelu>::new(),
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &Pointwise::<act::HardSigmoid>::new(),
+    &Pointwise::<act::HardSwish>::new(),
+    &classify::IsInf,
+    &classify::IsNaN,
+    &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
     &variadic::Variadic(variadic::Max),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
+    &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &Pointwise::<unary::Neg>::new(),
+    &classify::Not,
     &compare::Compare(compare::Or),
+    &prelu::PRelu,
     &Pointwise::<unary::Reciprocal>::new(),
+    &Pointwise::<act::Relu>::new(),
     &Pointwise::<unary::Round>::new(),
+    &Pointwise::<act::Selu>::new(),
+    &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
     &Pointwise::<unary::Sin>::new(),
+    &Pointwise::<act::Softplus>::new(),
+    &Pointwise::<act::Softsign>::new(),
     &Pointwise::<unary::Sqrt>::new(),
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
+    &Pointwise::<act::Silu>::new(),
+    &Pointwise::<act::Tanh>::new(),
+    &Pointwise::<act::ThresholdedRelu>::new(),
     &select::Where,
     &compare::Compare(compare::Xor),
 ];
