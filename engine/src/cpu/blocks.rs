@@ -3,7 +3,8 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::elementwise::{Map, Ptr, map_slice, raw_source, raw_target};
+use super::act::ActFn;
+use super::elementwise::{Ptr, map_slice, raw_source, raw_target};
 use super::number::Int;
 use super::walk::{CHUNK, Walk};
 use super::{Io, Kernel};
@@ -200,7 +201,7 @@ fn update<W: Copy + Default + Send + Sync>(
 }
 
 /// `out = map(x0)` for `len` elements; the input may be overwritten in place.
-pub fn map(len: usize, block: Block<f32>, map: impl Map) -> Box<dyn Kernel> {
+pub fn map(len: usize, block: Block<f32>, map: impl ActFn + 'static) -> Box<dyn Kernel> {
     update(len, block, move |x| map_slice(x, map))
 }
 

@@ -3,9 +3,12 @@
 //! An operator is a unit struct: it holds no state, it states facts. What to conclude from the facts (fuse, prune,
 //! schedule) belongs to the passes.
 
+pub mod activation;
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod classify;
+pub mod clip;
 pub mod compare;
 pub mod concat;
 pub mod constant;
@@ -17,6 +20,7 @@ pub mod pick;
 pub mod pointwise;
 pub mod range;
 pub mod reshape;
+pub mod prelu;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
@@ -30,6 +34,7 @@ pub mod unary;
 pub mod variadic;
 
 use crate::cpu::{Act, Candidate};
+use crate::cpu::{Candidate, act};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
@@ -45,28 +50,39 @@ pub static OPS: &[&dyn Op] = &[
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
+    &Pointwise::<act::Celu>::new(),
+    &clip::Clip,
     &Pointwise::<unary::Cos>::new(),
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
     &identity::Dropout,
+    &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
     &expand::Expand,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &Pointwise::<activation::Gelu>::new(),
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &identity::Identity,
+    &Pointwise::<act::HardSigmoid>::new(),
+    &Pointwise::<act::HardSwish>::new(),
+    &classify::IsInf,
+    &classify::IsNaN,
+    &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
     &variadic::Variadic(variadic::Max),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
+    &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &Pointwise::<unary::Neg>::new(),
+    &classify::Not,
     &compare::Compare(compare::Or),
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
@@ -79,6 +95,16 @@ pub static OPS: &[&dyn Op] = &[
     &slice::Slice,
     &depth::SpaceToDepth,
     &split::Split,
+    &prelu::PRelu,
+    &Pointwise::<unary::Reciprocal>::new(),
+    &Pointwise::<act::Relu>::new(),
+    &Pointwise::<unary::Round>::new(),
+    &Pointwise::<act::Selu>::new(),
+    &Pointwise::<act::Sigmoid>::new(),
+    &Pointwise::<unary::Sign>::new(),
+    &Pointwise::<unary::Sin>::new(),
+    &Pointwise::<act::Softplus>::new(),
+    &Pointwise::<act::Softsign>::new(),
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
@@ -86,6 +112,9 @@ pub static OPS: &[&dyn Op] = &[
     &expand::Tile,
     &transpose::Transpose,
     &squeeze::Unsqueeze,
+    &Pointwise::<act::Silu>::new(),
+    &Pointwise::<act::Tanh>::new(),
+    &Pointwise::<act::ThresholdedRelu>::new(),
     &select::Where,
     &compare::Compare(compare::Xor),
 ];
