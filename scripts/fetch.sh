@@ -3,8 +3,9 @@
 #
 #   fetch.sh DIR [NAME...]      all, or the named ones
 #
-# What is there already is kept. Every file is checked against its sha256, a folder against the sha256 of its listing
-# (see `digest`). Exit status: 0 all is there; 1 something is not, each with a line `skipped: NAME: reason`; 2 usage.
+# What is there already and right is kept, what is wrong replaced. A file is checked against its sha256, a folder
+# against the sha256 of its listing (see `digest`). Exit status: 0 all is there; 1 something is not, each with a line
+# `skipped: NAME: reason`; 2 usage.
 set -eu
 shopt -s inherit_errexit
 
@@ -34,7 +35,7 @@ digest() {
 
 # Unpacks one package into $temp/content; its own messages go to $temp/log.
 unpack() { # registry package version
-  rm -rf "$temp"/*
+  rm -rf "${temp:?}"/*
   mkdir "$temp/archive" "$temp/content"
   case $1 in
     pip)

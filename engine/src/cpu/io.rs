@@ -118,6 +118,11 @@ impl<'a> View<'a> {
         bytemuck::cast_slice(self.bytes())
     }
 
+    /// The address of the first byte.
+    pub fn start(&self) -> *const u8 {
+        self.ptr
+    }
+
     /// The first element.
     ///
     /// # Panics
@@ -183,6 +188,11 @@ impl<'a> ViewMut<'a> {
     pub fn slice<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(self.dtype, T::DTYPE, "element type");
         bytemuck::cast_slice_mut(self.bytes())
+    }
+
+    /// The address of the first byte.
+    pub fn start(&self) -> *mut u8 {
+        self.ptr
     }
 
     /// The first element.

@@ -1,10 +1,14 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod blocks;
+pub mod elementwise;
 pub mod gemm;
 mod io;
+pub mod number;
 mod packs;
 mod threads;
+pub mod walk;
 
 pub use act::Act;
 pub use io::{Arena, Io, View, ViewMut};

@@ -3,6 +3,8 @@
 //! An operator is a unit struct: it holds no state, it states facts. What to conclude from the facts (fuse, prune,
 //! schedule) belongs to the passes.
 
+pub mod arith;
+mod binary;
 pub mod case;
 mod node;
 pub mod shape;
@@ -16,7 +18,13 @@ pub use case::Case;
 pub use node::{Fact, Input, NodeRef, OpError};
 
 /// All operators, sorted by domain and name.
-pub static OPS: &[&dyn Op] = &[];
+pub static OPS: &[&dyn Op] = &[
+    &arith::Binary(arith::Add),
+    &arith::Binary(arith::Div),
+    &arith::Mod,
+    &arith::Binary(arith::Mul),
+    &arith::Binary(arith::Sub),
+];
 
 /// The full name of an operator. Names sort by domain, then name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The extended tests: real models and ONNX's own test files, judged by the onnx package and ONNX Runtime.
+#
+#   extended.sh      needs python3 with pip, onnx, onnxruntime, numpy; what is missing is skipped, with the reason
+#
+# 1. Fetches the models and test files (fetch.sh) into $CARGO_TARGET_DIR/extended/models = SECATEUR_MODELS.
+# 2. Runs the Rust tests of tests/extended.rs, which read SECATEUR_MODELS and leave the models they wrote in SECATEUR_OUT.
+# 3. Rewrites each model with `secateur optimize --level none` and compares the messages (onnx_equal.py).
+# 4. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
+#
+# Ends in a line `extended: N passed, N failed, N skipped`. Exit status: 1 if any failed.
+set -eu
+
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+rm -rf "$target/extended/out"
+mkdir -p "$target/extended/models" "$target/extended/out/rewritten"
+SECATEUR_MODELS=$(cd "$target/extended/models" && pwd)
+SECATEUR_OUT=$(cd "$target/extended/out" && pwd)
+export SECATEUR_MODELS SECATEUR_OUT
+passed=0 failed=0 skipped=0
+
+judge() {
+  if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
+skip() {
+  echo "skipped: $1"
+  skipped=$((skipped + 1))
+}
+
+rewrite() { # in out
+  "$target/release/secateur" optimize --level none "$1" "$2" --force --quiet && scripts/onnx_equal.py "$1" "$2"
+}
+
+check() { # file
+  local shape=()
+  # Its free height and width must be multiples of 32.
+  case ${1#"$SECATEUR_OUT"/} in *nudenet* | *320n*) shape=(--shape images=1,3,320,320) ;; esac
+  scripts/check_onnx.py "$1" "${shape[@]}"
+}
+
+for name in $(awk -F '\t' 'FNR > 1 { print $1 }' scripts/models.tsv) onnx-tests; do
+  scripts/fetch.sh "$SECATEUR_MODELS" "$name" || skipped=$((skipped + 1))
+done
+
+cargo build --release --features ort
+judge cargo test --release --features ort --test extended -- --nocapture
+
+if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then
+  for model in "$SECATEUR_MODELS"/*/*.onnx; do
+    [ ! -e "$model" ] || judge rewrite "$model" "$SECATEUR_OUT/rewritten/${model##*/}"
+  done
+  while IFS= read -r -d '' model; do
+    judge check "$model"
+  done < <(find "$SECATEUR_OUT" -name '*.onnx' -print0 | sort -z)
+else
+  skip "comparison by onnx and ONNX Runtime: ${missing##*$'\n'}"
+fi
+
+echo "extended: $passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
