@@ -6,6 +6,8 @@
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod gemm;
+pub mod matmul;
 mod node;
 pub mod shape;
 #[cfg(test)]
@@ -21,9 +23,13 @@ pub use node::{Fact, Input, NodeRef, OpError};
 pub static OPS: &[&dyn Op] = &[
     &arith::Binary(arith::Add),
     &arith::Binary(arith::Div),
+    &gemm::Gemm,
+    &matmul::MatMul,
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &arith::Binary(arith::Sub),
+    &gemm::Fused,
+    &matmul::Fused,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
