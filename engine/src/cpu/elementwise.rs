@@ -245,6 +245,19 @@ pub trait Map: Copy + Send + Sync + 'static {
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32;
 }
 
+/// `f` of each lane, for functions that have no vector form yet.
+#[inline(always)]
+pub fn by_lane<S: Simd>(s: S, x: S::F32, f: fn(f32) -> f32) -> S::F32 {
+    let mut lanes = [0.0; 64];
+    assert!(S::LANES <= lanes.len());
+    // SAFETY: the array has as many floats as a vector, or more.
+    unsafe {
+        s.store(lanes.as_mut_ptr(), x);
+        lanes[..S::LANES].iter_mut().for_each(|x| *x = f(*x));
+        s.load(lanes.as_ptr())
+    }
+}
+
 /// A [`Map`] on its way to [`dispatch`].
 struct Lanes<M> {
     map: M,

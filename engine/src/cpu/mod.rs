@@ -2,6 +2,7 @@
 
 pub mod act;
 pub mod blocks;
+pub mod chain;
 pub mod elementwise;
 pub mod gemm;
 mod io;

@@ -8,28 +8,60 @@ mod binary;
 pub mod case;
 pub mod gemm;
 pub mod matmul;
+pub mod compare;
 mod node;
+pub mod pointwise;
+pub mod select;
 pub mod shape;
 #[cfg(test)]
 mod tests;
+pub mod unary;
+pub mod variadic;
 
 use crate::cpu::Candidate;
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
 pub use node::{Fact, Input, NodeRef, OpError};
+use pointwise::Pointwise;
 
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
+    &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
+    &compare::Compare(compare::And),
+    &Pointwise::<unary::Ceil>::new(),
+    &Pointwise::<unary::Cos>::new(),
     &arith::Binary(arith::Div),
     &gemm::Gemm,
     &matmul::MatMul,
+    &compare::Compare(compare::Equal),
+    &Pointwise::<unary::Erf>::new(),
+    &Pointwise::<unary::Exp>::new(),
+    &Pointwise::<unary::Floor>::new(),
+    &compare::Compare(compare::Greater),
+    &compare::Compare(compare::GreaterOrEqual),
+    &compare::Compare(compare::Less),
+    &compare::Compare(compare::LessOrEqual),
+    &Pointwise::<unary::Log>::new(),
+    &variadic::Variadic(variadic::Max),
+    &variadic::Variadic(variadic::Mean),
+    &variadic::Variadic(variadic::Min),
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &Pointwise::<unary::Neg>::new(),
+    &compare::Compare(compare::Or),
+    &Pointwise::<unary::Reciprocal>::new(),
+    &Pointwise::<unary::Round>::new(),
+    &Pointwise::<unary::Sign>::new(),
+    &Pointwise::<unary::Sin>::new(),
+    &Pointwise::<unary::Sqrt>::new(),
     &arith::Binary(arith::Sub),
     &gemm::Fused,
     &matmul::Fused,
+    &variadic::Variadic(variadic::Sum),
+    &select::Where,
+    &compare::Compare(compare::Xor),
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
