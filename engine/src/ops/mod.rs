@@ -6,9 +6,9 @@
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod compare;
 pub mod gemm;
 pub mod matmul;
-pub mod compare;
 mod node;
 pub mod pointwise;
 pub mod select;
@@ -33,17 +33,17 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<unary::Cos>::new(),
     &arith::Binary(arith::Div),
-    &gemm::Gemm,
-    &matmul::MatMul,
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
     &Pointwise::<unary::Floor>::new(),
+    &gemm::Gemm,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
+    &matmul::MatMul,
     &variadic::Variadic(variadic::Max),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
@@ -57,11 +57,11 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Sin>::new(),
     &Pointwise::<unary::Sqrt>::new(),
     &arith::Binary(arith::Sub),
-    &gemm::Fused,
-    &matmul::Fused,
     &variadic::Variadic(variadic::Sum),
     &select::Where,
     &compare::Compare(compare::Xor),
+    &gemm::Fused,
+    &matmul::Fused,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
