@@ -15,6 +15,8 @@ pub mod constant;
 pub mod depth;
 pub mod expand;
 pub mod identity;
+pub mod gemm;
+pub mod matmul;
 mod node;
 pub mod pick;
 pub mod pointwise;
@@ -64,6 +66,7 @@ pub static OPS: &[&dyn Op] = &[
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
     &Pointwise::<activation::Gelu>::new(),
+    &gemm::Gemm,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &Pointwise::<act::HardSigmoid>::new(),
@@ -75,6 +78,7 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
+    &matmul::MatMul,
     &variadic::Variadic(variadic::Max),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
@@ -113,6 +117,8 @@ pub static OPS: &[&dyn Op] = &[
     &squeeze::Unsqueeze,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &gemm::Fused,
+    &matmul::Fused,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
