@@ -1,14 +1,13 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
-pub mod copy;
-mod io;
-pub mod moves;
 pub mod act;
 pub mod blocks;
+pub mod copy;
 pub mod elementwise;
 mod frame;
 pub mod gemm;
 mod io;
+pub mod moves;
 pub mod number;
 mod packs;
 mod threads;

@@ -86,7 +86,10 @@ pub fn chunks<T: Send>(pool: &Pool, out: &mut [T], len: usize, task: &(dyn Fn(us
     }
     let (len, total) = (len.max(1), out.len());
     if total <= len {
-        return if total == 0 { () } else { task(0, out) };
+        if total > 0 {
+            task(0, out);
+        }
+        return;
     }
     let start = Start(out.as_mut_ptr());
     pool.run(total.div_ceil(len), &|i| {

@@ -32,14 +32,18 @@ pub use node::{Fact, Input, NodeRef, OpError};
 
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
+    &arith::Binary(arith::Add),
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
     &depth::DepthToSpace,
+    &arith::Binary(arith::Div),
     &identity::Dropout,
     &expand::Expand,
     &reshape::Flatten,
     &identity::Identity,
+    &arith::Mod,
+    &arith::Binary(arith::Mul),
     &range::Range,
     &reshape::Reshape,
     &shape_of::ShapeOf,
@@ -48,14 +52,10 @@ pub static OPS: &[&dyn Op] = &[
     &depth::SpaceToDepth,
     &split::Split,
     &squeeze::Squeeze,
+    &arith::Binary(arith::Sub),
     &expand::Tile,
     &transpose::Transpose,
     &squeeze::Unsqueeze,
-    &arith::Binary(arith::Add),
-    &arith::Binary(arith::Div),
-    &arith::Mod,
-    &arith::Binary(arith::Mul),
-    &arith::Binary(arith::Sub),
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
