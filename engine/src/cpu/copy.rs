@@ -393,14 +393,13 @@ unsafe fn tile<T: Copy>(from: *const u8, from_step: isize, to: *mut u8, to_step:
         for r in (0..TILE).step_by(PART) {
             // SAFETY: as the caller says.
             unsafe {
-                let lines: [[T; PART]; PART] = std::array::from_fn(|i| {
-                    let line = from.offset((c + i) as isize * from_step).cast::<T>();
-                    line.add(r).cast::<[T; PART]>().read_unaligned()
-                });
-                for j in 0..PART {
-                    let line = to.offset((r + j) as isize * to_step).cast::<T>();
-                    let column: [T; PART] = std::array::from_fn(|i| lines[i][j]);
-                    line.add(c).cast::<[T; PART]>().write_unaligned(column);
+                let line = |i: usize| from.offset((c + i) as isize * from_step).cast::<T>().add(r);
+                let lines: [[T; PART]; PART] =
+                    std::array::from_fn(|i| line(i).cast::<[T; PART]>().read_unaligned());
+                let columns: [[T; PART]; PART] = std::array::from_fn(|j| lines.map(|line| line[j]));
+                for (j, column) in columns.into_iter().enumerate() {
+                    let line = to.offset((r + j) as isize * to_step).cast::<T>().add(c);
+                    line.cast::<[T; PART]>().write_unaligned(column);
                 }
             }
         }

@@ -51,6 +51,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
+    &arith::Binary(arith::Add),
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
@@ -89,6 +90,8 @@ pub static OPS: &[&dyn Op] = &[
     &classify::Not,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
+    &arith::Mod,
+    &arith::Binary(arith::Mul),
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &Pointwise::<act::Relu>::new(),
@@ -119,6 +122,9 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::Xor),
     &gemm::Fused,
     &matmul::Fused,
+    &expand::Tile,
+    &transpose::Transpose,
+    &squeeze::Unsqueeze,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
