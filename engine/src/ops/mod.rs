@@ -51,7 +51,6 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
-    &arith::Binary(arith::Add),
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
@@ -90,8 +89,6 @@ pub static OPS: &[&dyn Op] = &[
     &classify::Not,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
-    &arith::Mod,
-    &arith::Binary(arith::Mul),
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &Pointwise::<act::Relu>::new(),
@@ -122,9 +119,6 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::Xor),
     &gemm::Fused,
     &matmul::Fused,
-    &expand::Tile,
-    &transpose::Transpose,
-    &squeeze::Unsqueeze,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
