@@ -3,13 +3,16 @@
 pub mod act;
 pub mod blocks;
 pub mod chain;
+pub mod conv;
 pub mod elementwise;
 pub mod gemm;
 mod io;
 pub mod number;
 mod packs;
+pub(crate) mod plane;
 mod threads;
 pub mod walk;
+pub mod window;
 
 pub use act::Act;
 pub use io::{Arena, Io, View, ViewMut};
