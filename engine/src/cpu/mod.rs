@@ -4,6 +4,7 @@ pub mod act;
 pub mod blocks;
 pub mod chain;
 pub mod copy;
+pub mod conv;
 pub mod elementwise;
 mod frame;
 pub mod gemm;
@@ -11,8 +12,10 @@ mod io;
 pub mod moves;
 pub mod number;
 mod packs;
+pub(crate) mod plane;
 mod threads;
 pub mod walk;
+pub mod window;
 
 use crate::ops::OpError;
 pub use act::Act;
