@@ -6,10 +6,12 @@ pub mod copy;
 pub mod elementwise;
 mod frame;
 pub mod gemm;
+pub mod indices;
 mod io;
 pub mod moves;
 pub mod number;
 mod packs;
+pub mod rows;
 mod threads;
 pub mod walk;
 

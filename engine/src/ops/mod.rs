@@ -10,6 +10,7 @@ pub mod concat;
 pub mod constant;
 pub mod depth;
 pub mod expand;
+pub mod gather;
 pub mod identity;
 mod node;
 pub mod pick;
@@ -41,6 +42,9 @@ pub static OPS: &[&dyn Op] = &[
     &identity::Dropout,
     &expand::Expand,
     &reshape::Flatten,
+    &gather::Gather,
+    &gather::GatherElements,
+    &gather::GatherND,
     &identity::Identity,
     &arith::Mod,
     &arith::Binary(arith::Mul),
