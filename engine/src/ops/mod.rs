@@ -6,6 +6,7 @@
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod cast;
 pub mod concat;
 pub mod constant;
 pub mod depth;
@@ -34,6 +35,8 @@ pub use node::{Fact, Input, NodeRef, OpError};
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
     &arith::Binary(arith::Add),
+    &cast::Cast,
+    &cast::CastLike,
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
