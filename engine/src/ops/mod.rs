@@ -10,11 +10,13 @@ pub mod case;
 pub mod classify;
 pub mod clip;
 pub mod compare;
+pub mod cast;
 pub mod concat;
 pub mod constant;
 pub mod depth;
 pub mod expand;
 pub mod gemm;
+pub mod gather;
 pub mod identity;
 pub mod matmul;
 mod node;
@@ -50,6 +52,8 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
+    &cast::Cast,
+    &cast::CastLike,
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
@@ -70,6 +74,9 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::GreaterOrEqual),
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
+    &gather::Gather,
+    &gather::GatherElements,
+    &gather::GatherND,
     &identity::Identity,
     &classify::IsInf,
     &classify::IsNaN,
