@@ -7,16 +7,16 @@ pub mod activation;
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
-pub mod cast;
 pub mod concat;
 pub mod constant;
 pub mod depth;
 pub mod expand;
-pub mod gemm;
 pub mod gather;
+pub mod gemm;
 pub mod identity;
 pub mod matmul;
 mod node;
@@ -49,11 +49,11 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
+    &cast::Cast,
+    &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
-    &cast::Cast,
-    &cast::CastLike,
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
@@ -68,15 +68,15 @@ pub static OPS: &[&dyn Op] = &[
     &expand::Expand,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &gather::Gather,
+    &gather::GatherElements,
+    &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
-    &gather::Gather,
-    &gather::GatherElements,
-    &gather::GatherND,
     &identity::Identity,
     &classify::IsInf,
     &classify::IsNaN,
