@@ -3,8 +3,8 @@
 pub mod act;
 pub mod blocks;
 pub mod chain;
-pub mod copy;
 pub mod conv;
+pub mod copy;
 pub mod elementwise;
 mod frame;
 pub mod gemm;
