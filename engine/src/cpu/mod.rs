@@ -1,13 +1,18 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod arg;
 pub mod blocks;
 pub mod chain;
 pub mod elementwise;
 pub mod gemm;
 mod io;
+pub mod norm;
 pub mod number;
 mod packs;
+pub mod reduce;
+pub mod rowwise;
+pub mod softmax;
 mod threads;
 pub mod walk;
 

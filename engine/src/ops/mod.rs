@@ -4,17 +4,23 @@
 //! schedule) belongs to the passes.
 
 pub mod activation;
+pub mod argmax;
 pub mod arith;
 mod binary;
 pub mod case;
 pub mod classify;
 pub mod clip;
 pub mod compare;
+pub mod group_norm;
 mod node;
+pub mod norm;
 pub mod pointwise;
+pub mod pow;
 pub mod prelu;
+pub mod reduce;
 pub mod select;
 pub mod shape;
+pub mod softmax;
 #[cfg(test)]
 mod tests;
 pub mod unary;
@@ -32,6 +38,8 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
+    &argmax::ArgMax,
+    &argmax::ArgMin,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
@@ -45,14 +53,18 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<activation::Gelu>::new(),
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &group_norm::GroupNormalization,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
+    &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
+    &norm::LayerNormalization,
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
+    &softmax::Softmax::<true>,
     &variadic::Variadic(variadic::Max),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
@@ -63,13 +75,26 @@ pub static OPS: &[&dyn Op] = &[
     &classify::Not,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
+    &pow::Pow,
+    &norm::RMSNormalization,
     &Pointwise::<unary::Reciprocal>::new(),
+    &reduce::Reduce(reduce::L1),
+    &reduce::Reduce(reduce::L2),
+    &reduce::Reduce(reduce::LogSum),
+    &reduce::Reduce(reduce::LogSumExp),
+    &reduce::Reduce(reduce::Max),
+    &reduce::Reduce(reduce::Mean),
+    &reduce::Reduce(reduce::Min),
+    &reduce::Reduce(reduce::Prod),
+    &reduce::Reduce(reduce::Sum),
+    &reduce::Reduce(reduce::SumSquare),
     &Pointwise::<act::Relu>::new(),
     &Pointwise::<unary::Round>::new(),
     &Pointwise::<act::Selu>::new(),
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
     &Pointwise::<unary::Sin>::new(),
+    &softmax::Softmax::<false>,
     &Pointwise::<act::Softplus>::new(),
     &Pointwise::<act::Softsign>::new(),
     &Pointwise::<unary::Sqrt>::new(),
