@@ -17,6 +17,7 @@ mod node;
 pub mod pick;
 pub mod range;
 pub mod reshape;
+pub mod resize;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
@@ -53,6 +54,7 @@ pub static OPS: &[&dyn Op] = &[
     &arith::Binary(arith::Mul),
     &range::Range,
     &reshape::Reshape,
+    &resize::Resize,
     &shape_of::ShapeOf,
     &shape_of::Size,
     &slice::Slice,
@@ -63,6 +65,7 @@ pub static OPS: &[&dyn Op] = &[
     &expand::Tile,
     &transpose::Transpose,
     &squeeze::Unsqueeze,
+    &resize::Upsample,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
