@@ -162,27 +162,24 @@ impl Graph {
         self.values.iter().map(|v| v.name.clone()).zip(ids).collect()
     }
 
-    /// A name that begins with `stem` and that no value here, in a subgraph or in `taken` has.
+    /// A name that begins with `stem` and that no value here or in a subgraph has.
     pub fn fresh(&self, stem: &str) -> Name {
-        let mut taken: BTreeSet<&str> = BTreeSet::new();
-        self.collect_names(&mut taken);
         let mut name = stem.to_owned();
-        for i in 1.. {
-            if !taken.contains(&*name) {
-                break;
-            }
-            name = format!("{stem}_{i}");
+        let mut number = self.values.len();
+        while name.is_empty() || self.has(&name) {
+            name = format!("{stem}_{number}");
+            number += 1;
         }
         name.into()
     }
 
-    fn collect_names<'a>(&'a self, into: &mut BTreeSet<&'a str>) {
-        into.extend(self.values.iter().map(|v| &*v.name));
-        for (_, node) in self.iter() {
-            for g in node.attrs.iter().flat_map(|a| a.value.graphs()) {
-                g.collect_names(into);
-            }
-        }
+    fn has(&self, name: &str) -> bool {
+        self.values.iter().any(|v| &*v.name == name)
+            || self
+                .iter()
+                .flat_map(|(_, n)| &n.attrs)
+                .flat_map(|a| a.value.graphs())
+                .any(|g| g.has(name))
     }
 
     /// Names of values that the graph reads but does not define, its subgraphs' included.

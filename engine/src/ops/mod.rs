@@ -27,6 +27,28 @@ pub mod unary;
 pub mod variadic;
 
 use crate::cpu::{Candidate, act};
+pub mod cast;
+pub mod concat;
+pub mod constant;
+pub mod depth;
+pub mod expand;
+pub mod gather;
+pub mod identity;
+mod node;
+pub mod pick;
+pub mod range;
+pub mod reshape;
+pub mod resize;
+pub mod shape;
+pub mod shape_of;
+pub mod slice;
+pub mod split;
+pub mod squeeze;
+#[cfg(test)]
+mod tests;
+pub mod transpose;
+
+use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
@@ -105,6 +127,36 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::ThresholdedRelu>::new(),
     &select::Where,
     &compare::Compare(compare::Xor),
+    &cast::Cast,
+    &cast::CastLike,
+    &concat::Concat,
+    &constant::Constant,
+    &constant::ConstantOfShape,
+    &depth::DepthToSpace,
+    &arith::Binary(arith::Div),
+    &identity::Dropout,
+    &expand::Expand,
+    &reshape::Flatten,
+    &gather::Gather,
+    &gather::GatherElements,
+    &gather::GatherND,
+    &identity::Identity,
+    &arith::Mod,
+    &arith::Binary(arith::Mul),
+    &range::Range,
+    &reshape::Reshape,
+    &resize::Resize,
+    &shape_of::ShapeOf,
+    &shape_of::Size,
+    &slice::Slice,
+    &depth::SpaceToDepth,
+    &split::Split,
+    &squeeze::Squeeze,
+    &arith::Binary(arith::Sub),
+    &expand::Tile,
+    &transpose::Transpose,
+    &squeeze::Unsqueeze,
+    &resize::Upsample,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
@@ -200,6 +252,11 @@ pub trait Op: Sync {
         None
     }
 
+    /// The number of inputs that the body is recognised with.
+    fn arity(&self) -> usize {
+        1
+    }
+
     /// Reference result of a primitive, written to be obviously right. `x` are the inputs, `None` where left out.
     ///
     /// # Errors
@@ -207,6 +264,11 @@ pub trait Op: Sync {
     /// If the inputs do not fit, or the operator has a body instead.
     fn eval(&self, _n: &NodeRef, _x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         Err(OpError::no_reference())
+    }
+
+    /// The function that an activation with constant parameters applies to every element of its first input.
+    fn activation(&self, _n: &NodeRef) -> Option<Act> {
+        None
     }
 
     /// Kernels for a node whose shapes are all known, best guess first. The node has been [lowered](NodeRef::lowered).
