@@ -1,15 +1,24 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod arg;
 pub mod blocks;
 pub mod chain;
 pub mod conv;
+pub mod elementwise;
+pub mod blocks;
 pub mod copy;
 pub mod elementwise;
 mod frame;
 pub mod gemm;
 pub mod indices;
 mod io;
+pub mod norm;
+pub mod number;
+mod packs;
+pub mod reduce;
+pub mod rowwise;
+pub mod softmax;
 pub mod moves;
 pub mod number;
 mod packs;

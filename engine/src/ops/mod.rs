@@ -4,6 +4,7 @@
 //! schedule) belongs to the passes.
 
 pub mod activation;
+pub mod argmax;
 pub mod arith;
 mod binary;
 pub mod case;
@@ -11,6 +12,23 @@ pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
+pub mod group_norm;
+mod node;
+pub mod norm;
+pub mod pointwise;
+pub mod pow;
+pub mod prelu;
+pub mod reduce;
+pub mod select;
+pub mod shape;
+pub mod softmax;
+#[cfg(test)]
+mod tests;
+pub mod unary;
+pub mod variadic;
+
+use crate::cpu::{Candidate, act};
+pub mod cast;
 pub mod concat;
 pub mod constant;
 pub mod depth;
@@ -26,6 +44,7 @@ pub mod prelu;
 pub mod range;
 pub mod reshape;
 pub mod select;
+pub mod resize;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
@@ -38,6 +57,8 @@ pub mod unary;
 pub mod variadic;
 
 use crate::cpu::{Act, Candidate, act};
+
+use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
@@ -51,6 +72,8 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::And),
     &cast::Cast,
     &cast::CastLike,
+    &argmax::ArgMax,
+    &argmax::ArgMin,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
@@ -75,16 +98,20 @@ pub static OPS: &[&dyn Op] = &[
     &gemm::Gemm,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &group_norm::GroupNormalization,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
     &identity::Identity,
+    &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
+    &norm::LayerNormalization,
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
     &matmul::MatMul,
+    &softmax::Softmax::<true>,
     &variadic::Variadic(variadic::Max),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
@@ -96,7 +123,19 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::Or),
     &prelu::PRelu,
     &range::Range,
+    &pow::Pow,
+    &norm::RMSNormalization,
     &Pointwise::<unary::Reciprocal>::new(),
+    &reduce::Reduce(reduce::L1),
+    &reduce::Reduce(reduce::L2),
+    &reduce::Reduce(reduce::LogSum),
+    &reduce::Reduce(reduce::LogSumExp),
+    &reduce::Reduce(reduce::Max),
+    &reduce::Reduce(reduce::Mean),
+    &reduce::Reduce(reduce::Min),
+    &reduce::Reduce(reduce::Prod),
+    &reduce::Reduce(reduce::Sum),
+    &reduce::Reduce(reduce::SumSquare),
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &Pointwise::<unary::Round>::new(),
@@ -107,6 +146,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Sin>::new(),
     &shape_of::Size,
     &slice::Slice,
+    &softmax::Softmax::<false>,
     &Pointwise::<act::Softplus>::new(),
     &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
@@ -125,6 +165,38 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::Xor),
     &gemm::Fused,
     &matmul::Fused,
+    &select::Where,
+    &compare::Compare(compare::Xor),
+    &cast::Cast,
+    &cast::CastLike,
+    &concat::Concat,
+    &constant::Constant,
+    &constant::ConstantOfShape,
+    &depth::DepthToSpace,
+    &arith::Binary(arith::Div),
+    &identity::Dropout,
+    &expand::Expand,
+    &reshape::Flatten,
+    &gather::Gather,
+    &gather::GatherElements,
+    &gather::GatherND,
+    &identity::Identity,
+    &arith::Mod,
+    &arith::Binary(arith::Mul),
+    &range::Range,
+    &reshape::Reshape,
+    &resize::Resize,
+    &shape_of::ShapeOf,
+    &shape_of::Size,
+    &slice::Slice,
+    &depth::SpaceToDepth,
+    &split::Split,
+    &squeeze::Squeeze,
+    &arith::Binary(arith::Sub),
+    &expand::Tile,
+    &transpose::Transpose,
+    &squeeze::Unsqueeze,
+    &resize::Upsample,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.
