@@ -12,42 +12,30 @@ pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
-pub mod group_norm;
-mod node;
-pub mod norm;
-pub mod pointwise;
-pub mod pow;
-pub mod prelu;
-pub mod reduce;
-pub mod select;
-pub mod shape;
-pub mod softmax;
-#[cfg(test)]
-mod tests;
-pub mod unary;
-pub mod variadic;
-
-use crate::cpu::{Candidate, act};
-pub mod cast;
 pub mod concat;
 pub mod constant;
 pub mod depth;
 pub mod expand;
 pub mod gather;
 pub mod gemm;
+pub mod group_norm;
 pub mod identity;
 pub mod matmul;
 mod node;
+pub mod norm;
 pub mod pick;
 pub mod pointwise;
+pub mod pow;
 pub mod prelu;
 pub mod range;
+pub mod reduce;
 pub mod reshape;
-pub mod select;
 pub mod resize;
+pub mod select;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
+pub mod softmax;
 pub mod split;
 pub mod squeeze;
 #[cfg(test)]
@@ -57,8 +45,6 @@ pub mod unary;
 pub mod variadic;
 
 use crate::cpu::{Act, Candidate, act};
-
-use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;

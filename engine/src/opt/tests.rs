@@ -14,7 +14,9 @@ fn model(opset: i64, write: impl for<'a> Fn(Ex<'a>) -> Ex<'a>) -> Model {
         version: Some(opset),
         extra: Default::default(),
     });
-    let x = m.graph.input("x", Type::tensor(DType::F32, [Dim::symbol("n"), Dim::Known(8)]));
+    let x = m
+        .graph
+        .input("x", Type::tensor(DType::F32, [Dim::symbol("n"), Dim::Known(8)]));
     append(&mut m.graph, opset, x, write);
     m
 }
@@ -36,7 +38,14 @@ fn optimised(m: &Model, scope: Scope) -> Vec<String> {
     let mut new = m.clone();
     optimize(&mut new, scope).unwrap();
     let x = floats(&[3, 8], 7);
-    let run = |m: &Model| Session::builder(m).unoptimized().build().unwrap().run([("x", &x)]).unwrap();
+    let run = |m: &Model| {
+        Session::builder(m)
+            .unoptimized()
+            .build()
+            .unwrap()
+            .run([("x", &x)])
+            .unwrap()
+    };
     let before = run(m);
     // Private operators are not in the model's opsets, so that only a session that optimises may use them.
     let after = match scope {
@@ -45,7 +54,12 @@ fn optimised(m: &Model, scope: Scope) -> Vec<String> {
     };
     for (a, b) in before.tensors.iter().zip(&after.tensors) {
         let (a, b) = (a.floats().unwrap(), b.floats().unwrap());
-        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-5 + 1e-5 * b.abs()), "{a:?} {b:?}");
+        assert!(
+            a.iter()
+                .zip(&b)
+                .all(|(a, b)| (a - b).abs() <= 1e-5 + 1e-5 * b.abs()),
+            "{a:?} {b:?}"
+        );
     }
     ops(&new)
 }
@@ -88,7 +102,10 @@ fn near_misses_stay_as_they_are() {
 
 #[test]
 fn a_neutral_constant_may_be_left_out() {
-    assert_eq!(optimised(&model(24, |x| x * x.sigmoid()), Scope::Portable), ["Swish"]);
+    assert_eq!(
+        optimised(&model(24, |x| x * x.sigmoid()), Scope::Portable),
+        ["Swish"]
+    );
     let mut m = model(24, |x| x * (x * 1.702).sigmoid());
     optimize(&mut m, Scope::Portable).unwrap();
     let node = &m.graph[m.graph.order[0]];
@@ -103,7 +120,13 @@ fn an_intermediate_that_is_read_elsewhere_stops_a_fusion_and_says_so() {
     let report = optimize(&mut m, Scope::Portable).unwrap();
     assert_eq!(ops(&m), ["Sigmoid", "Mul"]);
     let why = Some(Why::No("an intermediate value is read elsewhere"));
-    assert!(report.events.iter().any(|e| e.rule == "Swish" && e.refused == why), "{report:?}");
+    assert!(
+        report
+            .events
+            .iter()
+            .any(|e| e.rule == "Swish" && e.refused == why),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -158,7 +181,9 @@ fn bias_residual_and_activation_join_the_product() {
 
 #[test]
 fn a_residual_that_broadcasts_stays_outside() {
-    let m = model(13, |x| x.matmul(x.tensor(floats(&[8, 8], 1))) + x.op("ReduceMax", &[]));
+    let m = model(13, |x| {
+        x.matmul(x.tensor(floats(&[8, 8], 1))) + x.op("ReduceMax", &[])
+    });
     assert_eq!(optimised(&m, Scope::Engine), ["MatMul", "ReduceMax", "Add"]);
 }
 
@@ -167,7 +192,10 @@ fn an_identity_goes_but_names_stay() {
     let mut m = model(13, |x| x.exp().op("Identity", &[]));
     let name = m.graph[m.graph.outputs[0].value].name.clone();
     optimize(&mut m, Scope::Portable).unwrap();
-    assert_eq!((ops(&m), &m.graph[m.graph.outputs[0].value].name), (vec!["Exp".into()], &name));
+    assert_eq!(
+        (ops(&m), &m.graph[m.graph.outputs[0].value].name),
+        (vec!["Exp".into()], &name)
+    );
     let m = model(13, |x| x.op("Identity", &[]));
     assert_eq!(optimised(&m, Scope::Portable), ["Identity"]);
 }
