@@ -8,47 +8,41 @@ pub mod argmax;
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
-pub mod group_norm;
-mod node;
-pub mod norm;
-pub mod pointwise;
-pub mod pow;
-pub mod prelu;
-pub mod reduce;
-pub mod select;
-pub mod shape;
-pub mod softmax;
-#[cfg(test)]
-mod tests;
-pub mod unary;
-pub mod variadic;
-
-use crate::cpu::{Candidate, act};
-pub mod cast;
 pub mod concat;
 pub mod constant;
 pub mod depth;
 pub mod expand;
 pub mod gather;
+pub mod group_norm;
 pub mod identity;
 mod node;
+pub mod norm;
 pub mod pick;
+pub mod pointwise;
+pub mod pow;
+pub mod prelu;
 pub mod range;
+pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod select;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
+pub mod softmax;
 pub mod split;
 pub mod squeeze;
 #[cfg(test)]
 mod tests;
 pub mod transpose;
+pub mod unary;
+pub mod variadic;
 
-use crate::cpu::{Act, Candidate};
+use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
@@ -62,22 +56,35 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &cast::Cast,
+    &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
+    &concat::Concat,
+    &constant::Constant,
+    &constant::ConstantOfShape,
     &Pointwise::<unary::Cos>::new(),
+    &depth::DepthToSpace,
     &arith::Binary(arith::Div),
+    &identity::Dropout,
     &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
+    &expand::Expand,
+    &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &gather::Gather,
+    &gather::GatherElements,
+    &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &group_norm::GroupNormalization,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
+    &identity::Identity,
     &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
@@ -99,6 +106,7 @@ pub static OPS: &[&dyn Op] = &[
     &prelu::PRelu,
     &pow::Pow,
     &norm::RMSNormalization,
+    &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &reduce::Reduce(reduce::L1),
     &reduce::Reduce(reduce::L2),
@@ -111,52 +119,34 @@ pub static OPS: &[&dyn Op] = &[
     &reduce::Reduce(reduce::Sum),
     &reduce::Reduce(reduce::SumSquare),
     &Pointwise::<act::Relu>::new(),
+    &reshape::Reshape,
+    &resize::Resize,
     &Pointwise::<unary::Round>::new(),
     &Pointwise::<act::Selu>::new(),
+    &shape_of::ShapeOf,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
     &Pointwise::<unary::Sin>::new(),
+    &shape_of::Size,
+    &slice::Slice,
     &softmax::Softmax::<false>,
     &Pointwise::<act::Softplus>::new(),
     &Pointwise::<act::Softsign>::new(),
+    &depth::SpaceToDepth,
+    &split::Split,
     &Pointwise::<unary::Sqrt>::new(),
+    &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
     &Pointwise::<act::Silu>::new(),
     &Pointwise::<act::Tanh>::new(),
     &Pointwise::<act::ThresholdedRelu>::new(),
-    &select::Where,
-    &compare::Compare(compare::Xor),
-    &cast::Cast,
-    &cast::CastLike,
-    &concat::Concat,
-    &constant::Constant,
-    &constant::ConstantOfShape,
-    &depth::DepthToSpace,
-    &arith::Binary(arith::Div),
-    &identity::Dropout,
-    &expand::Expand,
-    &reshape::Flatten,
-    &gather::Gather,
-    &gather::GatherElements,
-    &gather::GatherND,
-    &identity::Identity,
-    &arith::Mod,
-    &arith::Binary(arith::Mul),
-    &range::Range,
-    &reshape::Reshape,
-    &resize::Resize,
-    &shape_of::ShapeOf,
-    &shape_of::Size,
-    &slice::Slice,
-    &depth::SpaceToDepth,
-    &split::Split,
-    &squeeze::Squeeze,
-    &arith::Binary(arith::Sub),
     &expand::Tile,
     &transpose::Transpose,
     &squeeze::Unsqueeze,
     &resize::Upsample,
+    &select::Where,
+    &compare::Compare(compare::Xor),
 ];
 
 /// The full name of an operator. Names sort by domain, then name.

@@ -3,7 +3,7 @@
 use super::binary::{candidate, follow};
 use super::case::{floats, odd_floats, tame_floats};
 use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
-use crate::cpu::act::ActFn;
+use crate::cpu::act::{Act, ActFn};
 use crate::cpu::number::Numbers;
 use crate::cpu::{Candidate, Kernel, blocks, elementwise};
 use crate::expr::Ex;
@@ -30,6 +30,11 @@ pub trait Function: ActFn + 'static {
     ///
     /// If an attribute is of the wrong kind.
     fn read(n: &NodeRef) -> Result<Self, OpError>;
+
+    /// The activation that it is, for kernels that end with one.
+    fn act(self) -> Option<Act> {
+        None
+    }
 
     /// Its exact value.
     fn exact(self, x: f64) -> f64;
@@ -110,6 +115,10 @@ impl<F: Function> Op for Pointwise<F> {
         Ok(vec![y.ok_or_else(|| {
             OpError::new(format!("there is no {} of {}", F::NAME, x.dtype()))
         })?])
+    }
+
+    fn activation(&self, n: &NodeRef) -> Option<Act> {
+        F::read(n).ok()?.act()
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
