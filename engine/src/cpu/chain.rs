@@ -15,9 +15,9 @@ impl Kernel for Chain {
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
         for (i, step) in self.steps.iter().enumerate() {
             match i {
-                0 => step.run(io),
-                _ => rerun(&**step, io, Some(i + 1)),
-            }?;
+                0 => step.run(io)?,
+                _ => rerun(&**step, io, Some(i + 1))?,
+            }
         }
         match &self.last {
             Some(last) => rerun(&**last, io, self.steps.is_empty().then_some(0)),

@@ -7,7 +7,7 @@ use secateur_simd::Simd;
 use super::case::floats;
 use super::pointwise::Function;
 use super::{Case, NodeRef, OpError};
-use crate::cpu::act::{self, Act, ActFn};
+use crate::cpu::act::{self, ActFn};
 use crate::expr::Ex;
 use crate::ir::Attr;
 
@@ -23,9 +23,6 @@ impl Function for act::Relu {
     const WITHIN: (f64, f64) = (0.0, 0.0);
     fn read(_: &NodeRef) -> Result<Self, OpError> {
         Ok(act::Relu {})
-    }
-    fn act(self) -> Option<Act> {
-        Some(Act::Relu)
     }
     fn exact(self, x: f64) -> f64 {
         if x < 0.0 { 0.0 } else { x }
@@ -47,9 +44,6 @@ impl Function for act::LeakyRelu {
             alpha: n.float_or("alpha", 0.01)?,
         })
     }
-    fn act(self) -> Option<Act> {
-        Some(Act::LeakyRelu { alpha: self.alpha })
-    }
     fn exact(self, x: f64) -> f64 {
         if x < 0.0 { f64::from(self.alpha) * x } else { x }
     }
@@ -67,9 +61,6 @@ impl Function for act::ThresholdedRelu {
             alpha: n.float_or("alpha", 1.0)?,
         })
     }
-    fn act(self) -> Option<Act> {
-        Some(Act::ThresholdedRelu { alpha: self.alpha })
-    }
     fn exact(self, x: f64) -> f64 {
         if x <= self.alpha.into() { 0.0 } else { x }
     }
@@ -86,9 +77,6 @@ impl Function for act::Elu {
         Ok(act::Elu {
             alpha: n.float_or("alpha", 1.0)?,
         })
-    }
-    fn act(self) -> Option<Act> {
-        Some(Act::Elu { alpha: self.alpha })
     }
     fn exact(self, x: f64) -> f64 {
         if x < 0.0 {
@@ -111,12 +99,6 @@ impl Function for act::Selu {
         Ok(act::Selu {
             alpha: n.float_or("alpha", alpha)?,
             gamma: n.float_or("gamma", gamma)?,
-        })
-    }
-    fn act(self) -> Option<Act> {
-        Some(Act::Selu {
-            alpha: self.alpha,
-            gamma: self.gamma,
         })
     }
     fn exact(self, x: f64) -> f64 {
@@ -160,9 +142,6 @@ impl Function for act::Celu {
             alpha: n.float_or("alpha", 1.0)?,
         })
     }
-    fn act(self) -> Option<Act> {
-        Some(Act::Celu { alpha: self.alpha })
-    }
     fn exact(self, x: f64) -> f64 {
         let alpha = f64::from(self.alpha);
         if x < 0.0 { alpha * (x / alpha).exp_m1() } else { x }
@@ -184,9 +163,6 @@ impl Function for act::Sigmoid {
     fn read(_: &NodeRef) -> Result<Self, OpError> {
         Ok(act::Sigmoid {})
     }
-    fn act(self) -> Option<Act> {
-        Some(Act::Sigmoid)
-    }
     fn exact(self, x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
     }
@@ -200,12 +176,6 @@ impl Function for act::HardSigmoid {
         Ok(act::HardSigmoid {
             alpha: n.float_or("alpha", 0.2)?,
             beta: n.float_or("beta", 0.5)?,
-        })
-    }
-    fn act(self) -> Option<Act> {
-        Some(Act::HardSigmoid {
-            alpha: self.alpha,
-            beta: self.beta,
         })
     }
     fn exact(self, x: f64) -> f64 {
@@ -227,9 +197,6 @@ impl Function for act::HardSwish {
     fn read(_: &NodeRef) -> Result<Self, OpError> {
         Ok(act::HardSwish {})
     }
-    fn act(self) -> Option<Act> {
-        Some(Act::HardSwish)
-    }
     fn exact(self, x: f64) -> f64 {
         x * (x / 6.0 + 0.5).clamp(0.0, 1.0)
     }
@@ -246,9 +213,6 @@ impl Function for act::Tanh {
     fn read(_: &NodeRef) -> Result<Self, OpError> {
         Ok(act::Tanh {})
     }
-    fn act(self) -> Option<Act> {
-        Some(Act::Tanh)
-    }
     fn exact(self, x: f64) -> f64 {
         x.tanh()
     }
@@ -260,9 +224,6 @@ impl Function for act::Softplus {
     const WITHIN: (f64, f64) = (0.0, 1e-6);
     fn read(_: &NodeRef) -> Result<Self, OpError> {
         Ok(act::Softplus {})
-    }
-    fn act(self) -> Option<Act> {
-        Some(Act::Softplus)
     }
     fn exact(self, x: f64) -> f64 {
         let above = if x < 0.0 { 0.0 } else { x };
@@ -276,9 +237,6 @@ impl Function for act::Softsign {
     const WITHIN: (f64, f64) = (0.0, 2e-7);
     fn read(_: &NodeRef) -> Result<Self, OpError> {
         Ok(act::Softsign {})
-    }
-    fn act(self) -> Option<Act> {
-        Some(Act::Softsign)
     }
     fn exact(self, x: f64) -> f64 {
         x / (1.0 + x.abs())
@@ -294,9 +252,6 @@ impl Function for act::Mish {
     const WITHIN: (f64, f64) = (0.0, 1e-6);
     fn read(_: &NodeRef) -> Result<Self, OpError> {
         Ok(act::Mish {})
-    }
-    fn act(self) -> Option<Act> {
-        Some(Act::Mish)
     }
     fn exact(self, x: f64) -> f64 {
         x * act::Softplus {}.exact(x).tanh()
@@ -315,9 +270,6 @@ impl Function for act::Silu {
         Ok(act::Silu {
             alpha: n.float_or("alpha", 1.0)?,
         })
-    }
-    fn act(self) -> Option<Act> {
-        Some(Act::Silu { alpha: self.alpha })
     }
     fn exact(self, x: f64) -> f64 {
         x * act::Sigmoid {}.exact(f64::from(self.alpha) * x)
@@ -344,6 +296,14 @@ impl ActFn for Gelu {
             true => act::GeluTanh {}.apply(s, x),
         }
     }
+
+    fn act(self) -> Option<act::Act> {
+        Some(if self.tanh {
+            act::Act::GeluTanh
+        } else {
+            act::Act::Gelu
+        })
+    }
 }
 
 /// The factor of the cube in the approximation.
@@ -362,9 +322,6 @@ impl Function for Gelu {
                 "attribute \"approximate\": expected \"none\" or \"tanh\", found {other:?}"
             ))),
         }
-    }
-    fn act(self) -> Option<Act> {
-        Some(if self.tanh { Act::GeluTanh } else { Act::Gelu })
     }
     fn exact(self, x: f64) -> f64 {
         let y = match self.tanh {

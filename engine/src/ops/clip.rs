@@ -3,9 +3,9 @@
 use super::binary::candidate;
 use super::case::{floats, odd_floats};
 use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
-use crate::cpu::act::{self, Act};
+use crate::cpu::act;
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
-use crate::cpu::{Candidate, Io, Kernel, View, blocks, elementwise};
+use crate::cpu::{Act, Candidate, Io, Kernel, View, blocks, elementwise};
 use crate::ir::{DType, Tensor, count};
 
 /// `min(max(x, low), high)`, either bound perhaps left out.
@@ -99,14 +99,13 @@ impl Op for Clip {
 
     fn activation(&self, n: &NodeRef) -> Option<Act> {
         let given = attributes(n).ok()?;
-        let bound = |i: usize, or: f32| match n.has(i + 1) {
-            true => n.konst(i + 1)?.item().map(|x| x as f32),
-            false => Some(given[i].unwrap_or(or)),
+        let bound = |i: usize, or: f32| match n.has(i) {
+            true => n.konst(i)?.elements::<f32>()?.first().copied(),
+            false => Some(given[i - 1].unwrap_or(or)),
         };
-        n.dtype(0).filter(|d| d.is_float())?;
         Some(Act::Clip {
-            lo: bound(0, f32::NEG_INFINITY)?,
-            hi: bound(1, f32::INFINITY)?,
+            lo: bound(1, f32::NEG_INFINITY)?,
+            hi: bound(2, f32::INFINITY)?,
         })
     }
 

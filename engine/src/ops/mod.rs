@@ -17,8 +17,10 @@ pub mod constant;
 pub mod depth;
 pub mod expand;
 pub mod gather;
+pub mod gemm;
 pub mod group_norm;
 pub mod identity;
+pub mod matmul;
 mod node;
 pub mod norm;
 pub mod pick;
@@ -79,6 +81,7 @@ pub static OPS: &[&dyn Op] = &[
     &gather::GatherElements,
     &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
+    &gemm::Gemm,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &group_norm::GroupNormalization,
@@ -88,14 +91,21 @@ pub static OPS: &[&dyn Op] = &[
     &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
+    &reduce::Reduce(reduce::L1),
+    &reduce::Reduce(reduce::L2),
     &norm::LayerNormalization,
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
-    &softmax::Softmax::<true>,
+    &reduce::Reduce(reduce::LogSum),
+    &reduce::Reduce(reduce::LogSumExp),
+    &matmul::MatMul,
+    &reduce::Reduce(reduce::Max),
     &variadic::Variadic(variadic::Max),
+    &reduce::Reduce(reduce::Mean),
     &variadic::Variadic(variadic::Mean),
+    &reduce::Reduce(reduce::Min),
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
@@ -105,19 +115,10 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::Or),
     &prelu::PRelu,
     &pow::Pow,
+    &reduce::Reduce(reduce::Prod),
     &norm::RMSNormalization,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
-    &reduce::Reduce(reduce::L1),
-    &reduce::Reduce(reduce::L2),
-    &reduce::Reduce(reduce::LogSum),
-    &reduce::Reduce(reduce::LogSumExp),
-    &reduce::Reduce(reduce::Max),
-    &reduce::Reduce(reduce::Mean),
-    &reduce::Reduce(reduce::Min),
-    &reduce::Reduce(reduce::Prod),
-    &reduce::Reduce(reduce::Sum),
-    &reduce::Reduce(reduce::SumSquare),
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
@@ -129,7 +130,6 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Sin>::new(),
     &shape_of::Size,
     &slice::Slice,
-    &softmax::Softmax::<false>,
     &Pointwise::<act::Softplus>::new(),
     &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
@@ -137,7 +137,9 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
+    &reduce::Reduce(reduce::Sum),
     &variadic::Variadic(variadic::Sum),
+    &reduce::Reduce(reduce::SumSquare),
     &Pointwise::<act::Silu>::new(),
     &Pointwise::<act::Tanh>::new(),
     &Pointwise::<act::ThresholdedRelu>::new(),
@@ -147,6 +149,10 @@ pub static OPS: &[&dyn Op] = &[
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &softmax::Softmax::<false>,
+    &softmax::Softmax::<true>,
+    &gemm::Fused,
+    &matmul::Fused,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.

@@ -3,9 +3,9 @@
 use super::binary::{candidate, follow};
 use super::case::{floats, odd_floats, tame_floats};
 use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
-use crate::cpu::act::{Act, ActFn};
+use crate::cpu::act::ActFn;
 use crate::cpu::number::Numbers;
-use crate::cpu::{Candidate, Kernel, blocks, elementwise};
+use crate::cpu::{Act, Candidate, Kernel, blocks, elementwise};
 use crate::expr::Ex;
 use crate::ir::{DType, Dim, Tensor, count};
 
@@ -30,11 +30,6 @@ pub trait Function: ActFn + 'static {
     ///
     /// If an attribute is of the wrong kind.
     fn read(n: &NodeRef) -> Result<Self, OpError>;
-
-    /// The activation that it is, for kernels that end with one.
-    fn act(self) -> Option<Act> {
-        None
-    }
 
     /// Its exact value.
     fn exact(self, x: f64) -> f64;
