@@ -7,6 +7,7 @@ pub mod arith;
 mod binary;
 pub mod case;
 pub mod compare;
+pub mod conv;
 pub mod gemm;
 pub mod matmul;
 mod node;
@@ -17,6 +18,7 @@ pub mod shape;
 mod tests;
 pub mod unary;
 pub mod variadic;
+mod window;
 
 use crate::cpu::Candidate;
 use crate::expr::Ex;
@@ -31,6 +33,7 @@ pub static OPS: &[&dyn Op] = &[
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
     &Pointwise::<unary::Ceil>::new(),
+    &conv::Conv,
     &Pointwise::<unary::Cos>::new(),
     &arith::Binary(arith::Div),
     &compare::Compare(compare::Equal),
@@ -60,6 +63,7 @@ pub static OPS: &[&dyn Op] = &[
     &variadic::Variadic(variadic::Sum),
     &select::Where,
     &compare::Compare(compare::Xor),
+    &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
 ];
