@@ -1,6 +1,7 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod affine;
 pub mod blocks;
 pub mod chain;
 pub mod conv;
@@ -10,6 +11,7 @@ mod io;
 pub mod number;
 mod packs;
 pub(crate) mod plane;
+pub mod pool;
 mod threads;
 pub mod walk;
 pub mod window;

@@ -4,6 +4,7 @@
 //! schedule) belongs to the passes.
 
 pub mod arith;
+pub mod batchnorm;
 mod binary;
 pub mod case;
 pub mod compare;
@@ -12,6 +13,7 @@ pub mod gemm;
 pub mod matmul;
 mod node;
 pub mod pointwise;
+pub mod pool;
 pub mod select;
 pub mod shape;
 #[cfg(test)]
@@ -32,6 +34,8 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
+    &pool::AveragePool,
+    &batchnorm::BatchNormalization,
     &Pointwise::<unary::Ceil>::new(),
     &conv::Conv,
     &Pointwise::<unary::Cos>::new(),
@@ -41,6 +45,8 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Exp>::new(),
     &Pointwise::<unary::Floor>::new(),
     &gemm::Gemm,
+    &pool::GLOBAL_AVERAGE,
+    &pool::GLOBAL_MAX,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &compare::Compare(compare::Less),
@@ -48,6 +54,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Log>::new(),
     &matmul::MatMul,
     &variadic::Variadic(variadic::Max),
+    &pool::MaxPool,
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
     &arith::Mod,
