@@ -210,6 +210,7 @@ impl<'g> Builder<'g> {
                 value: *v,
                 fact,
                 konst: konst(*v),
+                fixed: false,
             })
         });
         let inferred = ops::find(node.domain(), &node.op)

@@ -3,6 +3,12 @@
 pub mod cpu;
 pub mod expr;
 pub mod ir;
+pub mod onnx;
 pub mod ops;
 pub mod opt;
+pub mod plan;
 pub mod reference;
+pub mod run;
+
+pub use ir::{Model, Tensor};
+pub use run::{Feed, Outputs, RunError, Session};

@@ -63,6 +63,7 @@ pub fn given<'a>(
                 value,
                 fact: fact.as_ref()?,
                 konst,
+                fixed: false,
             })
         })
         .collect()

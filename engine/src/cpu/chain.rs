@@ -1,6 +1,7 @@
 //! Kernels one after the other.
 
 use super::{Io, Kernel, ViewMut};
+use crate::ops::OpError;
 
 /// Folds all inputs into output 0, from left to right.
 pub struct Chain {
@@ -11,21 +12,22 @@ pub struct Chain {
 }
 
 impl Kernel for Chain {
-    fn run(&self, io: &mut Io) {
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
         for (i, step) in self.steps.iter().enumerate() {
             match i {
-                0 => step.run(io),
-                _ => rerun(&**step, io, Some(i + 1)),
+                0 => step.run(io)?,
+                _ => rerun(&**step, io, Some(i + 1))?,
             }
         }
-        if let Some(last) = &self.last {
-            rerun(&**last, io, self.steps.is_empty().then_some(0));
+        match &self.last {
+            Some(last) => rerun(&**last, io, self.steps.is_empty().then_some(0)),
+            None => Ok(()),
         }
     }
 }
 
 /// Runs `kernel` on output 0 and on the node's input `next`; alone on that, if nothing was written yet.
-fn rerun(kernel: &dyn Kernel, io: &mut Io, next: Option<usize>) {
+fn rerun(kernel: &dyn Kernel, io: &mut Io, next: Option<usize>) -> Result<(), OpError> {
     let so_far = io.output(0).again();
     let inputs = match next {
         Some(0) => [io.inputs[0], None],
@@ -40,5 +42,5 @@ fn rerun(kernel: &dyn Kernel, io: &mut Io, next: Option<usize>) {
         outputs: &mut outputs,
         scratch,
         pool,
-    });
+    })
 }

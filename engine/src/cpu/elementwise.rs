@@ -1,11 +1,12 @@
 //! Loops over tensors, element by element.
 //!
 //! Functions of floats run inside [`dispatch`], where the compiler vectorises plain arithmetic with the best set; what
-//! needs more than that is written with [`Simd`] as a [`Map`]. Other types are compiled once, for the least set.
+//! needs more than that is written with [`Simd`] as an [`ActFn`]. Other types are compiled once, for the least set.
 
 use bytemuck::Pod;
 use secateur_simd::{Simd, Vectorised, dispatch};
 
+use super::act::ActFn;
 use super::walk::{CHUNK, Walk};
 use super::{Io, Kernel, View};
 
@@ -61,6 +62,16 @@ pub(crate) fn source<T: Pod>(io: &Io, i: usize, len: usize) -> Ptr<T> {
 /// The elements of output `i` as values of the size of `T`, whatever they mean.
 pub(crate) fn target<T: Pod>(io: &mut Io, i: usize, len: usize) -> Ptr<T> {
     Ptr(raw_target(io, i, len, size_of::<T>()).0.cast())
+}
+
+/// Whether an element of input `i` has no bit set, as the integer 0.
+pub fn has_zero(io: &Io, i: usize) -> bool {
+    let x = io.input(i);
+    let size = x.dtype().bits() / 8;
+    let p = raw_source(io, i, x.len(), size);
+    // SAFETY: these are all bytes of the input, and nobody writes them now.
+    let bytes = unsafe { std::slice::from_raw_parts(p.get(), x.len() * size) };
+    size != 0 && bytes.chunks_exact(size).any(|e| e.iter().all(|&b| b == 0))
 }
 
 /// A function of one element.
@@ -239,12 +250,6 @@ pub fn each<A: Pod + Send, U: Pod + Send>(len: usize, f: impl Func<A, U>) -> Box
     })
 }
 
-/// A function of a vector of floats. Its methods are `#[inline(always)]`.
-pub trait Map: Copy + Send + Sync + 'static {
-    /// The function of each lane.
-    fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32;
-}
-
 /// `f` of each lane, for functions that have no vector form yet.
 #[inline(always)]
 pub fn by_lane<S: Simd>(s: S, x: S::F32, f: fn(f32) -> f32) -> S::F32 {
@@ -258,7 +263,7 @@ pub fn by_lane<S: Simd>(s: S, x: S::F32, f: fn(f32) -> f32) -> S::F32 {
     }
 }
 
-/// A [`Map`] on its way to [`dispatch`].
+/// An [`ActFn`] on its way to [`dispatch`].
 struct Lanes<M> {
     map: M,
     from: *const f32,
@@ -266,7 +271,7 @@ struct Lanes<M> {
     len: usize,
 }
 
-impl<M: Map> Vectorised for Lanes<M> {
+impl<M: ActFn> Vectorised for Lanes<M> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -285,7 +290,7 @@ impl<M: Map> Vectorised for Lanes<M> {
 }
 
 /// `x[i] = map(x[i])`
-pub fn map_slice(x: &mut [f32], map: impl Map) {
+pub fn map_slice(x: &mut [f32], map: impl ActFn) {
     let (to, len) = (x.as_mut_ptr(), x.len());
     dispatch(Lanes {
         map,
@@ -296,7 +301,7 @@ pub fn map_slice(x: &mut [f32], map: impl Map) {
 }
 
 /// `out = map(x0)` for `len` floats; the input may be overwritten in place.
-pub fn map(len: usize, map: impl Map) -> Box<dyn Kernel> {
+pub fn map(len: usize, map: impl ActFn + 'static) -> Box<dyn Kernel> {
     Box::new(move |io: &mut Io| {
         let (x, out) = (source::<f32>(io, 0, len), target::<f32>(io, 0, len));
         io.pool.run(len.div_ceil(CHUNK), &|task| {

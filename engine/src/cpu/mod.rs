@@ -2,24 +2,36 @@
 
 pub mod act;
 pub mod affine;
+pub mod arg;
 pub mod blocks;
 pub mod chain;
 pub mod conv;
+pub mod copy;
 pub mod elementwise;
+mod frame;
 pub mod gemm;
+pub mod indices;
 mod io;
+pub mod moves;
+pub mod norm;
 pub mod number;
 mod packs;
 pub(crate) mod plane;
 pub mod pool;
+pub mod reduce;
+pub mod rows;
+pub mod rowwise;
+pub mod softmax;
 mod threads;
 pub mod walk;
 pub mod window;
 
+use crate::ops::OpError;
 pub use act::Act;
+pub use frame::{Frame, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
-pub use threads::Pool;
+pub use threads::{Pool, default_threads};
 
 /// A computation made for one node with known shapes. Attributes were read when it was made; it sees only memory.
 pub trait Kernel: Send + Sync {
@@ -28,13 +40,41 @@ pub trait Kernel: Send + Sync {
         0
     }
 
+    /// Whether it reads the memory of input `i` when it runs; not so where it has packed a constant.
+    fn reads(&self, _i: usize) -> bool {
+        true
+    }
+
     /// Computes every output. The result does not depend on the number of threads.
-    fn run(&self, io: &mut Io);
+    ///
+    /// # Errors
+    ///
+    /// If the elements of an input are not what the operator accepts, such as an index out of bounds. The outputs then
+    /// hold anything.
+    fn run(&self, io: &mut Io) -> Result<(), OpError>;
 }
 
-impl<F: Fn(&mut Io) + Send + Sync> Kernel for F {
-    fn run(&self, io: &mut Io) {
-        self(io)
+/// What a kernel that is a closure may return: nothing, where it accepts every input.
+pub trait Outcome {
+    /// The same as a result.
+    fn result(self) -> Result<(), OpError>;
+}
+
+impl Outcome for () {
+    fn result(self) -> Result<(), OpError> {
+        Ok(())
+    }
+}
+
+impl Outcome for Result<(), OpError> {
+    fn result(self) -> Result<(), OpError> {
+        self
+    }
+}
+
+impl<R: Outcome, F: Fn(&mut Io) -> R + Send + Sync> Kernel for F {
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
+        self(io).result()
     }
 }
 

@@ -267,6 +267,23 @@ impl Shared {
     }
 }
 
+/// The threads that a session runs on unless told otherwise: the smaller of the physical cores, the affinity mask and the
+/// cgroup quota.
+pub fn default_threads() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    allowed.min(physical_cores().unwrap_or(allowed)).max(1)
+}
+
+/// Cores, counting those that two hardware threads share once; `None` where the system does not tell.
+fn physical_cores() -> Option<usize> {
+    let cpus = std::fs::read_dir("/sys/devices/system/cpu").ok()?;
+    let siblings = cpus
+        .flatten()
+        .filter_map(|cpu| std::fs::read_to_string(cpu.path().join("topology/thread_siblings_list")).ok());
+    let cores: std::collections::BTreeSet<String> = siblings.collect();
+    (!cores.is_empty()).then_some(cores.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

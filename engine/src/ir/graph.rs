@@ -162,27 +162,24 @@ impl Graph {
         self.values.iter().map(|v| v.name.clone()).zip(ids).collect()
     }
 
-    /// A name that begins with `stem` and that no value here, in a subgraph or in `taken` has.
+    /// A name that begins with `stem` and that no value here or in a subgraph has.
     pub fn fresh(&self, stem: &str) -> Name {
-        let mut taken: BTreeSet<&str> = BTreeSet::new();
-        self.collect_names(&mut taken);
         let mut name = stem.to_owned();
-        for i in 1.. {
-            if !taken.contains(&*name) {
-                break;
-            }
-            name = format!("{stem}_{i}");
+        let mut number = self.values.len();
+        while name.is_empty() || self.has(&name) {
+            name = format!("{stem}_{number}");
+            number += 1;
         }
         name.into()
     }
 
-    fn collect_names<'a>(&'a self, into: &mut BTreeSet<&'a str>) {
-        into.extend(self.values.iter().map(|v| &*v.name));
-        for (_, node) in self.iter() {
-            for g in node.attrs.iter().flat_map(|a| a.value.graphs()) {
-                g.collect_names(into);
-            }
-        }
+    fn has(&self, name: &str) -> bool {
+        self.values.iter().any(|v| &*v.name == name)
+            || self
+                .iter()
+                .flat_map(|(_, n)| &n.attrs)
+                .flat_map(|a| a.value.graphs())
+                .any(|g| g.has(name))
     }
 
     /// Names of values that the graph reads but does not define, its subgraphs' included.
@@ -210,6 +207,42 @@ impl Graph {
             }
         }
         names
+    }
+
+    /// Puts every node after the producers of what it and its subgraphs read, changing the order as little as that takes.
+    /// Files should be in order, but not all are. Nodes of a cycle keep their places.
+    pub fn sort(&mut self) {
+        let links = self.links();
+        let names = self.names();
+        let needs = |n: NodeId| -> Vec<NodeId> {
+            let node = &self[n];
+            let inner = node
+                .attrs
+                .iter()
+                .flat_map(|a| a.value.graphs())
+                .flat_map(Graph::captures);
+            let captured: Vec<_> = inner.filter_map(|name| names.get(&name).copied()).collect();
+            let read = node.inputs.iter().flatten().copied().chain(captured);
+            read.filter_map(|v| links.producer(v)).map(|(p, _)| p).collect()
+        };
+        let mut done = vec![false; self.nodes.len()];
+        let mut order = Vec::with_capacity(self.order.len());
+        let mut waiting: Vec<(NodeId, Vec<NodeId>)> = self.order.iter().map(|&n| (n, needs(n))).collect();
+        while !waiting.is_empty() {
+            let before = order.len();
+            waiting.retain(|(n, needs)| {
+                let ready = needs.iter().all(|p| done[p.0 as usize]);
+                if ready {
+                    done[n.0 as usize] = true;
+                    order.push(*n);
+                }
+                !ready
+            });
+            if order.len() == before {
+                order.extend(waiting.drain(..).map(|(n, _)| n));
+            }
+        }
+        self.order = order;
     }
 
     /// Who makes and who reads each value, as of now.

@@ -4,6 +4,7 @@
 //! survives every pass and is written back as it was read.
 
 mod attr;
+mod count;
 mod dim;
 mod dtype;
 mod edit;
@@ -24,7 +25,7 @@ pub use extra::{Extra, Field};
 pub use graph::{Graph, Links, NodeId, Port, Value, ValueId};
 pub use model::{Function, Model, Opset, version};
 pub use node::Node;
-pub use tensor::{Bytes, Constant, Data, Element, External, Form, SizeMismatch, Tensor, count};
+pub use tensor::{Buffer, Bytes, Constant, Data, Element, External, Form, SizeMismatch, Tensor, count};
 pub use ty::{Declared, Shape, Type};
 pub use verify::{Flaw, verify};
 

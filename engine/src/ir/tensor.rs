@@ -1,19 +1,41 @@
 //! Tensors and the bytes behind them.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Pod;
 use half::{bf16, f16};
+use memmap2::{Mmap, MmapMut};
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use super::{DType, Extra};
+
+/// What [`Bytes`] are a part of.
+trait Owner: Send + Sync {
+    fn bytes(&self) -> &[u8];
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<T: AsRef<[u8]> + Send + Sync + 'static> Owner for T {
+    fn bytes(&self) -> &[u8] {
+        self.as_ref()
+    }
+
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
 
 /// Bytes that many may share: owned, or a part of a mapped file.
 #[derive(Clone)]
 pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Owner>,
     start: usize,
     len: usize,
 }
@@ -26,16 +48,114 @@ impl<T: Pod> AsRef<[u8]> for Elements<T> {
     }
 }
 
+/// A file whose name could not be removed while it was open.
+struct Scrap(PathBuf);
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        // Nothing more can be done: the file lies in a folder for temporary ones.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The map goes before the name.
+struct Spilled {
+    map: Mmap,
+    _scrap: Option<Scrap>,
+}
+
+impl AsRef<[u8]> for Spilled {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// A new file in `dir`.
+fn scrap(dir: &Path) -> io::Result<(File, PathBuf)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!(".secateur-{}-{n}.spill", std::process::id()));
+        let mut options = File::options();
+        match options.read(true).write(true).create_new(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            done => return done.map(|file| (file, path)),
+        }
+    }
+}
+
 impl Bytes {
     /// Takes over a vector of numbers without a copy.
     pub fn new<T: Pod + Send + Sync>(data: Vec<T>) -> Bytes {
-        Bytes::of(Arc::new(Elements(data)))
+        Bytes::of(Elements(data))
+    }
+
+    /// The content of the file `path`, mapped. It must not be changed in place as long as anybody holds the bytes;
+    /// replacing the file by renaming is safe.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a regular file, or cannot be opened or mapped.
+    pub fn map(path: &Path) -> io::Result<Bytes> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        if file.metadata()?.len() == 0 {
+            return Ok(Bytes::new(Vec::<u8>::new()));
+        }
+        // SAFETY: the map is read-only, and this library replaces files by renaming, never in place; that nobody else
+        // writes to the file is what the contract above asks of the caller.
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Bytes::of(map))
+    }
+
+    /// `len` bytes that `fill` writes over zeros, kept in a nameless file in the folder `dir` and mapped: memory that the
+    /// system can take back, for results too large to be held as such. `dir` should be on a disk.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be made, or the disk is full.
+    pub fn spilled(dir: &Path, len: usize, fill: impl FnOnce(&mut [u8])) -> io::Result<Bytes> {
+        if len == 0 {
+            fill(&mut []);
+            return Ok(Bytes::new(Vec::<u8>::new()));
+        }
+        let (mut file, path) = scrap(dir)?;
+        let scrap = fs::remove_file(&path).is_err().then_some(Scrap(path));
+        // Written out, not only sized: a full disk must be an error here, not a fault while filling.
+        let zeros = [0; 1 << 14];
+        for done in (0..len).step_by(zeros.len()) {
+            file.write_all(&zeros[..zeros.len().min(len - done)])?;
+        }
+        // SAFETY: the file was made just now, readable by nobody else under a name that is gone, and is as long as the map.
+        let mut map = unsafe { MmapMut::map_mut(&file)? };
+        fill(&mut map);
+        let map = map.make_read_only()?;
+        Ok(Bytes::of(Spilled { map, _scrap: scrap }))
     }
 
     /// All the bytes of `owner`.
-    pub fn of(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Bytes {
-        let len = (*owner).as_ref().len();
-        Bytes { owner, start: 0, len }
+    pub fn of(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Bytes {
+        let len = owner.as_ref().len();
+        Bytes {
+            owner: Arc::new(owner),
+            start: 0,
+            len,
+        }
+    }
+
+    /// The vector that [`Bytes::new`] took over, without a copy if nobody else has it and all of it is meant.
+    fn into_vec<T: Pod + Send + Sync>(self) -> Vec<T> {
+        let all = self.start == 0 && self.len == self.owner.bytes().len();
+        let copy = |bytes: &[u8]| cast(bytes).into_owned();
+        match self.owner.clone().any().downcast::<Elements<T>>() {
+            Ok(shared) if all => {
+                drop(self.owner);
+                Arc::try_unwrap(shared).map_or_else(|s| s.0.clone(), |e| e.0)
+            }
+            _ => copy(&self),
+        }
     }
 
     /// The part `range`, sharing the same memory. `None` if it reaches beyond the end.
@@ -56,7 +176,7 @@ impl Bytes {
 impl std::ops::Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.start..self.start + self.len]
+        &self.owner.bytes()[self.start..self.start + self.len]
     }
 }
 
@@ -92,6 +212,65 @@ elements!(
     i16 = I16
 );
 elements!(u32 = U32, i32 = I32, u64 = U64, i64 = I64);
+
+trait Storage: Send + Sync {
+    fn bytes_mut(&mut self) -> &mut [u8];
+    fn share(self: Box<Self>) -> Bytes;
+}
+
+impl<T: Pod + Send + Sync> Storage for Elements<T> {
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+
+    fn share(self: Box<Self>) -> Bytes {
+        Bytes::of(*self)
+    }
+}
+
+/// Memory for the elements of a tensor that is about to be computed.
+pub struct Buffer(Box<dyn Storage>);
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer(Box::new(Elements::<u8>(vec![])))
+    }
+}
+
+impl Buffer {
+    /// Zeros for `count` elements of type `dtype`. `None` where elements have no fixed size or are too many.
+    pub fn new(dtype: DType, count: usize) -> Option<Buffer> {
+        fn of<T: Pod + Send + Sync>(n: usize) -> Buffer {
+            Buffer(Box::new(Elements(vec![T::zeroed(); n])))
+        }
+        let bytes = dtype.bytes(count)?;
+        Some(match dtype {
+            DType::F32 => of::<f32>(count),
+            DType::F64 => of::<f64>(count),
+            DType::F16 => of::<f16>(count),
+            DType::BF16 => of::<bf16>(count),
+            DType::I64 => of::<i64>(count),
+            DType::I32 => of::<i32>(count),
+            DType::I16 => of::<i16>(count),
+            DType::I8 => of::<i8>(count),
+            DType::U64 => of::<u64>(count),
+            DType::U32 => of::<u32>(count),
+            DType::U16 => of::<u16>(count),
+            DType::C64 | DType::C128 => of::<f64>(bytes / 8),
+            _ => of::<u8>(bytes),
+        })
+    }
+
+    /// The packed bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+
+    /// The bytes, no longer to be changed.
+    pub fn share(self) -> Bytes {
+        self.0.share()
+    }
+}
 
 /// The elements of a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,10 +322,11 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// If the data is not as long as `dtype` and `dims` ask for.
+    /// If the data is not as long as `dtype` and `dims` ask for. Bytes of a type without a meaning may have any length.
     pub fn new(dtype: DType, dims: Vec<usize>, data: Data) -> Result<Tensor, SizeMismatch> {
         let n = count(&dims);
         let (expected, found) = match &data {
+            Data::Bytes(b) if matches!(dtype, DType::Other(_)) => (n.map(|_| b.len()), b.len()),
             Data::Bytes(b) => (n.and_then(|n| dtype.bytes(n)), b.len()),
             Data::Strings(s) => (n.filter(|_| dtype == DType::String), s.len()),
         };
@@ -218,7 +398,7 @@ impl Tensor {
 
     /// The number of elements.
     pub fn len(&self) -> usize {
-        self.dims.iter().product()
+        count(&self.dims).unwrap_or(0)
     }
 
     /// Whether there is no element.
@@ -319,6 +499,57 @@ impl Tensor {
             return None;
         }
         self.floats().map(|x| x[0])
+    }
+
+    /// The elements as an array without a copy. `None` if they are no `T` or are not aligned for it.
+    pub fn view<T: Element>(&self) -> Option<ArrayViewD<'_, T>> {
+        match self.elements::<T>()? {
+            Cow::Borrowed(data) => ArrayViewD::from_shape(IxDyn(&self.dims), data).ok(),
+            Cow::Owned(_) => None,
+        }
+    }
+
+    /// The elements as an array, without a copy if nobody else has them. `None` if they are no `T`.
+    pub fn into_array<T: Element>(self) -> Option<ArrayD<T>> {
+        match self.data {
+            Data::Bytes(bytes) if self.dtype == T::DTYPE => {
+                ArrayD::from_shape_vec(IxDyn(&self.dims), bytes.into_vec()).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// The elements of an array in row-major order.
+    pub fn from_array<T: Element>(array: ArrayD<T>) -> Tensor {
+        let dims = array.shape().to_vec();
+        match array.is_standard_layout() {
+            true => {
+                let (data, offset) = array.into_raw_vec_and_offset();
+                let start = offset.unwrap_or(0);
+                let n = dims.iter().product::<usize>();
+                match start == 0 && data.len() == n {
+                    true => Tensor::of(&dims, data),
+                    false => Tensor::of(&dims, data[start..start + n].to_vec()),
+                }
+            }
+            false => Tensor::of(&dims, array.iter().copied().collect()),
+        }
+    }
+
+    /// The same tensor with its bytes aligned for its elements, copied only where they are not.
+    pub fn aligned(&self) -> Tensor {
+        match &self.data {
+            Data::Bytes(b) if b.as_ptr().align_offset(8) != 0 => {
+                let mut words = vec![0u64; b.len().div_ceil(8)];
+                bytemuck::cast_slice_mut(&mut words)[..b.len()].copy_from_slice(b);
+                let copy = Bytes::new(words);
+                Tensor {
+                    data: Data::Bytes(copy.slice(0..b.len()).unwrap_or(copy)),
+                    ..self.clone()
+                }
+            }
+            _ => self.clone(),
+        }
     }
 
     /// The same elements under other dimensions. `None` if the number of elements differs.

@@ -3,26 +3,52 @@
 //! An operator is a unit struct: it holds no state, it states facts. What to conclude from the facts (fuse, prune,
 //! schedule) belongs to the passes.
 
+pub mod activation;
+pub mod argmax;
 pub mod arith;
 pub mod batchnorm;
 mod binary;
 pub mod case;
+pub mod cast;
+pub mod classify;
+pub mod clip;
 pub mod compare;
 pub mod conv;
+pub mod concat;
+pub mod constant;
+pub mod depth;
+pub mod expand;
+pub mod gather;
 pub mod gemm;
+pub mod group_norm;
+pub mod identity;
 pub mod matmul;
 mod node;
+pub mod norm;
+pub mod pick;
 pub mod pointwise;
 pub mod pool;
+pub mod pow;
+pub mod prelu;
+pub mod range;
+pub mod reduce;
+pub mod reshape;
+pub mod resize;
 pub mod select;
 pub mod shape;
+pub mod shape_of;
+pub mod slice;
+pub mod softmax;
+pub mod split;
+pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod transpose;
 pub mod unary;
 pub mod variadic;
 mod window;
 
-use crate::cpu::Candidate;
+use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
@@ -38,39 +64,105 @@ pub static OPS: &[&dyn Op] = &[
     &batchnorm::BatchNormalization,
     &Pointwise::<unary::Ceil>::new(),
     &conv::Conv,
+    &argmax::ArgMax,
+    &argmax::ArgMin,
+    &cast::Cast,
+    &cast::CastLike,
+    &Pointwise::<unary::Ceil>::new(),
+    &Pointwise::<act::Celu>::new(),
+    &clip::Clip,
+    &concat::Concat,
+    &constant::Constant,
+    &constant::ConstantOfShape,
     &Pointwise::<unary::Cos>::new(),
+    &depth::DepthToSpace,
     &arith::Binary(arith::Div),
+    &identity::Dropout,
+    &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
+    &expand::Expand,
+    &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &gather::Gather,
+    &gather::GatherElements,
+    &gather::GatherND,
+    &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
     &pool::GLOBAL_AVERAGE,
     &pool::GLOBAL_MAX,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &group_norm::GroupNormalization,
+    &Pointwise::<act::HardSigmoid>::new(),
+    &Pointwise::<act::HardSwish>::new(),
+    &identity::Identity,
+    &group_norm::InstanceNormalization,
+    &classify::IsInf,
+    &classify::IsNaN,
+    &reduce::Reduce(reduce::L1),
+    &reduce::Reduce(reduce::L2),
+    &norm::LayerNormalization,
+    &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
+    &reduce::Reduce(reduce::LogSum),
+    &reduce::Reduce(reduce::LogSumExp),
     &matmul::MatMul,
+    &reduce::Reduce(reduce::Max),
     &variadic::Variadic(variadic::Max),
     &pool::MaxPool,
+    &reduce::Reduce(reduce::Mean),
     &variadic::Variadic(variadic::Mean),
+    &reduce::Reduce(reduce::Min),
     &variadic::Variadic(variadic::Min),
+    &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &Pointwise::<unary::Neg>::new(),
+    &classify::Not,
     &compare::Compare(compare::Or),
+    &prelu::PRelu,
+    &pow::Pow,
+    &reduce::Reduce(reduce::Prod),
+    &norm::RMSNormalization,
+    &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
+    &Pointwise::<act::Relu>::new(),
+    &reshape::Reshape,
+    &resize::Resize,
     &Pointwise::<unary::Round>::new(),
+    &Pointwise::<act::Selu>::new(),
+    &shape_of::ShapeOf,
+    &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
     &Pointwise::<unary::Sin>::new(),
+    &shape_of::Size,
+    &slice::Slice,
+    &Pointwise::<act::Softplus>::new(),
+    &Pointwise::<act::Softsign>::new(),
+    &depth::SpaceToDepth,
+    &split::Split,
     &Pointwise::<unary::Sqrt>::new(),
+    &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
+    &reduce::Reduce(reduce::Sum),
     &variadic::Variadic(variadic::Sum),
+    &reduce::Reduce(reduce::SumSquare),
+    &Pointwise::<act::Silu>::new(),
+    &Pointwise::<act::Tanh>::new(),
+    &Pointwise::<act::ThresholdedRelu>::new(),
+    &expand::Tile,
+    &transpose::Transpose,
+    &squeeze::Unsqueeze,
+    &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
     &conv::Fused,
+    &softmax::Softmax::<false>,
+    &softmax::Softmax::<true>,
     &gemm::Fused,
     &matmul::Fused,
 ];
@@ -168,6 +260,11 @@ pub trait Op: Sync {
         None
     }
 
+    /// The number of inputs that the body is recognised with.
+    fn arity(&self) -> usize {
+        1
+    }
+
     /// Reference result of a primitive, written to be obviously right. `x` are the inputs, `None` where left out.
     ///
     /// # Errors
@@ -175,6 +272,11 @@ pub trait Op: Sync {
     /// If the inputs do not fit, or the operator has a body instead.
     fn eval(&self, _n: &NodeRef, _x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         Err(OpError::no_reference())
+    }
+
+    /// The function that an activation with constant parameters applies to every element of its first input.
+    fn activation(&self, _n: &NodeRef) -> Option<Act> {
+        None
     }
 
     /// Kernels for a node whose shapes are all known, best guess first. The node has been [lowered](NodeRef::lowered).

@@ -47,6 +47,8 @@ pub struct Input<'a> {
     pub fact: &'a Fact,
     /// The elements, if they are known before the model runs.
     pub konst: Option<&'a Tensor>,
+    /// Whether the elements are those of an initialiser, the same whatever the shapes of the inputs are.
+    pub fixed: bool,
 }
 
 /// Why a node cannot be understood or run. The caller adds which node it is, and its inputs.
@@ -187,7 +189,7 @@ impl<'a> NodeRef<'a> {
         self.data(i)?.iter().map(Dim::known).collect()
     }
 
-    /// Weights packed from input `i` into `layout`, made once for all plans of a session.
+    /// Weights packed from input `i` into `layout`; those of an initialiser are made once for all plans of a session.
     pub fn packed<T: Send + Sync + 'static>(
         &self,
         i: usize,
@@ -195,7 +197,7 @@ impl<'a> NodeRef<'a> {
         make: impl FnOnce() -> T,
     ) -> std::sync::Arc<T> {
         match (self.packs, self.input(i)) {
-            (Some(packs), Some(input)) if input.konst.is_some() => packs.get(input.value, layout, make),
+            (Some(packs), Some(input)) if input.fixed => packs.get(input.value, layout, make),
             _ => std::sync::Arc::new(make()),
         }
     }

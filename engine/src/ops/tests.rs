@@ -126,8 +126,10 @@ fn inference_agrees_with_the_reference() {
                     );
                 }
                 if let (Some(data), Some(ints)) = (&f.data, y.ints()) {
-                    let data: Vec<_> = data.iter().map(|d| d.known().unwrap()).collect();
-                    assert_eq!(data, ints, "{}", b.place());
+                    assert_eq!(data.len(), ints.len(), "{}", b.place());
+                    for (d, int) in data.iter().zip(ints) {
+                        assert!(d.known().is_none_or(|d| d == int), "{}: {data:?}", b.place());
+                    }
                 }
             }
         }
@@ -184,7 +186,9 @@ fn run(
         scratch: scratch.bytes_mut(),
         pool: &pool,
     };
-    kernel.run(&mut io);
+    kernel
+        .run(&mut io)
+        .unwrap_or_else(|e| panic!("{}: {e}", b.place()));
     like.iter()
         .zip(&memory)
         .map(|(t, m)| {

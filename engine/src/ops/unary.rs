@@ -6,13 +6,14 @@ use super::arith::never_negative;
 use super::case::{floats, odd_floats};
 use super::pointwise::Function;
 use super::{Case, NodeRef, OpError};
-use crate::cpu::elementwise::{Map, by_lane};
+use crate::cpu::act::ActFn;
+use crate::cpu::elementwise::by_lane;
 use crate::ir::Dim;
 
 /// `|x|`
 #[derive(Clone, Copy)]
 pub struct Abs;
-impl Map for Abs {
+impl ActFn for Abs {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         s.abs(x)
@@ -45,7 +46,7 @@ impl Function for Abs {
 /// `-x`
 #[derive(Clone, Copy)]
 pub struct Neg;
-impl Map for Neg {
+impl ActFn for Neg {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         s.neg(x)
@@ -68,7 +69,7 @@ impl Function for Neg {
 /// `1` above 0, `-1` below, else `x` itself
 #[derive(Clone, Copy)]
 pub struct Sign;
-impl Map for Sign {
+impl ActFn for Sign {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         let zero = s.splat(0.0);
@@ -92,7 +93,7 @@ impl Function for Sign {
 /// The greatest integer that is not above `x`
 #[derive(Clone, Copy)]
 pub struct Floor;
-impl Map for Floor {
+impl ActFn for Floor {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         s.floor(x)
@@ -113,7 +114,7 @@ impl Function for Floor {
 /// The least integer that is not below `x`
 #[derive(Clone, Copy)]
 pub struct Ceil;
-impl Map for Ceil {
+impl ActFn for Ceil {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         s.neg(s.floor(s.neg(x)))
@@ -134,7 +135,7 @@ impl Function for Ceil {
 /// The nearest integer, ties to even
 #[derive(Clone, Copy)]
 pub struct Round;
-impl Map for Round {
+impl ActFn for Round {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         s.round(x)
@@ -155,7 +156,7 @@ impl Function for Round {
 /// The square root
 #[derive(Clone, Copy)]
 pub struct Sqrt;
-impl Map for Sqrt {
+impl ActFn for Sqrt {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         s.sqrt(x)
@@ -176,7 +177,7 @@ impl Function for Sqrt {
 /// `1 / x`
 #[derive(Clone, Copy)]
 pub struct Reciprocal;
-impl Map for Reciprocal {
+impl ActFn for Reciprocal {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         s.div(s.splat(1.0), x)
@@ -197,7 +198,7 @@ impl Function for Reciprocal {
 /// `e^x`
 #[derive(Clone, Copy)]
 pub struct Exp;
-impl Map for Exp {
+impl ActFn for Exp {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         math::exp(s, x)
@@ -224,7 +225,7 @@ impl Function for Exp {
 /// The natural logarithm
 #[derive(Clone, Copy)]
 pub struct Log;
-impl Map for Log {
+impl ActFn for Log {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         math::log(s, x)
@@ -245,7 +246,7 @@ impl Function for Log {
 /// The sine
 #[derive(Clone, Copy)]
 pub struct Sin;
-impl Map for Sin {
+impl ActFn for Sin {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         by_lane(s, x, f32::sin)
@@ -266,7 +267,7 @@ impl Function for Sin {
 /// The cosine
 #[derive(Clone, Copy)]
 pub struct Cos;
-impl Map for Cos {
+impl ActFn for Cos {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         by_lane(s, x, f32::cos)
@@ -287,7 +288,7 @@ impl Function for Cos {
 /// The error function
 #[derive(Clone, Copy)]
 pub struct Erf;
-impl Map for Erf {
+impl ActFn for Erf {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
         math::erf(s, x)

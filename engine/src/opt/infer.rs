@@ -1,0 +1,236 @@
+//! Types, shapes and constants of every value, from those of the inputs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::ir::{DType, Dim, Graph, Model, Node, NodeId, Opset, Tensor, Type, ValueId, version};
+use crate::ops::{self, Fact, Input, NodeRef, Op, OpError};
+use crate::reference;
+
+/// Values above this many elements are not computed in advance.
+const FOLD_LIMIT: usize = 1 << 22;
+
+/// What is known of the values of a graph.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    facts: Vec<Fact>,
+    konst: HashMap<ValueId, Arc<Tensor>>,
+    /// Whether each value is an initialiser.
+    fixed: Vec<bool>,
+}
+
+/// A node that cannot be understood, with everything needed to find it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeError {
+    /// The node's name, or its operator's where it has none.
+    pub node: String,
+    /// Its operator, with the domain in front where it is not ONNX's own.
+    pub op: String,
+    /// The version at which its domain is imported.
+    pub opset: i64,
+    /// Its inputs: names with types.
+    pub inputs: Vec<String>,
+    /// What is wrong.
+    pub what: OpError,
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let NodeError {
+            node,
+            op,
+            opset,
+            inputs,
+            what,
+        } = self;
+        write!(
+            f,
+            "node {node:?} ({op}, opset {opset}; inputs {}): {what}",
+            inputs.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+/// An operator's name with its domain in front where it is not ONNX's own.
+pub fn full_name(node: &Node) -> String {
+    match node.domain() {
+        "" => node.op.to_string(),
+        domain => format!("{domain}.{}", node.op),
+    }
+}
+
+impl Facts {
+    /// What is known of `v`.
+    pub fn of(&self, v: ValueId) -> &Fact {
+        static NOTHING: Fact = Fact {
+            ty: Type::Unknown,
+            data: None,
+        };
+        self.facts.get(v.0 as usize).unwrap_or(&NOTHING)
+    }
+
+    /// The elements of `v`, if they are known before the model runs.
+    pub fn konst(&self, v: ValueId) -> Option<&Arc<Tensor>> {
+        self.konst.get(&v)
+    }
+
+    /// `node` with what is known of its inputs.
+    pub fn view<'a>(&'a self, node: &'a Node, opset: i64) -> NodeRef<'a> {
+        let input = |v: ValueId| Input {
+            value: v,
+            fact: self.of(v),
+            konst: self.konst(v).map(|t| &**t),
+            fixed: self.fixed.get(v.0 as usize).is_some_and(|&f| f),
+        };
+        NodeRef::new(node, opset, node.inputs.iter().map(|v| v.map(input)).collect())
+    }
+
+    /// An error about `node`, with the inputs as they are known.
+    pub fn error(&self, graph: &Graph, node: &Node, opset: i64, what: OpError) -> NodeError {
+        let input = |v: ValueId| format!("{}: {}", graph[v].name, self.of(v).ty);
+        NodeError {
+            node: node.label().to_owned(),
+            op: full_name(node),
+            opset,
+            inputs: node.inputs.iter().map(|v| v.map_or("_".into(), input)).collect(),
+            what,
+        }
+    }
+
+    fn set(&mut self, v: ValueId, fact: Fact, konst: Option<Arc<Tensor>>) {
+        if let Some(t) = konst.or_else(|| known(&fact).map(Arc::new)) {
+            self.konst.insert(v, t);
+        }
+        self.facts[v.0 as usize] = fact;
+    }
+}
+
+/// The version at which `node`'s domain is imported; secateur's own operators always have their newest meaning.
+pub fn opset_of(opsets: &[Opset], node: &Node) -> i64 {
+    match ops::find(node.domain(), &node.op) {
+        // What the optimiser made may be newer than what the model imports.
+        Some(op) => {
+            let first = op.since().first().copied().unwrap_or(1).into();
+            version(opsets, node.domain()).unwrap_or(1).max(first)
+        }
+        None => version(opsets, node.domain()).unwrap_or(0),
+    }
+}
+
+/// Infers the types of all values of the main graph. `inputs` gives types of inputs that are known better than declared.
+/// Unknown operators leave their outputs unknown.
+///
+/// # Errors
+///
+/// The first node whose inputs do not fit it.
+pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, NodeError> {
+    let graph = &model.graph;
+    let mut facts = Facts {
+        facts: vec![Fact::unknown(); graph.values.len()],
+        konst: HashMap::new(),
+        fixed: vec![false; graph.values.len()],
+    };
+    for &v in &graph.initializers {
+        let Some(c) = &graph[v].konst else { continue };
+        let fixed = (!graph.is_input(v)).then(|| c.tensor.clone());
+        facts.fixed[v.0 as usize] = fixed.is_some();
+        facts.set(v, Fact::of(&c.tensor), fixed);
+    }
+    for p in &graph.inputs {
+        let declared = p.ty.as_ref().map(|d| d.ty.clone());
+        let ty = inputs
+            .get(&p.value)
+            .cloned()
+            .or(declared)
+            .unwrap_or(Type::Unknown);
+        facts.set(p.value, ty.into(), None);
+    }
+    for (id, _) in graph.iter() {
+        infer_node(model, id, &mut facts)?;
+    }
+    Ok(facts)
+}
+
+fn infer_node(model: &Model, id: NodeId, facts: &mut Facts) -> Result<(), NodeError> {
+    let node = &model.graph[id];
+    let Some(op) = ops::find(node.domain(), &node.op) else {
+        declared(&model.graph, node, facts);
+        return Ok(());
+    };
+    let opset = opset_of(&model.opsets, node);
+    let n = facts.view(node, opset);
+    let wrong = |what| facts.error(&model.graph, node, opset, what);
+    let inferred = op.infer(&n).map_err(wrong)?;
+    if inferred.len() < node.outputs.len() {
+        let what = format!(
+            "has {} outputs; expected at most {}",
+            node.outputs.len(),
+            inferred.len()
+        );
+        return Err(wrong(OpError::new(what)));
+    }
+    let folded = fold(op, &n, &inferred).map_err(wrong)?;
+    let mut folded = folded.into_iter().flatten();
+    for (v, fact) in node.outputs.iter().zip(inferred) {
+        let konst = folded.next().map(Arc::new);
+        // What was computed is known better than what was inferred.
+        let fact = match &konst {
+            Some(t) => Fact {
+                data: fact.data,
+                ..Fact::of(t)
+            },
+            None => fact,
+        };
+        if let Some(v) = v {
+            facts.set(*v, fact, konst);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the declared types of the outputs of a node whose operator is unknown.
+fn declared(graph: &Graph, node: &Node, facts: &mut Facts) {
+    for p in graph.infos.iter().chain(&graph.outputs) {
+        if let (true, Some(d)) = (node.outputs.contains(&Some(p.value)), &p.ty) {
+            facts.set(p.value, d.ty.clone().into(), None);
+        }
+    }
+}
+
+/// The outputs of a node whose inputs are all known, unless they are many.
+fn fold(op: &dyn Op, n: &NodeRef, inferred: &[Fact]) -> Result<Option<Vec<Tensor>>, OpError> {
+    let elements = |f: &Fact| f.ty.dims().and_then(|d| crate::ir::count(&d));
+    let total = inferred.iter().map(elements).sum::<Option<usize>>();
+    let small = total.is_some_and(|n| n <= FOLD_LIMIT);
+    let x: Vec<_> = (0..n.arity()).map(|i| n.konst(i)).collect();
+    let all = (0..n.arity()).all(|i| x[i].is_some() || !n.has(i));
+    let subgraphs = n.node().attrs.iter().any(|a| !a.value.graphs().is_empty());
+    if !small || !all || op.laws().impure || subgraphs {
+        return Ok(None);
+    }
+    reference::eval(op, n, &x).map(Some)
+}
+
+/// An integer tensor whose elements were all inferred.
+fn known(fact: &Fact) -> Option<Tensor> {
+    let data = fact.data.as_ref()?;
+    let dims = fact.ty.dims()?;
+    let ints = data.iter().map(Dim::known).collect::<Option<Vec<i64>>>()?;
+    if crate::ir::count(&dims) != Some(ints.len()) {
+        return None;
+    }
+    match fact.ty.dtype()? {
+        DType::I64 => Some(Tensor::of(&dims, ints)),
+        DType::I32 => {
+            let narrow = ints
+                .iter()
+                .map(|&i| i32::try_from(i).ok())
+                .collect::<Option<Vec<_>>>()?;
+            Some(Tensor::of(&dims, narrow))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,21 @@
+//! Passes that look at the whole graph.
+
+mod dead;
+mod fold;
+mod fuse;
+mod identity;
+mod merge;
+mod rewrite;
+
+use super::Pass;
+
+/// The passes, in order: first what makes the graph smaller and its constants visible, then the rules that look for
+/// patterns in what is left, and last what the rules left unread.
+pub static PASSES: &[&dyn Pass] = &[
+    &fold::Fold,
+    &identity::Identity,
+    &merge::Merge,
+    &fuse::Fuse,
+    &rewrite::Rewrite,
+    &dead::Dead,
+];
