@@ -6,12 +6,14 @@
 pub mod activation;
 pub mod argmax;
 pub mod arith;
+pub mod batchnorm;
 mod binary;
 pub mod case;
 pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
+pub mod conv;
 pub mod concat;
 pub mod constant;
 pub mod depth;
@@ -25,6 +27,7 @@ mod node;
 pub mod norm;
 pub mod pick;
 pub mod pointwise;
+pub mod pool;
 pub mod pow;
 pub mod prelu;
 pub mod range;
@@ -43,6 +46,7 @@ mod tests;
 pub mod transpose;
 pub mod unary;
 pub mod variadic;
+mod window;
 
 use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
@@ -56,6 +60,10 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
+    &pool::AveragePool,
+    &batchnorm::BatchNormalization,
+    &Pointwise::<unary::Ceil>::new(),
+    &conv::Conv,
     &argmax::ArgMax,
     &argmax::ArgMin,
     &cast::Cast,
@@ -82,6 +90,8 @@ pub static OPS: &[&dyn Op] = &[
     &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
+    &pool::GLOBAL_AVERAGE,
+    &pool::GLOBAL_MAX,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &group_norm::GroupNormalization,
@@ -99,6 +109,8 @@ pub static OPS: &[&dyn Op] = &[
     &softmax::Softmax::<true>,
     &matmul::MatMul,
     &variadic::Variadic(variadic::Max),
+    &pool::MaxPool,
+    &reduce::Reduce(reduce::Mean),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
@@ -151,6 +163,9 @@ pub static OPS: &[&dyn Op] = &[
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &conv::Fused,
+    &softmax::Softmax::<false>,
+    &softmax::Softmax::<true>,
     &gemm::Fused,
     &matmul::Fused,
 ];
