@@ -13,9 +13,9 @@ pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
-pub mod conv;
 pub mod concat;
 pub mod constant;
+pub mod conv;
 pub mod depth;
 pub mod expand;
 pub mod gather;
@@ -60,12 +60,10 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
-    &pool::AveragePool,
-    &batchnorm::BatchNormalization,
-    &Pointwise::<unary::Ceil>::new(),
-    &conv::Conv,
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &pool::AveragePool,
+    &batchnorm::BatchNormalization,
     &cast::Cast,
     &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
@@ -74,6 +72,7 @@ pub static OPS: &[&dyn Op] = &[
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
+    &conv::Conv,
     &Pointwise::<unary::Cos>::new(),
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
@@ -85,13 +84,13 @@ pub static OPS: &[&dyn Op] = &[
     &expand::Expand,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &pool::GLOBAL_AVERAGE,
+    &pool::GLOBAL_MAX,
     &gather::Gather,
     &gather::GatherElements,
     &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
-    &pool::GLOBAL_AVERAGE,
-    &pool::GLOBAL_MAX,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &group_norm::GroupNormalization,
@@ -110,7 +109,6 @@ pub static OPS: &[&dyn Op] = &[
     &matmul::MatMul,
     &variadic::Variadic(variadic::Max),
     &pool::MaxPool,
-    &reduce::Reduce(reduce::Mean),
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
@@ -164,8 +162,6 @@ pub static OPS: &[&dyn Op] = &[
     &select::Where,
     &compare::Compare(compare::Xor),
     &conv::Fused,
-    &softmax::Softmax::<false>,
-    &softmax::Softmax::<true>,
     &gemm::Fused,
     &matmul::Fused,
 ];
