@@ -14,10 +14,12 @@ pub mod expand;
 pub mod gather;
 pub mod identity;
 mod node;
+pub mod pad;
 pub mod pick;
 pub mod range;
 pub mod reshape;
 pub mod resize;
+pub mod scatter;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
@@ -52,9 +54,13 @@ pub static OPS: &[&dyn Op] = &[
     &identity::Identity,
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &pad::Pad,
     &range::Range,
     &reshape::Reshape,
     &resize::Resize,
+    &scatter::Scatter,
+    &scatter::ScatterElements,
+    &scatter::ScatterND,
     &shape_of::ShapeOf,
     &shape_of::Size,
     &slice::Slice,
