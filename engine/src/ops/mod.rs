@@ -9,11 +9,13 @@ pub mod case;
 pub mod cast;
 pub mod concat;
 pub mod constant;
+pub mod cumsum;
 pub mod depth;
 pub mod expand;
 pub mod gather;
 pub mod identity;
 mod node;
+pub mod onehot;
 pub mod pad;
 pub mod pick;
 pub mod range;
@@ -27,7 +29,9 @@ pub mod split;
 pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod topk;
 pub mod transpose;
+pub mod trilu;
 
 use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
@@ -43,10 +47,12 @@ pub static OPS: &[&dyn Op] = &[
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
+    &cumsum::CumSum,
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
     &identity::Dropout,
     &expand::Expand,
+    &trilu::EyeLike,
     &reshape::Flatten,
     &gather::Gather,
     &gather::GatherElements,
@@ -54,6 +60,8 @@ pub static OPS: &[&dyn Op] = &[
     &identity::Identity,
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &onehot::NonZero,
+    &onehot::OneHot,
     &pad::Pad,
     &range::Range,
     &reshape::Reshape,
@@ -69,7 +77,9 @@ pub static OPS: &[&dyn Op] = &[
     &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
     &expand::Tile,
+    &topk::TopK,
     &transpose::Transpose,
+    &trilu::Trilu,
     &squeeze::Unsqueeze,
     &resize::Upsample,
 ];
