@@ -3,11 +3,17 @@
 use secateur_simd::{Simd, Vectorised, dispatch, math};
 
 use crate::expr::Ex;
+use crate::ops::{NodeRef, OpError};
 
 /// A function of one element, as code that the loops around it are compiled with.
 pub trait ActFn: Copy + Send + Sync {
     /// The function in every lane. NaN gives NaN.
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32;
+
+    /// The activation that it is, for kernels that end with one.
+    fn act(self) -> Option<Act> {
+        None
+    }
 }
 
 /// Something to do with an activation that is known only at run time: compiled once for each.
@@ -40,6 +46,11 @@ macro_rules! acts {
                 fn apply<S: Simd>(self, $s: S, $x: S::F32) -> S::F32 {
                     let Self { $($($field),*)? } = self;
                     $body
+                }
+
+                fn act(self) -> Option<Act> {
+                    let Self { $($($field),*)? } = self;
+                    Some(Act::$name { $($($field),*)? })
                 }
             }
         )*
@@ -160,6 +171,23 @@ fn expm1_negative<S: Simd>(s: S, x: S::F32) -> S::F32 {
 }
 
 impl Act {
+    /// The activation that a private operator's attributes `activation` and `params` ask for.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name with as many parameters.
+    pub fn of(n: &NodeRef) -> Result<Act, OpError> {
+        let (op, params) = (n.str_or("activation", "")?, n.floats("params")?.unwrap_or(&[]));
+        match Act::named(op, params) {
+            Some(act) => Ok(act),
+            None if op.is_empty() && params.is_empty() => Ok(Act::None),
+            None => Err(OpError::new(format!(
+                "{op:?} with {} parameters is no activation",
+                params.len()
+            ))),
+        }
+    }
+
     /// The bounds, where it only cuts off: `None`, `Relu` and `Clip`.
     pub fn bounds(self) -> Option<(f32, f32)> {
         match self {

@@ -1,11 +1,12 @@
 //! Loops over tensors, element by element.
 //!
 //! Functions of floats run inside [`dispatch`], where the compiler vectorises plain arithmetic with the best set; what
-//! needs more than that is written with [`Simd`] as a [`Map`]. Other types are compiled once, for the least set.
+//! needs more than that is written with [`Simd`] as an [`ActFn`]. Other types are compiled once, for the least set.
 
 use bytemuck::Pod;
 use secateur_simd::{Simd, Vectorised, dispatch};
 
+use super::act::ActFn;
 use super::walk::{CHUNK, Walk};
 use super::{Io, Kernel, View};
 
@@ -239,13 +240,20 @@ pub fn each<A: Pod + Send, U: Pod + Send>(len: usize, f: impl Func<A, U>) -> Box
     })
 }
 
-/// A function of a vector of floats. Its methods are `#[inline(always)]`.
-pub trait Map: Copy + Send + Sync + 'static {
-    /// The function of each lane.
-    fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32;
+/// `f` of each lane, for functions that have no vector form yet.
+#[inline(always)]
+pub fn by_lane<S: Simd>(s: S, x: S::F32, f: fn(f32) -> f32) -> S::F32 {
+    let mut lanes = [0.0; 64];
+    assert!(S::LANES <= lanes.len());
+    // SAFETY: the array has as many floats as a vector, or more.
+    unsafe {
+        s.store(lanes.as_mut_ptr(), x);
+        lanes[..S::LANES].iter_mut().for_each(|x| *x = f(*x));
+        s.load(lanes.as_ptr())
+    }
 }
 
-/// A [`Map`] on its way to [`dispatch`].
+/// An [`ActFn`] on its way to [`dispatch`].
 struct Lanes<M> {
     map: M,
     from: *const f32,
@@ -253,7 +261,7 @@ struct Lanes<M> {
     len: usize,
 }
 
-impl<M: Map> Vectorised for Lanes<M> {
+impl<M: ActFn> Vectorised for Lanes<M> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -272,7 +280,7 @@ impl<M: Map> Vectorised for Lanes<M> {
 }
 
 /// `x[i] = map(x[i])`
-pub fn map_slice(x: &mut [f32], map: impl Map) {
+pub fn map_slice(x: &mut [f32], map: impl ActFn) {
     let (to, len) = (x.as_mut_ptr(), x.len());
     dispatch(Lanes {
         map,
@@ -283,7 +291,7 @@ pub fn map_slice(x: &mut [f32], map: impl Map) {
 }
 
 /// `out = map(x0)` for `len` floats; the input may be overwritten in place.
-pub fn map(len: usize, map: impl Map) -> Box<dyn Kernel> {
+pub fn map(len: usize, map: impl ActFn + 'static) -> Box<dyn Kernel> {
     Box::new(move |io: &mut Io| {
         let (x, out) = (source::<f32>(io, 0, len), target::<f32>(io, 0, len));
         io.pool.run(len.div_ceil(CHUNK), &|task| {

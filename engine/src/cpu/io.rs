@@ -174,6 +174,23 @@ impl<'a> ViewMut<'a> {
         self.dims.contains(&0)
     }
 
+    /// The same view, for a while.
+    pub fn reborrow(&mut self) -> ViewMut<'_> {
+        ViewMut { ..*self }
+    }
+
+    /// What was written so far, as an input that is about to be overwritten.
+    pub fn again(&self) -> View<'a> {
+        View {
+            dtype: self.dtype,
+            dims: self.dims,
+            ptr: self.ptr,
+            bytes: self.bytes,
+            shared: true,
+            memory: PhantomData,
+        }
+    }
+
     /// The packed bytes.
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the view was made from an exclusive slice of this length that lives for 'a.

@@ -1,5 +1,7 @@
 //! The order in which tensors that broadcast to one shape are walked.
 
+use crate::ir::count;
+
 /// Elements that a task of a pass over memory handles: 64 KiB of floats.
 pub const CHUNK: usize = 1 << 14;
 
@@ -23,7 +25,12 @@ pub struct Walk<const N: usize> {
 impl<const N: usize> Walk<N> {
     /// The walk of tensors with dimensions `x` along a result with dimensions `out`. `None` if one does not broadcast to it.
     pub fn new(out: &[usize], x: [&[usize]; N]) -> Option<Walk<N>> {
-        crate::ir::count(out)?;
+        if x.iter().any(|x| x.len() > out.len()) {
+            return None;
+        }
+        if count(out)? == 0 {
+            return Walk::empty(x);
+        }
         let mut ahead = [1; N];
         let mut axes: Vec<(usize, [usize; N])> = vec![];
         for (back, &size) in out.iter().rev().enumerate() {
@@ -42,25 +49,34 @@ impl<const N: usize> Walk<N> {
                 _ => axes.push((size, strides)),
             }
         }
-        if x.iter().any(|x| x.len() > out.len()) {
-            return None;
-        }
         let (row, steps) = if axes.is_empty() {
             (1, [0; N])
         } else {
             axes.remove(0)
         };
         axes.reverse();
-        let rows = match row {
-            0 => 0,
-            _ => axes.iter().map(|a| a.0).product(),
-        };
+        let rows = axes.iter().map(|a| a.0).product();
         Some(Walk {
             outer: axes,
             row,
             steps,
             rows,
             lens: ahead,
+        })
+    }
+
+    /// The walk along a result without elements.
+    fn empty(x: [&[usize]; N]) -> Option<Walk<N>> {
+        let mut lens = [0; N];
+        for (len, x) in lens.iter_mut().zip(x) {
+            *len = count(x)?;
+        }
+        Some(Walk {
+            outer: vec![],
+            row: 0,
+            steps: [0; N],
+            rows: 0,
+            lens,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use num_traits::Float;
 
-use super::binary::{self, align};
+use super::binary::{self, Align, align};
 use super::case::{floats, odd_floats};
 use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::number::Numbers;
@@ -54,7 +54,7 @@ impl<F: Arith> Op for Binary<F> {
     }
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
-        eval::<F>(n, x)
+        eval::<F>(n, x, align)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -79,7 +79,11 @@ fn infer<F: Arith>(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
     Ok(vec![binary::follow(n, fact, |x| F::dim(x[0], x[1]))])
 }
 
-fn eval<F: Arith>(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+pub(crate) fn eval<F: Arith>(
+    n: &NodeRef,
+    x: &[Option<&Tensor>],
+    align: Align,
+) -> Result<Vec<Tensor>, OpError> {
     let [a, b] = binary::two(x)?;
     let ([da, db], out) = binary::together(n, align, a.dims(), b.dims())?;
     let at = binary::stretch(&da, &out)
@@ -366,8 +370,8 @@ impl Op for Mod {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         match n.int_or("fmod", 0)? {
-            0 => eval::<Modulo>(n, x),
-            _ => eval::<Remainder>(n, x),
+            0 => eval::<Modulo>(n, x, align),
+            _ => eval::<Remainder>(n, x, align),
         }
     }
 

@@ -99,18 +99,16 @@ pub(crate) fn follow(n: &NodeRef, fact: Fact, f: impl Fn(&[&Dim]) -> Dim) -> Fac
     let at = |i: usize| -> Vec<&Dim> { all.iter().map(|x| &x[if x.len() == 1 { 0 } else { i }]).collect() };
     // What leaves the range of an `i32` wraps around.
     let fits = |d: &Dim| dtype != Some(DType::I32) || d.known().is_none_or(|n| i32::try_from(n).is_ok());
-    let data = (0..len)
-        .map(|i| Some(f(&at(i))).filter(fits).unwrap_or(Dim::Unknown))
-        .collect();
-    Fact {
-        data: Some(data),
-        ..fact
-    }
+    let data: Vec<_> = (0..len).map(|i| f(&at(i))).collect();
+    let data = Some(data).filter(|d| d.iter().all(fits));
+    Fact { data, ..fact }
 }
 
 /// For each element of a tensor of dimensions `out`, the position in one of dimensions `from` that broadcasts to it.
 pub(crate) fn stretch(from: &[usize], out: &[usize]) -> Vec<usize> {
-    let ahead: Vec<usize> = (0..from.len()).map(|i| from[i + 1..].iter().product()).collect();
+    let ahead: Vec<_> = (0..from.len())
+        .map(|i| count(&from[i + 1..]).unwrap_or(0))
+        .collect();
     let place = |mut i: usize| {
         let mut at = 0;
         for (back, &size) in out.iter().rev().enumerate() {
@@ -122,7 +120,7 @@ pub(crate) fn stretch(from: &[usize], out: &[usize]) -> Vec<usize> {
         }
         at
     };
-    (0..out.iter().product()).map(place).collect()
+    (0..count(out).unwrap_or(0)).map(place).collect()
 }
 
 /// Dimensions of both inputs, the second aligned, and of their broadcast.

@@ -3,28 +3,43 @@
 //! An operator is a unit struct: it holds no state, it states facts. What to conclude from the facts (fuse, prune,
 //! schedule) belongs to the passes.
 
+pub mod activation;
+pub mod argmax;
 pub mod arith;
 mod binary;
 pub mod case;
 pub mod cast;
+pub mod classify;
+pub mod clip;
+pub mod compare;
 pub mod concat;
 pub mod constant;
 pub mod cumsum;
 pub mod depth;
 pub mod expand;
 pub mod gather;
+pub mod gemm;
+pub mod group_norm;
 pub mod identity;
+pub mod matmul;
 mod node;
 pub mod onehot;
 pub mod pad;
+pub mod norm;
 pub mod pick;
+pub mod pointwise;
+pub mod pow;
+pub mod prelu;
 pub mod range;
+pub mod reduce;
 pub mod reshape;
 pub mod resize;
 pub mod scatter;
+pub mod select;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
+pub mod softmax;
 pub mod split;
 pub mod squeeze;
 #[cfg(test)]
@@ -32,56 +47,128 @@ mod tests;
 pub mod topk;
 pub mod transpose;
 pub mod trilu;
+pub mod unary;
+pub mod variadic;
 
-use crate::cpu::{Act, Candidate};
+use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
 pub use node::{Fact, Input, NodeRef, OpError};
+use pointwise::Pointwise;
 
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
+    &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
+    &compare::Compare(compare::And),
+    &argmax::ArgMax,
+    &argmax::ArgMin,
     &cast::Cast,
     &cast::CastLike,
+    &Pointwise::<unary::Ceil>::new(),
+    &Pointwise::<act::Celu>::new(),
+    &clip::Clip,
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
     &cumsum::CumSum,
+    &Pointwise::<unary::Cos>::new(),
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
     &identity::Dropout,
+    &Pointwise::<act::Elu>::new(),
+    &compare::Compare(compare::Equal),
+    &Pointwise::<unary::Erf>::new(),
+    &Pointwise::<unary::Exp>::new(),
     &expand::Expand,
     &trilu::EyeLike,
     &reshape::Flatten,
+    &Pointwise::<unary::Floor>::new(),
     &gather::Gather,
     &gather::GatherElements,
     &gather::GatherND,
+    &Pointwise::<activation::Gelu>::new(),
+    &gemm::Gemm,
+    &compare::Compare(compare::Greater),
+    &compare::Compare(compare::GreaterOrEqual),
+    &group_norm::GroupNormalization,
+    &Pointwise::<act::HardSigmoid>::new(),
+    &Pointwise::<act::HardSwish>::new(),
     &identity::Identity,
+    &group_norm::InstanceNormalization,
+    &classify::IsInf,
+    &classify::IsNaN,
+    &reduce::Reduce(reduce::L1),
+    &reduce::Reduce(reduce::L2),
+    &norm::LayerNormalization,
+    &Pointwise::<act::LeakyRelu>::new(),
+    &compare::Compare(compare::Less),
+    &compare::Compare(compare::LessOrEqual),
+    &Pointwise::<unary::Log>::new(),
+    &reduce::Reduce(reduce::LogSum),
+    &reduce::Reduce(reduce::LogSumExp),
+    &matmul::MatMul,
+    &reduce::Reduce(reduce::Max),
+    &variadic::Variadic(variadic::Max),
+    &reduce::Reduce(reduce::Mean),
+    &variadic::Variadic(variadic::Mean),
+    &reduce::Reduce(reduce::Min),
+    &variadic::Variadic(variadic::Min),
+    &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &onehot::NonZero,
     &onehot::OneHot,
     &pad::Pad,
+    &Pointwise::<unary::Neg>::new(),
+    &classify::Not,
+    &compare::Compare(compare::Or),
+    &prelu::PRelu,
+    &pow::Pow,
+    &reduce::Reduce(reduce::Prod),
+    &norm::RMSNormalization,
     &range::Range,
+    &Pointwise::<unary::Reciprocal>::new(),
+    &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
     &scatter::Scatter,
     &scatter::ScatterElements,
     &scatter::ScatterND,
+    &Pointwise::<unary::Round>::new(),
+    &Pointwise::<act::Selu>::new(),
     &shape_of::ShapeOf,
+    &Pointwise::<act::Sigmoid>::new(),
+    &Pointwise::<unary::Sign>::new(),
+    &Pointwise::<unary::Sin>::new(),
     &shape_of::Size,
     &slice::Slice,
+    &Pointwise::<act::Softplus>::new(),
+    &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
     &split::Split,
+    &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
+    &reduce::Reduce(reduce::Sum),
+    &variadic::Variadic(variadic::Sum),
+    &reduce::Reduce(reduce::SumSquare),
+    &Pointwise::<act::Silu>::new(),
+    &Pointwise::<act::Tanh>::new(),
+    &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
     &topk::TopK,
     &transpose::Transpose,
     &trilu::Trilu,
     &squeeze::Unsqueeze,
     &resize::Upsample,
+    &select::Where,
+    &compare::Compare(compare::Xor),
+    &softmax::Softmax::<false>,
+    &softmax::Softmax::<true>,
+    &gemm::Fused,
+    &matmul::Fused,
 ];
 
 /// The full name of an operator. Names sort by domain, then name.

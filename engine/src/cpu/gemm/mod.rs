@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::{Act, Pool};
 pub use pack::{Bands, Floats, Panels, Strides};
-pub(crate) use pack::{balanced, k_blocks, panel_into};
+pub(crate) use pack::{balanced, bands_into, k_blocks, panel_into};
 pub use tile::Addend;
 pub(crate) use tile::{Tile, tile_size};
 
@@ -89,6 +89,24 @@ struct Part {
 }
 
 impl Gemm {
+    /// The same as one product of more rows, where the products have B in common and follow each other in the others.
+    /// `row` are the distances between the rows of the addends.
+    pub fn merged(self, row: [usize; 2]) -> Gemm {
+        let next = |p: usize| Place {
+            a: p * self.m * self.a.row,
+            b: 0,
+            add: row.map(|r| p * self.m * r),
+        };
+        if self.batch.is_empty() || !self.batch.iter().enumerate().all(|(p, at)| *at == next(p)) {
+            return self;
+        }
+        Gemm {
+            m: self.m * self.batch.len(),
+            batch: vec![Place::default()],
+            ..self
+        }
+    }
+
     /// Bytes of scratch memory.
     pub fn scratch(&self, threads: usize) -> usize {
         match self.b {
@@ -127,7 +145,8 @@ impl Gemm {
         let parts = self.batch.len() * rows.len() * panels;
         let work = rows[0].len() * tile_size().1 * self.k.max(1);
         let each = self.panel_len();
-        let scratch = Scratch(bytemuck::cast_slice_mut::<u8, f32>(scratch).as_mut_ptr());
+        debug_assert!(scratch.len() >= self.scratch(pool.threads()), "scratch memory");
+        let scratch = Scratch::new(scratch);
         let grain = TASK.div_ceil(work);
         pool.run_with(parts.div_ceil(grain), &|thread, task| {
             for i in task * grain..parts.min((task + 1) * grain) {
@@ -157,8 +176,10 @@ impl Gemm {
             for (t, tile) in tiles.clone().enumerate() {
                 let i = part.rows.start + tile.start;
                 let here = |add: usize| x.add[add].at(i, j);
+                // Before anything is stored, since an addend may be C itself.
+                let given = |add: usize| ks.start == 0 && x.add[add].is_some();
                 let add = [0, 1].map(|n| {
-                    if last && x.add[n].is_some() {
+                    if given(n) {
                         shift(here(n), place.add[n])
                     } else {
                         Addend::NONE
@@ -226,7 +247,7 @@ fn shift(add: Addend, by: usize) -> Addend {
 
 /// Scratch memory of which each thread has a part.
 #[derive(Clone, Copy)]
-pub(crate) struct Scratch(pub(crate) *mut f32);
+pub(crate) struct Scratch(*mut f32);
 
 // SAFETY: each thread takes its own part.
 unsafe impl Send for Scratch {}
@@ -234,6 +255,21 @@ unsafe impl Send for Scratch {}
 unsafe impl Sync for Scratch {}
 
 impl Scratch {
+    /// Memory aligned to 64 bytes.
+    pub(crate) fn new(bytes: &mut [u8]) -> Scratch {
+        Scratch(bytes.as_mut_ptr().cast())
+    }
+
+    /// What is behind the first `len` floats.
+    pub(crate) fn behind(self, len: usize) -> Scratch {
+        Scratch(self.0.wrapping_add(len))
+    }
+
+    /// The first float.
+    pub(crate) fn start(self) -> *mut f32 {
+        self.0
+    }
+
     /// The part of `thread`, of `len` floats.
     pub(crate) fn of(self, thread: usize, len: usize) -> *mut f32 {
         self.0.wrapping_add(thread * len)
