@@ -16,6 +16,7 @@ pub mod compare;
 pub mod concat;
 pub mod constant;
 pub mod conv;
+pub mod cumsum;
 pub mod depth;
 pub mod expand;
 pub mod gather;
@@ -24,6 +25,8 @@ pub mod group_norm;
 pub mod identity;
 pub mod matmul;
 mod node;
+pub mod onehot;
+pub mod pad;
 pub mod norm;
 pub mod pick;
 pub mod pointwise;
@@ -34,6 +37,7 @@ pub mod range;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod scatter;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
@@ -43,7 +47,9 @@ pub mod split;
 pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod topk;
 pub mod transpose;
+pub mod trilu;
 pub mod unary;
 pub mod variadic;
 mod window;
@@ -73,6 +79,7 @@ pub static OPS: &[&dyn Op] = &[
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
+    &cumsum::CumSum,
     &Pointwise::<unary::Cos>::new(),
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
@@ -82,6 +89,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
     &expand::Expand,
+    &trilu::EyeLike,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
     &pool::GLOBAL_AVERAGE,
@@ -114,6 +122,9 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &onehot::NonZero,
+    &onehot::OneHot,
+    &pad::Pad,
     &Pointwise::<unary::Neg>::new(),
     &classify::Not,
     &compare::Compare(compare::Or),
@@ -135,6 +146,9 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
+    &scatter::Scatter,
+    &scatter::ScatterElements,
+    &scatter::ScatterND,
     &Pointwise::<unary::Round>::new(),
     &Pointwise::<act::Selu>::new(),
     &shape_of::ShapeOf,
@@ -156,7 +170,9 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Tanh>::new(),
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
+    &topk::TopK,
     &transpose::Transpose,
+    &trilu::Trilu,
     &squeeze::Unsqueeze,
     &resize::Upsample,
     &select::Where,
