@@ -25,9 +25,9 @@ pub mod group_norm;
 pub mod identity;
 pub mod matmul;
 mod node;
+pub mod norm;
 pub mod onehot;
 pub mod pad;
-pub mod norm;
 pub mod pick;
 pub mod pointwise;
 pub mod pool;
@@ -79,8 +79,8 @@ pub static OPS: &[&dyn Op] = &[
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
-    &cumsum::CumSum,
     &Pointwise::<unary::Cos>::new(),
+    &cumsum::CumSum,
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
     &identity::Dropout,
@@ -122,13 +122,13 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
-    &onehot::NonZero,
-    &onehot::OneHot,
-    &pad::Pad,
     &Pointwise::<unary::Neg>::new(),
+    &onehot::NonZero,
     &classify::Not,
+    &onehot::OneHot,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
+    &pad::Pad,
     &pow::Pow,
     &norm::RMSNormalization,
     &range::Range,
@@ -146,10 +146,10 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
+    &Pointwise::<unary::Round>::new(),
     &scatter::Scatter,
     &scatter::ScatterElements,
     &scatter::ScatterND,
-    &Pointwise::<unary::Round>::new(),
     &Pointwise::<act::Selu>::new(),
     &shape_of::ShapeOf,
     &Pointwise::<act::Sigmoid>::new(),
