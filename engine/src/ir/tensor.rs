@@ -3,14 +3,15 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Pod;
 use half::{bf16, f16};
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use super::{DType, Extra};
@@ -47,6 +48,42 @@ impl<T: Pod> AsRef<[u8]> for Elements<T> {
     }
 }
 
+/// A file whose name could not be removed while it was open.
+struct Scrap(PathBuf);
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        // Nothing more can be done: the file lies in a folder for temporary ones.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The map goes before the name.
+struct Spilled {
+    map: Mmap,
+    _scrap: Option<Scrap>,
+}
+
+impl AsRef<[u8]> for Spilled {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// A new file in `dir`.
+fn scrap(dir: &Path) -> io::Result<(File, PathBuf)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!(".secateur-{}-{n}.spill", std::process::id()));
+        let mut options = File::options();
+        match options.read(true).write(true).create_new(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            done => return done.map(|file| (file, path)),
+        }
+    }
+}
+
 impl Bytes {
     /// Takes over a vector of numbers without a copy.
     pub fn new<T: Pod + Send + Sync>(data: Vec<T>) -> Bytes {
@@ -71,6 +108,31 @@ impl Bytes {
         // writes to the file is what the contract above asks of the caller.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Bytes::of(map))
+    }
+
+    /// `len` bytes that `fill` writes over zeros, kept in a nameless file in the folder `dir` and mapped: memory that the
+    /// system can take back, for results too large to be held as such. `dir` should be on a disk.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be made, or the disk is full.
+    pub fn spilled(dir: &Path, len: usize, fill: impl FnOnce(&mut [u8])) -> io::Result<Bytes> {
+        if len == 0 {
+            fill(&mut []);
+            return Ok(Bytes::new(Vec::<u8>::new()));
+        }
+        let (mut file, path) = scrap(dir)?;
+        let scrap = fs::remove_file(&path).is_err().then_some(Scrap(path));
+        // Written out, not only sized: a full disk must be an error here, not a fault while filling.
+        let zeros = [0; 1 << 14];
+        for done in (0..len).step_by(zeros.len()) {
+            file.write_all(&zeros[..zeros.len().min(len - done)])?;
+        }
+        // SAFETY: the file was made just now, readable by nobody else under a name that is gone, and is as long as the map.
+        let mut map = unsafe { MmapMut::map_mut(&file)? };
+        fill(&mut map);
+        let map = map.make_read_only()?;
+        Ok(Bytes::of(Spilled { map, _scrap: scrap }))
     }
 
     /// All the bytes of `owner`.

@@ -17,6 +17,7 @@
 mod attr;
 mod error;
 mod external;
+mod layout;
 mod meta;
 mod packed;
 mod read;
@@ -47,8 +48,13 @@ use crate::ir::{Bytes, Model};
 pub fn load(path: &Path) -> Result<Model, OnnxError> {
     let place = |e: OnnxError| e.within(path.display().to_string());
     let bytes = Bytes::map(path).map_err(|e| place(OnnxError::io("cannot map the file", e)))?;
+    parse(bytes, Some(folder(path))).map_err(place)
+}
+
+/// The folder that the file `path` is in.
+fn folder(path: &Path) -> &Path {
     let dir = path.parent().filter(|d| !d.as_os_str().is_empty());
-    parse(bytes, Some(dir.unwrap_or(Path::new(".")))).map_err(place)
+    dir.unwrap_or(Path::new("."))
 }
 
 /// Reads a model from memory. External files are looked up below `dir`; without it they are refused.
