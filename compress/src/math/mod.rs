@@ -1,0 +1,9 @@
+//! The numeric hearts of the methods: functions on slices that know of no graph.
+
+pub mod float;
+pub mod mask;
+pub mod select;
+pub mod zeros;
+
+pub use float::{Float, Kind};
+pub use select::Search;
