@@ -377,6 +377,7 @@ impl<'a> Builder<'a> {
             })?;
             model.graph.output(v, None);
         }
+        model.graph.sort();
         let report = match self.optimize {
             true => {
                 opt::optimize(&mut model, Scope::Engine).map_err(|e| RunErrorKind::Model(e.to_string()))?

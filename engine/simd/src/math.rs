@@ -7,18 +7,22 @@
 use crate::isa::Simd;
 
 /// The greatest error of [`exp`] in ulp.
-pub const EXP_ULP: f64 = 2.0;
+pub const EXP_ULP: f64 = 1.2;
 /// The greatest error of [`log`] in ulp.
-pub const LOG_ULP: f64 = 2.0;
+pub const LOG_ULP: f64 = 1.1;
 /// The greatest error of [`tanh`] in ulp.
-pub const TANH_ULP: f64 = 3.0;
+pub const TANH_ULP: f64 = 2.75;
 /// The greatest error of [`sigmoid`] in ulp.
-pub const SIGMOID_ULP: f64 = 3.0;
+pub const SIGMOID_ULP: f64 = 2.5;
 /// The greatest error of [`erf`] in ulp.
-pub const ERF_ULP: f64 = 3.0;
+pub const ERF_ULP: f64 = 2.75;
 
 /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
 const SHIFT: f32 = 12582912.0;
+/// The first 15 bits of ln 2: its products with small integers are exact, without a fused multiply-add too.
+const LN_2_HIGH: f32 = 0.69314575;
+/// `ln 2 - LN_2_HIGH`
+const LN_2_LOW: f32 = 1.4286068e-6;
 
 /// `e^x` within [`EXP_ULP`], denormal results included; 0 and infinity where it leaves the range of floats.
 ///
@@ -30,22 +34,18 @@ pub fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let x = clamp(s, x, -104.0, 89.0);
     let shifted = s.fma(x, s.splat(std::f32::consts::LOG2_E), s.splat(SHIFT + 254.0));
     let n = s.sub(shifted, s.splat(SHIFT + 254.0));
-    // The first part of ln 2 has 15 bits, so that its products with `n` are exact without a fused multiply-add too.
-    let r = s.fma(n, s.splat(-0.69314575), x);
-    let r = s.fma(n, s.splat(-1.4286068e-6), r);
-    let y = polynomial(
-        s,
-        r,
-        [
-            1.0,
-            1.0,
-            0.49999994,
-            0.16666521,
-            0.04166839,
-            0.008368712,
-            0.0013814608,
-        ],
-    );
+    let r = s.fma(n, s.splat(-LN_2_HIGH), x);
+    let r = s.fma(n, s.splat(-LN_2_LOW), r);
+    let c = [
+        1.0,
+        1.0,
+        0.49999994,
+        0.16666521,
+        0.04166839,
+        0.008368712,
+        0.0013814608,
+    ];
+    let y = polynomial(s, r, c);
     // `2^n` in two factors, since it may itself be out of range where the result is not; the second rounds.
     let n = s.bits(shifted);
     let half = s.shr_i32::<1>(n);
@@ -67,7 +67,7 @@ pub fn log<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let n = s.shr_i32::<23>(s.sub_i32(bits, s.splat_i32(TWO_THIRDS)));
     let f = s.sub(s.from_bits(s.sub_i32(bits, s.shl_i32::<23>(n))), s.splat(1.0));
     let n = s.add(s.to_f32(n), s.select(denormal, s.splat(-23.0), zero));
-    let tail = [
+    let c = [
         -0.5,
         0.33333215,
         -0.24999797,
@@ -78,7 +78,7 @@ pub fn log<S: Simd>(s: S, x: S::F32) -> S::F32 {
         0.13984436,
         -0.12891681,
     ];
-    let y = s.fma(polynomial(s, f, tail), s.mul(f, f), f);
+    let y = s.fma(polynomial(s, f, c), s.mul(f, f), f);
     let y = s.fma(n, s.splat(std::f32::consts::LN_2), y);
     let y = s.select(s.lt(x, infinity), y, infinity);
     let outside = s.select(s.eq(x, zero), s.splat(f32::NEG_INFINITY), s.splat(f32::NAN));
@@ -91,7 +91,7 @@ pub fn log<S: Simd>(s: S, x: S::F32) -> S::F32 {
 #[inline(always)]
 pub fn tanh<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let a = s.min(s.splat(10.0), s.abs(x));
-    let u = one_minus_exp2_neg(s, s.mul(a, s.splat(2.0 * std::f32::consts::LOG2_E)));
+    let u = one_minus_exp_neg(s, s.add(a, a));
     copysign(s, s.div(u, s.sub(s.splat(2.0), u)), x)
 }
 
@@ -105,26 +105,24 @@ pub fn sigmoid<S: Simd>(s: S, x: S::F32) -> S::F32 {
 
 /// The error function within [`ERF_ULP`], and never beyond 1.
 ///
-/// `1 - 2^(-|x| g(|x|))` with a minimax polynomial `g` of degree 8, and the sign of `x`.
+/// `1 - e^(-|x| g(|x|))` with a minimax polynomial `g` of degree 8, and the sign of `x`.
 #[inline(always)]
 pub fn erf<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let a = s.min(s.splat(3.95), s.abs(x));
-    let g = polynomial(
-        s,
-        a,
-        [
-            1.627907,
-            0.9184476,
-            0.14827706,
-            -0.02763203,
-            -0.00023140163,
-            0.002405011,
-            -0.0009129899,
-            0.00016972027,
-            -1.3353942e-05,
-        ],
-    );
-    copysign(s, one_minus_exp2_neg(s, s.mul(a, g)), x)
+    let c = [
+        0.0033791708,
+        0.6366194,
+        0.10277783,
+        -0.019153064,
+        -0.00016039544,
+        0.0016670267,
+        -0.00063283637,
+        0.000117641124,
+        -9.256248e-6,
+    ];
+    // The first term is 9/8 + c[0], since its rounding to one float would be the greatest error.
+    let z = s.fma(a, s.splat(1.125), s.mul(a, polynomial(s, a, c)));
+    copysign(s, one_minus_exp_neg(s, z), x)
 }
 
 /// The lesser of `a` and `b`; NaN where either is NaN. Of two zeros, either.
@@ -139,23 +137,16 @@ pub fn max_nan<S: Simd>(s: S, a: S::F32, b: S::F32) -> S::F32 {
     s.select(s.eq(a, a), s.max(a, b), a)
 }
 
-/// `1 - 2^-z` with a small relative error, for `0 <= z < 100`.
+/// `1 - e^-z` with a small relative error, for `0 <= z < 80`.
 #[inline(always)]
-fn one_minus_exp2_neg<S: Simd>(s: S, z: S::F32) -> S::F32 {
-    let shifted = s.sub(s.splat(SHIFT + 127.0), z);
-    let r = s.add(z, s.sub(shifted, s.splat(SHIFT + 127.0)));
-    let tail = polynomial(
-        s,
-        r,
-        [
-            -0.24022643,
-            0.055503573,
-            -0.0096184425,
-            0.0013390763,
-            -0.00015403514,
-        ],
-    );
-    let m = s.fma(r, s.splat(std::f32::consts::LN_2), s.mul(tail, s.mul(r, r)));
+fn one_minus_exp_neg<S: Simd>(s: S, z: S::F32) -> S::F32 {
+    const BIASED: f32 = SHIFT + 127.0;
+    let shifted = s.fma(z, s.splat(-std::f32::consts::LOG2_E), s.splat(BIASED));
+    let n = s.sub(shifted, s.splat(BIASED));
+    let r = s.fma(n, s.splat(LN_2_HIGH), z);
+    let r = s.fma(n, s.splat(LN_2_LOW), r);
+    let c = [-0.49999997, 0.16666543, -0.0416672, 0.00836653, -0.0013882519];
+    let m = s.fma(polynomial(s, r, c), s.mul(r, r), r);
     let scale = s.from_bits(s.shl_i32::<23>(s.bits(shifted)));
     s.fma(scale, m, s.sub(s.splat(1.0), scale))
 }

@@ -3,6 +3,7 @@
 use secateur_simd::{Simd, Vectorised, dispatch, math};
 
 use crate::expr::Ex;
+use crate::ops::{NodeRef, OpError};
 
 /// A function of one element, as code that the loops around it are compiled with.
 pub trait ActFn: Copy + Send + Sync {
@@ -160,6 +161,23 @@ fn expm1_negative<S: Simd>(s: S, x: S::F32) -> S::F32 {
 }
 
 impl Act {
+    /// The activation that a private operator's attributes `activation` and `params` ask for.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name with as many parameters.
+    pub fn of(n: &NodeRef) -> Result<Act, OpError> {
+        let (op, params) = (n.str_or("activation", "")?, n.floats("params")?.unwrap_or(&[]));
+        match Act::named(op, params) {
+            Some(act) => Ok(act),
+            None if op.is_empty() && params.is_empty() => Ok(Act::None),
+            None => Err(OpError::new(format!(
+                "{op:?} with {} parameters is no activation",
+                params.len()
+            ))),
+        }
+    }
+
     /// The bounds, where it only cuts off: `None`, `Relu` and `Clip`.
     pub fn bounds(self) -> Option<(f32, f32)> {
         match self {

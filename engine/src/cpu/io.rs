@@ -118,6 +118,11 @@ impl<'a> View<'a> {
         bytemuck::cast_slice(self.bytes())
     }
 
+    /// The address of the first byte.
+    pub fn start(&self) -> *const u8 {
+        self.ptr
+    }
+
     /// The first element.
     ///
     /// # Panics
@@ -169,6 +174,23 @@ impl<'a> ViewMut<'a> {
         self.dims.contains(&0)
     }
 
+    /// The same view, for a while.
+    pub fn reborrow(&mut self) -> ViewMut<'_> {
+        ViewMut { ..*self }
+    }
+
+    /// What was written so far, as an input that is about to be overwritten.
+    pub fn again(&self) -> View<'a> {
+        View {
+            dtype: self.dtype,
+            dims: self.dims,
+            ptr: self.ptr,
+            bytes: self.bytes,
+            shared: true,
+            memory: PhantomData,
+        }
+    }
+
     /// The packed bytes.
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the view was made from an exclusive slice of this length that lives for 'a.
@@ -183,6 +205,11 @@ impl<'a> ViewMut<'a> {
     pub fn slice<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(self.dtype, T::DTYPE, "element type");
         bytemuck::cast_slice_mut(self.bytes())
+    }
+
+    /// The address of the first byte.
+    pub fn start(&self) -> *mut u8 {
+        self.ptr
     }
 
     /// The first element.

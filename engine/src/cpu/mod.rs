@@ -1,10 +1,18 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod blocks;
+pub mod chain;
+pub mod copy;
+pub mod elementwise;
 mod frame;
+pub mod gemm;
 mod io;
+pub mod moves;
+pub mod number;
 mod packs;
 mod threads;
+pub mod walk;
 
 use crate::ops::OpError;
 pub use act::Act;
@@ -34,9 +42,27 @@ pub trait Kernel: Send + Sync {
     fn run(&self, io: &mut Io) -> Result<(), OpError>;
 }
 
-impl<F: Fn(&mut Io) -> Result<(), OpError> + Send + Sync> Kernel for F {
+/// What a kernel that is a closure may return: nothing, where it accepts every input.
+pub trait Outcome {
+    /// The same as a result.
+    fn result(self) -> Result<(), OpError>;
+}
+
+impl Outcome for () {
+    fn result(self) -> Result<(), OpError> {
+        Ok(())
+    }
+}
+
+impl Outcome for Result<(), OpError> {
+    fn result(self) -> Result<(), OpError> {
+        self
+    }
+}
+
+impl<R: Outcome, F: Fn(&mut Io) -> R + Send + Sync> Kernel for F {
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
-        self(io)
+        self(io).result()
     }
 }
 

@@ -209,6 +209,42 @@ impl Graph {
         names
     }
 
+    /// Puts every node after the producers of what it and its subgraphs read, changing the order as little as that takes.
+    /// Files should be in order, but not all are. Nodes of a cycle keep their places.
+    pub fn sort(&mut self) {
+        let links = self.links();
+        let names = self.names();
+        let needs = |n: NodeId| -> Vec<NodeId> {
+            let node = &self[n];
+            let inner = node
+                .attrs
+                .iter()
+                .flat_map(|a| a.value.graphs())
+                .flat_map(Graph::captures);
+            let captured: Vec<_> = inner.filter_map(|name| names.get(&name).copied()).collect();
+            let read = node.inputs.iter().flatten().copied().chain(captured);
+            read.filter_map(|v| links.producer(v)).map(|(p, _)| p).collect()
+        };
+        let mut done = vec![false; self.nodes.len()];
+        let mut order = Vec::with_capacity(self.order.len());
+        let mut waiting: Vec<(NodeId, Vec<NodeId>)> = self.order.iter().map(|&n| (n, needs(n))).collect();
+        while !waiting.is_empty() {
+            let before = order.len();
+            waiting.retain(|(n, needs)| {
+                let ready = needs.iter().all(|p| done[p.0 as usize]);
+                if ready {
+                    done[n.0 as usize] = true;
+                    order.push(*n);
+                }
+                !ready
+            });
+            if order.len() == before {
+                order.extend(waiting.drain(..).map(|(n, _)| n));
+            }
+        }
+        self.order = order;
+    }
+
     /// Who makes and who reads each value, as of now.
     pub fn links(&self) -> Links {
         let mut links = Links {

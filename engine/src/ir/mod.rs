@@ -4,6 +4,7 @@
 //! survives every pass and is written back as it was read.
 
 mod attr;
+mod count;
 mod dim;
 mod dtype;
 mod edit;

@@ -89,9 +89,9 @@ struct Planner<'a> {
 
 /// Decides where the tensors of `model` go if it is written to `path`.
 ///
-/// A tensor unchanged since it was read keeps its file and its position in it; in the folder it was read from nothing is
-/// written for it. A changed one keeps them too, unless its size is another or the file is one that is still mapped: such
-/// files are never replaced, as other models may share them.
+/// A tensor unchanged since it was read keeps its file and its position in it; in the folder it was read from, nothing
+/// is written for it. A changed one keeps them too where that leaves an existing file alone: the file may be mapped, or
+/// belong to another model.
 pub(super) fn plan(model: &Model, path: &Path, overwrite: bool, moved: Move) -> Result<Layout, OnnxError> {
     let constants = constants(model);
     let mut planner = Planner::new(path, overwrite, &constants)?;
@@ -167,6 +167,11 @@ impl<'a> Planner<'a> {
         Ok(Some(self.layout.files.entry(below).or_default()))
     }
 
+    /// Whether nothing is lost if a changed tensor goes to the file `below`: it is new, or being replaced anyway.
+    fn is_free(&self, below: &Path) -> bool {
+        self.layout.files.contains_key(below) || !self.dir.join(below).exists()
+    }
+
     fn unchanged(
         &mut self,
         c: &'a Constant,
@@ -196,13 +201,18 @@ impl<'a> Planner<'a> {
         bytes: &Bytes,
         loose: &mut Vec<&'a Constant>,
     ) -> Result<(), OnnxError> {
-        let Some(location) = e.get("location") else {
-            loose.push(c);
-            return Ok(());
+        let location = e.get("location").unwrap_or("");
+        let home = match location {
+            "" => false,
+            some => self.is_free(&below(some)?),
         };
         let offset = number(&e.entries, "offset")?.unwrap_or(0);
         let before = number(&e.entries, "length")?;
-        let Some(file) = self.file(location)? else {
+        let file = match home {
+            true => self.file(location)?,
+            false => None,
+        };
+        let Some(file) = file else {
             loose.push(c);
             return Ok(());
         };

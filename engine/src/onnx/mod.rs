@@ -30,12 +30,13 @@ mod wire;
 mod write;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use error::{ErrorKind, OnnxError};
 pub use meta::{metadata, producer, set_metadata, text};
 pub use save::save;
 
-use crate::ir::{Bytes, Model};
+use crate::ir::{Bytes, Model, Name, Tensor};
 
 /// Reads the model in the file `path`, and the external files it refers to, which lie below the same folder.
 ///
@@ -72,10 +73,41 @@ pub fn parse(bytes: Bytes, dir: Option<&Path>) -> Result<Model, OnnxError> {
     read::model(&mut reader, wire::Message::new(&bytes))
 }
 
+/// Reads a `TensorProto` by itself, as ONNX's test data are kept: its name and elements.
+///
+/// # Errors
+///
+/// If the bytes are no tensor, or its data is not as long as its type and dimensions ask for.
+pub fn parse_tensor(bytes: Bytes) -> Result<(Name, Arc<Tensor>), OnnxError> {
+    let mut reader = read::Reader::new(external::Files::new(None), bytes.len());
+    let (name, constant) = tensor::read(&mut reader, wire::Message::new(&bytes), true)?;
+    Ok((name, constant.tensor))
+}
+
 /// The bytes of the file for `model`.
 ///
 /// Tensors read from external files stay references to them. External ones whose elements have changed since are
 /// written into the message; [`save`] writes files for them.
 pub fn to_bytes(model: &Model) -> Vec<u8> {
     write::Writer::default().model(model).into_vec()
+}
+
+impl Model {
+    /// Reads the model in the file `path`; see [`load`].
+    ///
+    /// # Errors
+    ///
+    /// As [`load`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
+        load(path.as_ref())
+    }
+
+    /// Writes the model to the file `path`, which must not be there yet; see [`save`] for overwriting.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), OnnxError> {
+        save(self, path.as_ref(), false)
+    }
 }

@@ -113,11 +113,14 @@ pub(super) fn varint_len(value: u64) -> usize {
 
 /// A message being written, its fields in ascending order.
 ///
-/// Kept records, if there are any, go between them by number. A field that is written supersedes kept records of its number and layout.
+/// Kept records, if there are any, go between them by number. A field that is written supersedes kept records of its
+/// number and layout.
 #[derive(Default)]
 pub(super) struct Encoder<'a> {
     rope: Rope,
     kept: VecDeque<&'a Field>,
+    /// The tag written last.
+    last: u64,
 }
 
 impl<'a> Encoder<'a> {
@@ -126,8 +129,8 @@ impl<'a> Encoder<'a> {
         let mut kept: VecDeque<&Field> = extra.0.iter().collect();
         kept.make_contiguous().sort_by_key(|f| f.number);
         Encoder {
-            rope: Rope::default(),
             kept,
+            ..Encoder::default()
         }
     }
 
@@ -187,14 +190,16 @@ impl<'a> Encoder<'a> {
     }
 
     fn tag(&mut self, number: u32, wire: u8) {
-        while let Some(f) = self.kept.pop_front_if(|f| f.number < number) {
-            self.rope.share(&f.record);
-        }
-        if self.kept.front().is_some_and(|f| f.number == number) {
+        let tag = u64::from(number) << 3 | u64::from(wire);
+        if tag != self.last {
+            self.last = tag;
+            while let Some(f) = self.kept.pop_front_if(|f| f.number < number) {
+                self.rope.share(&f.record);
+            }
             let layout = |f: &Field| f.record.first().map(|b| b & 7);
             self.kept
                 .retain(|f| f.number != number || layout(f) != Some(wire));
         }
-        self.rope.varint(u64::from(number) << 3 | u64::from(wire));
+        self.rope.varint(tag);
     }
 }

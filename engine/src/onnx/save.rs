@@ -18,10 +18,9 @@ const MAX_LEN: u64 = (1 << 31) - 1;
 ///
 /// Tensors stay in the external files that they were read from: in the same folder these are left alone, in another one
 /// files of the same names and layout are written, holding what the model refers to. Tensors that have changed since go
-/// to the same place too, except that a file which tensors are mapped from is never replaced; then they go to a new
-/// file, `<file name>.data` or, where that is such a file itself, `<file name>.1.data` and so on. If the message
-/// would have more than 2 GiB − 1 bytes, initialisers of at least 1 KiB move to that file, and if that is not enough,
-/// so do other tensors.
+/// to the same place where there is no such file yet, else to a new file, `<file name>.data` or, where tensors are
+/// mapped from that, `<file name>.1.data` and so on. If the message would have more than 2 GiB − 1 bytes, initialisers of
+/// at least 1 KiB move to that file, and if that is not enough, so do other tensors.
 ///
 /// Everything is written under temporary names first and renamed when complete, the model last; replacing the file that
 /// the model was read from is safe. If there is an error, files that were there are as they were, unless it
@@ -180,4 +179,47 @@ fn temporary(dir: &Path) -> io::Result<(File, PathBuf)> {
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{load, to_bytes};
+    use super::*;
+    use crate::ir::{Attr, AttrValue, Constant, Node, Tensor};
+
+    #[test]
+    fn long_messages_lose_their_weights_to_a_file() {
+        let mut m = Model::default();
+        let big = || Tensor::of(&[1000], vec![1.5f32; 1000]);
+        let v = m.graph.constant("w", big());
+        m.graph.constant("small", Tensor::scalar(1.0f32));
+        let mut node = Node::new("Constant", vec![], vec![]);
+        node.attrs = vec![Attr::new("value", AttrValue::Tensor(Constant::new(big())))];
+        m.graph.node(node);
+        let dir = std::env::temp_dir().join(format!("secateur-{}-long", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("m.onnx");
+        let written = |max| {
+            write(&m, &path, true, max)?;
+            let data = fs::read(dir.join("m.onnx.data")).map_or(0, |d| d.len());
+            Ok::<_, OnnxError>((fs::read(&path).unwrap().len(), data))
+        };
+        let whole = to_bytes(&m).len();
+        assert_eq!(written(wide(whole)).unwrap(), (whole, 0));
+        let (message, data) = written(wide(whole) - 1).unwrap();
+        assert!(message < 4300 && data == 4000);
+        assert_eq!(
+            *load(&path).unwrap().graph.values[0]
+                .konst
+                .as_ref()
+                .unwrap()
+                .tensor,
+            big()
+        );
+        let (message, data) = written(1000).unwrap();
+        assert!(message < 1000 && data == 4096 + 4000);
+        assert_eq!(load(&path).unwrap().graph.konst(v), Some(&big()));
+        assert_eq!(written(10).unwrap_err().kind(), ErrorKind::TooLarge);
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -3,20 +3,123 @@
 //! An operator is a unit struct: it holds no state, it states facts. What to conclude from the facts (fuse, prune,
 //! schedule) belongs to the passes.
 
+pub mod activation;
+pub mod arith;
+mod binary;
 pub mod case;
+pub mod classify;
+pub mod clip;
+pub mod compare;
+pub mod concat;
+pub mod constant;
+pub mod depth;
+pub mod expand;
+pub mod gemm;
+pub mod identity;
+pub mod matmul;
 mod node;
+pub mod pick;
+pub mod pointwise;
+pub mod prelu;
+pub mod range;
+pub mod reshape;
+pub mod select;
 pub mod shape;
+pub mod shape_of;
+pub mod slice;
+pub mod split;
+pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod transpose;
+pub mod unary;
+pub mod variadic;
 
 use crate::cpu::{Act, Candidate};
+use crate::cpu::{Candidate, act};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;
 pub use node::{Fact, Input, NodeRef, OpError};
+use pointwise::Pointwise;
 
 /// All operators, sorted by domain and name.
-pub static OPS: &[&dyn Op] = &[];
+pub static OPS: &[&dyn Op] = &[
+    &Pointwise::<unary::Abs>::new(),
+    &arith::Binary(arith::Add),
+    &compare::Compare(compare::And),
+    &Pointwise::<unary::Ceil>::new(),
+    &Pointwise::<act::Celu>::new(),
+    &clip::Clip,
+    &concat::Concat,
+    &constant::Constant,
+    &constant::ConstantOfShape,
+    &Pointwise::<unary::Cos>::new(),
+    &depth::DepthToSpace,
+    &arith::Binary(arith::Div),
+    &identity::Dropout,
+    &Pointwise::<act::Elu>::new(),
+    &compare::Compare(compare::Equal),
+    &Pointwise::<unary::Erf>::new(),
+    &Pointwise::<unary::Exp>::new(),
+    &expand::Expand,
+    &reshape::Flatten,
+    &Pointwise::<unary::Floor>::new(),
+    &Pointwise::<activation::Gelu>::new(),
+    &gemm::Gemm,
+    &compare::Compare(compare::Greater),
+    &compare::Compare(compare::GreaterOrEqual),
+    &Pointwise::<act::HardSigmoid>::new(),
+    &Pointwise::<act::HardSwish>::new(),
+    &identity::Identity,
+    &classify::IsInf,
+    &classify::IsNaN,
+    &Pointwise::<act::LeakyRelu>::new(),
+    &compare::Compare(compare::Less),
+    &compare::Compare(compare::LessOrEqual),
+    &Pointwise::<unary::Log>::new(),
+    &matmul::MatMul,
+    &variadic::Variadic(variadic::Max),
+    &variadic::Variadic(variadic::Mean),
+    &variadic::Variadic(variadic::Min),
+    &Pointwise::<act::Mish>::new(),
+    &arith::Mod,
+    &arith::Binary(arith::Mul),
+    &Pointwise::<unary::Neg>::new(),
+    &classify::Not,
+    &compare::Compare(compare::Or),
+    &prelu::PRelu,
+    &range::Range,
+    &Pointwise::<unary::Reciprocal>::new(),
+    &Pointwise::<act::Relu>::new(),
+    &reshape::Reshape,
+    &Pointwise::<unary::Round>::new(),
+    &Pointwise::<act::Selu>::new(),
+    &shape_of::ShapeOf,
+    &Pointwise::<act::Sigmoid>::new(),
+    &Pointwise::<unary::Sign>::new(),
+    &Pointwise::<act::Silu>::new(),
+    &Pointwise::<unary::Sin>::new(),
+    &shape_of::Size,
+    &slice::Slice,
+    &Pointwise::<act::Softplus>::new(),
+    &Pointwise::<act::Softsign>::new(),
+    &depth::SpaceToDepth,
+    &split::Split,
+    &Pointwise::<unary::Sqrt>::new(),
+    &squeeze::Squeeze,
+    &arith::Binary(arith::Sub),
+    &variadic::Variadic(variadic::Sum),
+    &Pointwise::<act::Tanh>::new(),
+    &Pointwise::<act::ThresholdedRelu>::new(),
+    &expand::Tile,
+    &transpose::Transpose,
+    &squeeze::Unsqueeze,
+    &select::Where,
+    &compare::Compare(compare::Xor),
+    &gemm::Fused,
+    &matmul::Fused,
+];
 
 /// The full name of an operator. Names sort by domain, then name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! Shape rules that many operators share.
 
 use super::{Axes, Fact, NodeRef, OpError, Tie};
-use crate::ir::{Dim, Shape};
+use crate::ir::{DType, Dim, Shape, count};
 
 /// The shape that `a` and `b` broadcast to, as NumPy has it.
 ///
@@ -133,4 +133,135 @@ fn is_one(shape: &Shape, out: usize, rank: usize) -> bool {
     (out + shape.len())
         .checked_sub(rank)
         .is_none_or(|axis| shape[axis] == Dim::Known(1))
+}
+
+/// The most elements of an integer tensor that are followed before the model runs.
+const FOLLOWED: usize = 64;
+
+/// `fact` with the elements `data`, if it is a tensor of 32 or 64-bit integers with that many.
+pub fn with_data(fact: Fact, data: Option<Vec<Dim>>) -> Fact {
+    let integer = matches!(fact.ty.dtype(), Some(DType::I64 | DType::I32));
+    let size = fact.ty.dims().and_then(|d| count(&d));
+    let data = data.filter(|d| integer && d.len() <= FOLLOWED && size == Some(d.len()));
+    Fact { data, ..fact }
+}
+
+/// The elements of input `i`, if they are few; they may be unknown one by one where only their number is known.
+pub fn followed(n: &NodeRef, i: usize) -> Option<Vec<Dim>> {
+    if let Some(data) = n.data(i) {
+        return (data.len() <= FOLLOWED).then_some(data);
+    }
+    let len = count(&n.dims(i)?).filter(|&len| len <= FOLLOWED)?;
+    Some(vec![Dim::Unknown; len])
+}
+
+/// The shape that the elements of input `i` spell; `None` where not even their number is known.
+///
+/// # Errors
+///
+/// If the input is not a vector.
+pub fn spelt(n: &NodeRef, i: usize) -> Result<Option<Shape>, OpError> {
+    let rank = ranked(n, i, 1)?;
+    Ok(n.data(i).or_else(|| {
+        let len = rank?[0].size().filter(|&len| len <= FOLLOWED)?;
+        Some(vec![Dim::Unknown; len])
+    }))
+}
+
+/// The product of sizes.
+pub fn product(dims: &[Dim]) -> Dim {
+    dims.iter().fold(Dim::Known(1), |p, d| p * d.clone())
+}
+
+/// Sizes as numbers.
+///
+/// # Errors
+///
+/// If one is negative, or not a number.
+pub fn sizes(dims: &[Dim]) -> Result<Vec<usize>, OpError> {
+    dims.iter()
+        .map(|d| d.size())
+        .collect::<Option<_>>()
+        .ok_or_else(|| OpError::new(format!("{} is not a shape", show(dims))))
+}
+
+/// Refuses a node that lacks one of the first `least` inputs or has more than `most`.
+///
+/// # Errors
+///
+/// If it does.
+pub fn arity(n: &NodeRef, least: usize, most: usize) -> Result<(), OpError> {
+    if let Some(i) = (0..least).find(|&i| !n.has(i)) {
+        return Err(OpError::new(format!("input {i} is missing")));
+    }
+    match n.arity() {
+        found if found > most => Err(OpError::new(format!(
+            "expected at most {most} inputs, found {found}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Integers that are an attribute in older versions of an operator, an input in newer ones.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Listed {
+    /// They are left out.
+    Absent,
+    /// They are there, but not known yet, except perhaps how many.
+    Hidden(Option<usize>),
+    /// They are known.
+    Known(Vec<i64>),
+}
+
+/// The integers in attribute `name` before opset `since`, in input `i` from then on.
+///
+/// # Errors
+///
+/// If the attribute is of another kind, or the input is no vector or scalar of integers.
+pub fn listed(n: &NodeRef, name: &str, i: usize, since: i64) -> Result<Listed, OpError> {
+    if n.opset() < since {
+        let ints = n.ints(name)?;
+        return Ok(ints.map_or(Listed::Absent, |ints| Listed::Known(ints.to_vec())));
+    }
+    if !n.has(i) {
+        return Ok(Listed::Absent);
+    }
+    if let Some(d) = n.dtype(i).filter(|d| !d.is_int()) {
+        return Err(OpError::new(format!(
+            "input {i} is of type {d}; expected integers"
+        )));
+    }
+    if n.rank(i).is_some_and(|r| r > 1) {
+        ranked(n, i, 1)?;
+    }
+    Ok(match n.ints_in(i) {
+        Some(ints) => Listed::Known(ints),
+        None => Listed::Hidden(n.dims(i).and_then(|d| count(&d))),
+    })
+}
+
+/// The axes in `list` of a tensor of rank `rank`, ascending.
+///
+/// # Errors
+///
+/// If there is no such axis, or one is named twice.
+pub fn distinct_axes(list: &[i64], rank: usize) -> Result<Vec<usize>, OpError> {
+    let mut axes = list
+        .iter()
+        .map(|&a| NodeRef::axis(a, rank))
+        .collect::<Result<Vec<_>, _>>()?;
+    axes.sort_unstable();
+    match axes.windows(2).find(|w| w[0] == w[1]) {
+        Some(w) => Err(OpError::new(format!("axis {} is named twice", w[0]))),
+        None => Ok(axes),
+    }
+}
+
+/// The equation of an operator whose output axis `i` is one with the axes of inputs that `input` names.
+pub fn tied(rank: usize, input: impl Fn(usize) -> Vec<(usize, usize)>) -> Axes {
+    let ties = (0..rank).map(|i| Tie {
+        output: Some(i),
+        inputs: input(i),
+    });
+    Axes(ties.filter(|t| !t.inputs.is_empty()).collect())
 }

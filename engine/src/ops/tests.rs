@@ -126,8 +126,10 @@ fn inference_agrees_with_the_reference() {
                     );
                 }
                 if let (Some(data), Some(ints)) = (&f.data, y.ints()) {
-                    let data: Vec<_> = data.iter().map(|d| d.known().unwrap()).collect();
-                    assert_eq!(data, ints, "{}", b.place());
+                    assert_eq!(data.len(), ints.len(), "{}", b.place());
+                    for (d, int) in data.iter().zip(ints) {
+                        assert!(d.known().is_none_or(|d| d == int), "{}: {data:?}", b.place());
+                    }
                 }
             }
         }

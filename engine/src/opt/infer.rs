@@ -157,6 +157,7 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
 fn infer_node(model: &Model, id: NodeId, facts: &mut Facts) -> Result<(), NodeError> {
     let node = &model.graph[id];
     let Some(op) = ops::find(node.domain(), &node.op) else {
+        declared(&model.graph, node, facts);
         return Ok(());
     };
     let opset = opset_of(&model.opsets, node);
@@ -188,6 +189,15 @@ fn infer_node(model: &Model, id: NodeId, facts: &mut Facts) -> Result<(), NodeEr
         }
     }
     Ok(())
+}
+
+/// Takes the declared types of the outputs of a node whose operator is unknown.
+fn declared(graph: &Graph, node: &Node, facts: &mut Facts) {
+    for p in graph.infos.iter().chain(&graph.outputs) {
+        if let (true, Some(d)) = (node.outputs.contains(&Some(p.value)), &p.ty) {
+            facts.set(p.value, d.ty.clone().into(), None);
+        }
+    }
 }
 
 /// The outputs of a node whose inputs are all known, unless they are many.

@@ -134,6 +134,28 @@ pub trait Pass: Sync {
     fn run(&self, model: &mut Model, scope: Scope, report: &mut Report) -> Result<(), PassError>;
 }
 
+/// Puts the nodes in order, and lets no input stand for an initialiser where the caller could not replace it anyway: before
+/// IR version 4 every initialiser had to be an input.
+fn prepare(model: &mut Model, report: &mut Report) {
+    let graph = &mut model.graph;
+    let before = graph.order.clone();
+    graph.sort();
+    if graph.order != before {
+        report.fired("sort", "");
+    }
+    if model.ir_version.is_some_and(|v| v < 4) {
+        let constant = |p: &crate::ir::Port| graph.values[p.value.0 as usize].konst.is_some();
+        if graph.inputs.iter().any(constant) {
+            let values = &graph.values;
+            graph
+                .inputs
+                .retain(|p| values[p.value.0 as usize].konst.is_none());
+            model.ir_version = Some(4);
+            report.fired("initializers", "");
+        }
+    }
+}
+
 /// Passes are repeated until none changes anything, but not more often than this.
 const ROUNDS: usize = 8;
 
@@ -143,8 +165,9 @@ const ROUNDS: usize = 8;
 ///
 /// If a node does not fit its operator, or the graph is not well formed. The model is then between two passes.
 pub fn optimize(model: &mut Model, scope: Scope) -> Result<Report, PassError> {
-    verify(&model.graph)?;
     let mut report = Report::default();
+    prepare(model, &mut report);
+    verify(&model.graph)?;
     for _ in 0..ROUNDS {
         let mut round = Report::default();
         for pass in PASSES {

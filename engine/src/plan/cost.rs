@@ -16,10 +16,18 @@ pub fn macs(model: &Model, facts: &Facts, node: NodeId) -> Dim {
     if !axes.0.iter().any(|t| t.output.is_none() && t.inputs.len() >= 2) {
         return Dim::Known(0);
     }
-    let out = node.outputs.first().copied().flatten().and_then(|v| facts.of(v).ty.shape());
+    let out = node
+        .outputs
+        .first()
+        .copied()
+        .flatten()
+        .and_then(|v| facts.of(v).ty.shape());
     let size = |tie: &ops::Tie| {
         let made = tie.output.and_then(|axis| out?.get(axis).cloned());
-        let read = tie.inputs.first().and_then(|&(i, axis)| n.shape(i)?.get(axis).cloned());
+        let read = tie
+            .inputs
+            .first()
+            .and_then(|&(i, axis)| n.shape(i)?.get(axis).cloned());
         made.or(read).unwrap_or(Dim::Unknown)
     };
     axes.0.iter().map(size).fold(Dim::Known(1), |all, d| all * d)

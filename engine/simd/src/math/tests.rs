@@ -17,6 +17,17 @@ enum Function {
 use Function::{Erf, Exp, Log, Sigmoid, Tanh};
 
 impl Function {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        match self {
+            Exp => exp(s, x),
+            Log => log(s, x),
+            Tanh => tanh(s, x),
+            Sigmoid => sigmoid(s, x),
+            Erf => erf(s, x),
+        }
+    }
+
     fn tolerance(self) -> f64 {
         match self {
             Exp => EXP_ULP,
@@ -111,54 +122,21 @@ struct Apply<'a> {
     x: &'a [f32],
 }
 
-#[inline(always)]
-fn map<S: Simd>(s: S, x: &[f32], f: impl Fn(S::F32) -> S::F32) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
-    for i in (0..x.len()).step_by(S::LANES) {
-        let n = S::LANES.min(x.len() - i);
-        // SAFETY: `i + n` is within both.
-        unsafe { s.store_first(y.as_mut_ptr().add(i), n, f(s.load_first(x.as_ptr().add(i), n))) };
-    }
-    y
-}
-
 impl Vectorised for Apply<'_> {
     type Out = Vec<f32>;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Vec<f32> {
-        match self.function {
-            Exp => map(
-                s,
-                self.x,
-                #[inline(always)]
-                |x| exp(s, x),
-            ),
-            Log => map(
-                s,
-                self.x,
-                #[inline(always)]
-                |x| log(s, x),
-            ),
-            Tanh => map(
-                s,
-                self.x,
-                #[inline(always)]
-                |x| tanh(s, x),
-            ),
-            Sigmoid => map(
-                s,
-                self.x,
-                #[inline(always)]
-                |x| sigmoid(s, x),
-            ),
-            Erf => map(
-                s,
-                self.x,
-                #[inline(always)]
-                |x| erf(s, x),
-            ),
+        let mut y = vec![0.0; self.x.len()];
+        for i in (0..y.len()).step_by(S::LANES) {
+            let n = S::LANES.min(y.len() - i);
+            // SAFETY: `i + n` is within both.
+            unsafe {
+                let v = self.function.of(s, s.load_first(self.x.as_ptr().add(i), n));
+                s.store_first(y.as_mut_ptr().add(i), n, v);
+            }
         }
+        y
     }
 }
 

@@ -1,0 +1,309 @@
+//! Loops over tensors, element by element.
+//!
+//! Functions of floats run inside [`dispatch`], where the compiler vectorises plain arithmetic with the best set; what
+//! needs more than that is written with [`Simd`] as an [`ActFn`]. Other types are compiled once, for the least set.
+
+use bytemuck::Pod;
+use secateur_simd::{Simd, Vectorised, dispatch};
+
+use super::act::ActFn;
+use super::walk::{CHUNK, Walk};
+use super::{Io, Kernel, View};
+
+/// A pointer into memory whose parts go to different threads.
+pub(crate) struct Ptr<T>(*mut T);
+
+impl<T> Clone for Ptr<T> {
+    fn clone(&self) -> Ptr<T> {
+        *self
+    }
+}
+impl<T> Copy for Ptr<T> {}
+// SAFETY: only a number; whoever uses it says why no two threads meet.
+unsafe impl<T: Send> Send for Ptr<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Ptr<T> {}
+
+impl<T> Ptr<T> {
+    pub(crate) fn get(self) -> *mut T {
+        self.0
+    }
+}
+
+/// Input `i`, which has `len` elements of `bytes` bytes.
+pub(crate) fn raw_source(io: &Io, i: usize, len: usize, bytes: usize) -> Ptr<u8> {
+    let x: View = io.input(i);
+    assert_eq!(x.dtype().bits(), 8 * bytes, "element size of input {i}");
+    assert_eq!(x.len(), len, "elements of input {i}");
+    assert!(
+        x.start().addr().is_multiple_of(bytes.min(8)),
+        "alignment of input {i}"
+    );
+    Ptr(x.start().cast_mut())
+}
+
+/// Output `i`, which has `len` elements of `bytes` bytes.
+pub(crate) fn raw_target(io: &mut Io, i: usize, len: usize, bytes: usize) -> Ptr<u8> {
+    let y = io.output(i);
+    assert_eq!(y.dtype().bits(), 8 * bytes, "element size of output {i}");
+    assert_eq!(y.len(), len, "elements of output {i}");
+    assert!(
+        y.start().addr().is_multiple_of(bytes.min(8)),
+        "alignment of output {i}"
+    );
+    Ptr(y.start())
+}
+
+/// The elements of input `i` as values of the size of `T`, whatever they mean.
+pub(crate) fn source<T: Pod>(io: &Io, i: usize, len: usize) -> Ptr<T> {
+    Ptr(raw_source(io, i, len, size_of::<T>()).0.cast())
+}
+
+/// The elements of output `i` as values of the size of `T`, whatever they mean.
+pub(crate) fn target<T: Pod>(io: &mut Io, i: usize, len: usize) -> Ptr<T> {
+    Ptr(raw_target(io, i, len, size_of::<T>()).0.cast())
+}
+
+/// A function of one element.
+pub trait Func<A, U>: Fn(A) -> U + Copy + Send + Sync + 'static {}
+impl<A, U, F: Fn(A) -> U + Copy + Send + Sync + 'static> Func<A, U> for F {}
+
+/// A function of two elements.
+pub trait Func2<A, B, U>: Fn(A, B) -> U + Copy + Send + Sync + 'static {}
+impl<A, B, U, F: Fn(A, B) -> U + Copy + Send + Sync + 'static> Func2<A, B, U> for F {}
+
+/// Runs `f` inside [`dispatch`].
+pub(crate) struct Inside<F>(pub(crate) F);
+
+impl<F: FnOnce()> Vectorised for Inside<F> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        (self.0)()
+    }
+}
+
+/// `out = f(x0, x1)` for floats, broadcast along `walk`; either input may be overwritten in place.
+pub fn zip_floats<U: Pod + Send>(walk: Walk<2>, f: impl Func2<f32, f32, U>) -> Box<dyn Kernel> {
+    Box::new(move |io: &mut Io| {
+        let [a, b] = walk.lens();
+        let (a, b) = (source::<f32>(io, 0, a), source::<f32>(io, 1, b));
+        let out = target::<U>(io, 0, walk.len());
+        zip_dispatched(io, &walk, [a, b], out, f);
+    })
+}
+
+/// `out = f(x0, x1)`, broadcast along `walk`; either input may be overwritten in place. Truth values are `u8`.
+pub fn zip<A: Pod + Send, B: Pod + Send, U: Pod + Send>(
+    walk: Walk<2>,
+    f: impl Func2<A, B, U>,
+) -> Box<dyn Kernel> {
+    Box::new(move |io: &mut Io| {
+        let [a, b] = walk.lens();
+        let (a, b) = (source::<A>(io, 0, a), source::<B>(io, 1, b));
+        let out = target::<U>(io, 0, walk.len());
+        io.pool
+            .run(walk.tasks(), &|task| zip_task(&walk, task, a, b, out, f));
+    })
+}
+
+fn zip_dispatched<U: Pod + Send>(
+    io: &Io,
+    walk: &Walk<2>,
+    [a, b]: [Ptr<f32>; 2],
+    out: Ptr<U>,
+    f: impl Func2<f32, f32, U>,
+) {
+    io.pool.run(walk.tasks(), &|task| {
+        dispatch(Inside(
+            #[inline(always)]
+            || zip_task(walk, task, a, b, out, f),
+        ))
+    });
+}
+
+/// The part `task` of `out = f(a, b)` along `walk`.
+#[inline(always)]
+fn zip_task<A: Pod, B: Pod, U: Pod>(
+    walk: &Walk<2>,
+    task: usize,
+    a: Ptr<A>,
+    b: Ptr<B>,
+    out: Ptr<U>,
+    f: impl Func2<A, B, U>,
+) {
+    let steps = walk.steps();
+    walk.pieces(
+        task,
+        #[inline(always)]
+        // SAFETY: the walk stays within tensors of the sizes that were checked; no two pieces of a result overlap, and
+        // an input that shares its memory is read at the position that is written next.
+        |o, [i, j], n| unsafe { zip_row(a.get().add(i), b.get().add(j), steps, out.get().add(o), n, f) },
+    )
+}
+
+/// # Safety
+///
+/// `n` elements are readable at `a` and `b` (1 where the step is 0) and writable at `out`.
+#[inline(always)]
+unsafe fn zip_row<A: Copy, B: Copy, U>(
+    a: *const A,
+    b: *const B,
+    steps: [usize; 2],
+    out: *mut U,
+    n: usize,
+    f: impl Fn(A, B) -> U,
+) {
+    // SAFETY: as the caller says; `n` is not 0, since a walk has no empty pieces.
+    unsafe {
+        match steps {
+            [1, 1] => (0..n).for_each(|i| *out.add(i) = f(*a.add(i), *b.add(i))),
+            [1, _] => {
+                let y = *b;
+                (0..n).for_each(|i| *out.add(i) = f(*a.add(i), y));
+            }
+            [_, step] => {
+                let x = *a;
+                (0..n).for_each(|i| *out.add(i) = f(x, *b.add(i * step)));
+            }
+        }
+    }
+}
+
+/// `out = x0 ? x1 : x2`, broadcast along `walk`, for elements of the size of `T`; inputs 1 and 2 may be overwritten in
+/// place.
+pub fn pick<T: Pod + Send>(walk: Walk<3>) -> Box<dyn Kernel> {
+    Box::new(move |io: &mut Io| {
+        let [c, a, b] = walk.lens();
+        let c = source::<u8>(io, 0, c);
+        let (a, b) = (source::<T>(io, 1, a), source::<T>(io, 2, b));
+        let out = target::<T>(io, 0, walk.len());
+        let [sc, sa, sb] = walk.steps();
+        io.pool.run(walk.tasks(), &|task| {
+            walk.pieces(
+                task,
+                // SAFETY: the walk stays within tensors of the sizes that were checked, whose pieces do not overlap; an
+                // input that shares its memory is read at the position that is written next.
+                |o, [k, i, j], n| unsafe {
+                    let (c, out) = (c.get().add(k), out.get().add(o));
+                    let (a, b) = (a.get().add(i), b.get().add(j));
+                    match sc {
+                        0 if *c != 0 => (0..n).for_each(|i| *out.add(i) = *a.add(i * sa)),
+                        0 => (0..n).for_each(|i| *out.add(i) = *b.add(i * sb)),
+                        _ => pick_row(c, a, b, [sa, sb], out, n),
+                    }
+                },
+            )
+        });
+    })
+}
+
+/// # Safety
+///
+/// `n` elements are readable at `c`, and at `a` and `b` (1 where the step is 0), and writable at `out`.
+#[inline(always)]
+unsafe fn pick_row<T: Copy>(
+    c: *const u8,
+    a: *const T,
+    b: *const T,
+    steps: [usize; 2],
+    out: *mut T,
+    n: usize,
+) {
+    let choose = |c: u8, x: T, y: T| if c != 0 { x } else { y };
+    // SAFETY: as the caller says.
+    unsafe {
+        match steps {
+            [1, 1] => (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), *a.add(i), *b.add(i))),
+            [1, _] => {
+                let y = *b;
+                (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), *a.add(i), y));
+            }
+            [_, step] => {
+                let x = *a;
+                (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), x, *b.add(i * step)));
+            }
+        }
+    }
+}
+
+/// `out = f(x0)` for `len` elements; the input may be overwritten in place. Truth values are `u8`.
+pub fn each<A: Pod + Send, U: Pod + Send>(len: usize, f: impl Func<A, U>) -> Box<dyn Kernel> {
+    Box::new(move |io: &mut Io| {
+        let (x, out) = (source::<A>(io, 0, len), target::<U>(io, 0, len));
+        io.pool.run(len.div_ceil(CHUNK), &|task| {
+            for i in task * CHUNK..len.min((task + 1) * CHUNK) {
+                // SAFETY: within both; no other task has it, and it is read before it is written.
+                unsafe { *out.get().add(i) = f(*x.get().add(i)) };
+            }
+        });
+    })
+}
+
+/// `f` of each lane, for functions that have no vector form yet.
+#[inline(always)]
+pub fn by_lane<S: Simd>(s: S, x: S::F32, f: fn(f32) -> f32) -> S::F32 {
+    let mut lanes = [0.0; 64];
+    assert!(S::LANES <= lanes.len());
+    // SAFETY: the array has as many floats as a vector, or more.
+    unsafe {
+        s.store(lanes.as_mut_ptr(), x);
+        lanes[..S::LANES].iter_mut().for_each(|x| *x = f(*x));
+        s.load(lanes.as_ptr())
+    }
+}
+
+/// An [`ActFn`] on its way to [`dispatch`].
+struct Lanes<M> {
+    map: M,
+    from: *const f32,
+    to: *mut f32,
+    len: usize,
+}
+
+impl<M: ActFn> Vectorised for Lanes<M> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (from, to) = (self.from, self.to);
+        let even = self.len - self.len % S::LANES;
+        // SAFETY: whoever made it says that `len` floats are readable at `from` and writable at `to`.
+        unsafe {
+            for i in (0..even).step_by(S::LANES) {
+                s.store(to.add(i), self.map.apply(s, s.load(from.add(i))));
+            }
+            let rest = self.len - even;
+            let x = s.load_first(from.add(even), rest);
+            s.store_first(to.add(even), rest, self.map.apply(s, x));
+        }
+    }
+}
+
+/// `x[i] = map(x[i])`
+pub fn map_slice(x: &mut [f32], map: impl ActFn) {
+    let (to, len) = (x.as_mut_ptr(), x.len());
+    dispatch(Lanes {
+        map,
+        from: to,
+        to,
+        len,
+    });
+}
+
+/// `out = map(x0)` for `len` floats; the input may be overwritten in place.
+pub fn map(len: usize, map: impl ActFn + 'static) -> Box<dyn Kernel> {
+    Box::new(move |io: &mut Io| {
+        let (x, out) = (source::<f32>(io, 0, len), target::<f32>(io, 0, len));
+        io.pool.run(len.div_ceil(CHUNK), &|task| {
+            let start = task * CHUNK;
+            // SAFETY: the chunk is within both, and no other task has it.
+            let (from, to) = unsafe { (x.get().add(start), out.get().add(start)) };
+            dispatch(Lanes {
+                map,
+                from,
+                to,
+                len: CHUNK.min(len - start),
+            });
+        });
+    })
+}

@@ -1,0 +1,267 @@
+//! Matrix products of floats.
+//!
+//! A product is cut into tiles that fit the registers. Weights are packed once, in the order in which tiles read them,
+//! and the next ones are fetched into the second cache while the present ones are used; activations are read in place.
+//! Sums are never shared between threads, so the result does not depend on their number.
+
+mod pack;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+use std::ops::Range;
+
+use super::{Act, Pool};
+pub use pack::{Bands, Floats, Panels, Strides};
+pub(crate) use pack::{balanced, k_blocks, panel_into};
+pub use tile::Addend;
+pub(crate) use tile::{Tile, tile_size};
+
+/// The matrices of one product of a batch, as distances in floats from the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Place {
+    /// Of A.
+    pub a: usize,
+    /// Of B, in panels where it is packed.
+    pub b: usize,
+    /// Of each addend.
+    pub add: [usize; 2],
+}
+
+/// The right operand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rhs {
+    /// Weights, as [`Panels`].
+    Packed,
+    /// As it is in memory.
+    Strided(Strides),
+}
+
+/// A batch of products `C = act(alpha A B + addends)`, `A [m, k]`, `B [k, n]`, `C [m, n]` row-major, one after the other.
+#[derive(Clone, Debug)]
+pub struct Gemm {
+    /// Rows of A and C.
+    pub m: usize,
+    /// Columns of B and C.
+    pub n: usize,
+    /// Columns of A, rows of B.
+    pub k: usize,
+    /// How A lies in memory.
+    pub a: Strides,
+    /// How B lies in memory.
+    pub b: Rhs,
+    /// The matrices of each product.
+    pub batch: Vec<Place>,
+    /// What the products are multiplied by.
+    pub alpha: f32,
+    /// What is applied in the end.
+    pub act: Act,
+}
+
+/// The memory of a [`Gemm`].
+#[derive(Clone, Copy)]
+pub struct Operands {
+    /// A.
+    pub a: *const f32,
+    /// B.
+    pub b: *const f32,
+    /// C.
+    pub c: *mut f32,
+    /// What is added.
+    pub add: [Addend; 2],
+}
+
+// SAFETY: `Gemm::run` asks for what makes its tasks independent of each other.
+unsafe impl Send for Operands {}
+// SAFETY: as above.
+unsafe impl Sync for Operands {}
+
+/// Bytes of A that are worked on at once, to stay in the second cache.
+const A_BYTES: usize = 600 << 10;
+/// Multiply-adds that make a task worth handing to another thread.
+const TASK: usize = 1 << 18;
+
+/// A task's part of the work: some rows and one panel of one product.
+struct Part {
+    place: usize,
+    rows: Range<usize>,
+    panel: usize,
+}
+
+impl Gemm {
+    /// The same as one product of more rows, where the products have B in common and follow each other in the others.
+    /// `row` are the distances between the rows of the addends.
+    pub fn merged(self, row: [usize; 2]) -> Gemm {
+        let next = |p: usize| Place {
+            a: p * self.m * self.a.row,
+            b: 0,
+            add: row.map(|r| p * self.m * r),
+        };
+        if self.batch.is_empty() || !self.batch.iter().enumerate().all(|(p, at)| *at == next(p)) {
+            return self;
+        }
+        Gemm {
+            m: self.m * self.batch.len(),
+            batch: vec![Place::default()],
+            ..self
+        }
+    }
+
+    /// Bytes of scratch memory.
+    pub fn scratch(&self, threads: usize) -> usize {
+        match self.b {
+            Rhs::Packed => 0,
+            Rhs::Strided(_) => threads * self.panel_len() * size_of::<f32>(),
+        }
+    }
+
+    /// Floats of one panel.
+    fn panel_len(&self) -> usize {
+        self.k * tile_size().1
+    }
+
+    /// Ranges of rows: as many as fit the cache, but several where there are few panels to share out.
+    fn row_blocks(&self) -> usize {
+        let panels = self.n.div_ceil(tile_size().1) * self.batch.len();
+        let for_cache = (self.m * self.k * size_of::<f32>()).div_ceil(A_BYTES);
+        let for_threads = 16usize
+            .div_ceil(panels.max(1))
+            .min(self.m.div_ceil(2 * tile_size().0));
+        for_cache.max(for_threads).max(1)
+    }
+
+    /// Computes C.
+    ///
+    /// # Safety
+    ///
+    /// All of A, B and the addends that the sizes and strides describe is readable, C is writable, and nobody else
+    /// writes to them. An addend may be C itself, element by element.
+    pub unsafe fn run(&self, x: Operands, scratch: &mut [u8], pool: &Pool) {
+        let (panels, blocks) = (self.n.div_ceil(tile_size().1), self.row_blocks());
+        if self.m == 0 {
+            return;
+        }
+        let rows: Vec<_> = balanced(self.m, self.m.div_ceil(blocks)).collect();
+        let parts = self.batch.len() * rows.len() * panels;
+        let work = rows[0].len() * tile_size().1 * self.k.max(1);
+        let each = self.panel_len();
+        debug_assert!(scratch.len() >= self.scratch(pool.threads()), "scratch memory");
+        let scratch = Scratch::new(scratch);
+        let grain = TASK.div_ceil(work);
+        pool.run_with(parts.div_ceil(grain), &|thread, task| {
+            for i in task * grain..parts.min((task + 1) * grain) {
+                let part = Part {
+                    place: i / panels / rows.len(),
+                    rows: rows[i / panels % rows.len()].clone(),
+                    panel: i % panels,
+                };
+                // SAFETY: no two parts share an element of C, and no two tasks a thread's number at the same time.
+                unsafe { self.part(x, part, scratch.of(thread, each)) };
+            }
+        });
+    }
+
+    /// # Safety
+    ///
+    /// As for [`run`](Gemm::run); `scratch` is writable for one panel unless B is packed.
+    unsafe fn part(&self, x: Operands, part: Part, scratch: *mut f32) {
+        let (width, place) = (tile_size().1, self.batch[part.place]);
+        let j = part.panel * width;
+        let cols = width.min(self.n - j);
+        // SAFETY: the panel is within B, as `run` is promised.
+        let (b, b_k) = unsafe { self.panel(x.b.wrapping_add(place.b), j, part.rows.len(), scratch) };
+        let tiles = balanced(part.rows.len(), tile_size().0);
+        for ks in k_blocks(self.k) {
+            let last = ks.end == self.k;
+            for (t, tile) in tiles.clone().enumerate() {
+                let i = part.rows.start + tile.start;
+                let here = |add: usize| x.add[add].at(i, j);
+                // Before anything is stored, since an addend may be C itself.
+                let given = |add: usize| ks.start == 0 && x.add[add].is_some();
+                let add = [0, 1].map(|n| {
+                    if given(n) {
+                        shift(here(n), place.add[n])
+                    } else {
+                        Addend::NONE
+                    }
+                });
+                let c = x.c.wrapping_add((part.place * self.m + i) * self.n + j);
+                let ahead = ks.end * b_k + t * ks.len() * 16;
+                let one = Tile {
+                    a: x.a.wrapping_add(place.a + i * self.a.row + ks.start * self.a.col),
+                    a_row: self.a.row,
+                    a_k: self.a.col,
+                    b: b.wrapping_add(ks.start * b_k),
+                    b_k,
+                    k: ks.len(),
+                    c,
+                    c_row: self.n,
+                    cols,
+                    alpha: self.alpha,
+                    accumulate: ks.start > 0,
+                    add,
+                    bounds: self.act.bounds().filter(|_| last && self.act != Act::None),
+                    next: (self.b == Rhs::Packed && t * 16 < width).then(|| b.wrapping_add(ahead)),
+                };
+                // SAFETY: these are rows and columns of the matrices; C's are this part's own.
+                unsafe {
+                    one.run(tile.len());
+                    if last && self.act.bounds().is_none() {
+                        self.act.apply_rows(c, self.n, tile.len(), cols);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Columns `j..` of `b` for tiles, with the distance from row to row: where they are, or copied to `scratch`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`part`](Gemm::part).
+    unsafe fn panel(&self, b: *const f32, j: usize, rows: usize, scratch: *mut f32) -> (*const f32, usize) {
+        let (height, width) = tile_size();
+        let strides = match self.b {
+            Rhs::Packed => return (b.wrapping_add(j * self.k), width),
+            Rhs::Strided(s) => s,
+        };
+        let from = b.wrapping_add(j * strides.col);
+        if strides.col == 1 && rows <= 2 * height && self.n - j >= width {
+            return (from, strides.row);
+        }
+        // SAFETY: scratch memory has this length, and B these columns.
+        unsafe {
+            let panel = std::slice::from_raw_parts_mut(scratch, self.panel_len());
+            panel_into(panel, from, strides, width.min(self.n - j));
+        }
+        (scratch, width)
+    }
+}
+
+fn shift(add: Addend, by: usize) -> Addend {
+    Addend {
+        ptr: add.ptr.wrapping_add(by),
+        ..add
+    }
+}
+
+/// Scratch memory of which each thread has a part.
+#[derive(Clone, Copy)]
+pub(crate) struct Scratch(*mut f32);
+
+// SAFETY: each thread takes its own part.
+unsafe impl Send for Scratch {}
+// SAFETY: as above.
+unsafe impl Sync for Scratch {}
+
+impl Scratch {
+    /// Memory aligned to 64 bytes.
+    pub(crate) fn new(bytes: &mut [u8]) -> Scratch {
+        Scratch(bytes.as_mut_ptr().cast())
+    }
+
+    /// The part of `thread`, of `len` floats.
+    pub(crate) fn of(self, thread: usize, len: usize) -> *mut f32 {
+        self.0.wrapping_add(thread * len)
+    }
+}

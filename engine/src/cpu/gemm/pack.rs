@@ -1,0 +1,150 @@
+//! Operands in the order in which tiles read them.
+
+use std::ops::Range;
+
+use super::tile::tile_size;
+use crate::cpu::Arena;
+
+/// The distance between neighbouring elements of a matrix, in floats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Strides {
+    /// From row to row.
+    pub row: usize,
+    /// From column to column.
+    pub col: usize,
+}
+
+impl Strides {
+    /// Those of a row-major matrix of `cols` columns.
+    pub fn rows(cols: usize) -> Strides {
+        Strides { row: cols, col: 1 }
+    }
+
+    /// Those of the transposed matrix.
+    pub fn transposed(self) -> Strides {
+        Strides {
+            row: self.col,
+            col: self.row,
+        }
+    }
+}
+
+/// Floats aligned to a cache line.
+pub struct Floats(Arena);
+
+impl Floats {
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Floats {
+        Floats(Arena::new(len * size_of::<f32>()))
+    }
+
+    /// The floats, perhaps with a few more behind them.
+    pub fn slice(&self) -> &[f32] {
+        bytemuck::cast_slice(self.0.bytes())
+    }
+
+    /// The floats, perhaps with a few more behind them.
+    pub fn slice_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(self.0.bytes_mut())
+    }
+}
+
+/// `len` cut into ranges of at most `max`, as few and as equal as can be; one empty range where `len` is 0.
+pub(crate) fn balanced(len: usize, max: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let parts = len.div_ceil(max.max(1)).max(1);
+    (0..parts).map(move |i| len * i / parts..len * (i + 1) / parts)
+}
+
+/// The ranges into which a sum of `k` products is cut, so that a panel stays within half the second cache's reach.
+pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    balanced(k, if k <= 1024 { 1024 } else { 512 })
+}
+
+/// A right operand `[k, n]` as panels of as many columns as a tile has: `[n / width][k][width]`, zeros behind `n`.
+pub struct Panels {
+    /// The floats.
+    pub data: Floats,
+}
+
+impl Panels {
+    /// The name of the layout of matrices with `strides`, which the instruction set in use decides.
+    pub fn layout(k: usize, n: usize, strides: Strides) -> String {
+        format!("panels {k}x{n} by {}, {strides:?}", tile_size().1)
+    }
+
+    /// Floats of one matrix.
+    pub fn len(k: usize, n: usize) -> usize {
+        n.next_multiple_of(tile_size().1) * k
+    }
+
+    /// `count` matrices that follow each other in `b`, each of `k * n` elements with `strides`.
+    pub fn new(b: &[f32], count: usize, (k, n): (usize, usize), strides: Strides) -> Panels {
+        let (width, len) = (tile_size().1, Panels::len(k, n));
+        let mut data = Floats::zeros(count * len);
+        if len > 0 {
+            let matrices = data.slice_mut().chunks_exact_mut(len).zip(b.chunks_exact(k * n));
+            for (to, from) in matrices {
+                for (j, panel) in to.chunks_exact_mut(k * width).enumerate() {
+                    let cols = width.min(n - j * width);
+                    // SAFETY: the last element of these columns is the last but `n - j * width - cols` of the matrix.
+                    unsafe { panel_into(panel, from.as_ptr().add(j * width * strides.col), strides, cols) };
+                }
+            }
+        }
+        Panels { data }
+    }
+}
+
+/// Fills `panel`, rows of a tile's width, with `cols` columns from `b` on and zeros behind.
+///
+/// # Safety
+///
+/// As many rows of `b` as `panel` has are readable.
+pub(crate) unsafe fn panel_into(panel: &mut [f32], b: *const f32, strides: Strides, cols: usize) {
+    let width = tile_size().1;
+    for (k, row) in panel.chunks_exact_mut(width).enumerate() {
+        let from = b.wrapping_add(k * strides.row);
+        let (row, rest) = row.split_at_mut(cols);
+        rest.fill(0.0);
+        if strides.col == 1 {
+            // SAFETY: row `k` has `cols` floats, which are not the scratch memory that is written.
+            row.copy_from_slice(unsafe { std::slice::from_raw_parts(from, cols) });
+        } else {
+            for (j, x) in row.iter_mut().enumerate() {
+                // SAFETY: row `k` has `cols` floats.
+                *x = unsafe { *from.add(j * strides.col) };
+            }
+        }
+    }
+}
+
+/// A left operand `[m, k]` in the order in which tiles read it when it is the weights that stream: for each range of
+/// `k`, for each tile of rows, `[k][rows]`.
+pub struct Bands {
+    /// The floats.
+    pub data: Floats,
+}
+
+impl Bands {
+    /// The name of the layout, which the instruction set in use decides.
+    pub fn layout(m: usize, k: usize, strides: Strides) -> String {
+        format!("bands {m}x{k} by {}, {strides:?}", tile_size().0)
+    }
+
+    /// `count` matrices that follow each other in `a`, each of `m * k` elements with `strides`.
+    pub fn new(a: &[f32], count: usize, (m, k): (usize, usize), strides: Strides) -> Bands {
+        let mut data = Floats::zeros(count * m * k);
+        let mut to = data.slice_mut().iter_mut();
+        for from in a.chunks_exact((m * k).max(1)).take(count) {
+            for ks in k_blocks(k) {
+                for rows in balanced(m, tile_size().0) {
+                    for k in ks.clone() {
+                        let column = rows.clone().map(|i| from[i * strides.row + k * strides.col]);
+                        to.by_ref().zip(column).for_each(|(to, x)| *to = x);
+                    }
+                }
+            }
+        }
+        Bands { data }
+    }
+}

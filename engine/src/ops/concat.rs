@@ -1,0 +1,159 @@
+//! ONNX `Concat`: tensors one behind the other along an axis.
+
+use super::pick::{given, knowing, pick, place, sized};
+use super::shape::{arity, followed, same_dtype, show, tied, with_data};
+use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use crate::cpu::Candidate;
+use crate::cpu::copy::{Lay, StridedCopy};
+use crate::cpu::moves::{Move, candidates, width};
+use crate::ir::{DType, Dim, Shape, Tensor};
+
+/// ONNX `Concat`.
+pub struct Concat;
+
+fn axis(n: &NodeRef, rank: usize) -> Result<usize, OpError> {
+    let axis = match n.int("axis")? {
+        None if n.opset() < 4 => 1,
+        None => return Err(OpError::new("attribute \"axis\" is missing")),
+        Some(axis) => axis,
+    };
+    NodeRef::axis(axis, rank)
+}
+
+/// The size of an axis that two inputs share.
+fn common(a: &Dim, b: &Dim) -> Option<Dim> {
+    match (a, b) {
+        (Dim::Known(x), Dim::Known(y)) => (x == y).then(|| a.clone()),
+        (Dim::Known(_), _) | (_, Dim::Unknown) => Some(a.clone()),
+        _ => Some(b.clone()),
+    }
+}
+
+/// The shape of the output; `None` where no rank is known.
+fn joined(n: &NodeRef) -> Result<Option<Shape>, OpError> {
+    let Some(first) = (0..n.arity()).find_map(|i| n.shape(i)) else {
+        return Ok(None);
+    };
+    let axis = axis(n, first.len())?;
+    let mut joined = first.clone();
+    joined[axis] = Dim::Known(0);
+    for i in 0..n.arity() {
+        let Some(s) = n.shape(i) else {
+            joined[axis] = Dim::Unknown;
+            continue;
+        };
+        if s.len() != first.len() {
+            return Err(OpError::new(format!(
+                "shapes {} and {} differ in rank",
+                show(first),
+                show(s)
+            )));
+        }
+        joined[axis] = joined[axis].clone() + s[axis].clone();
+        for a in (0..s.len()).filter(|&a| a != axis) {
+            joined[a] = common(&joined[a], &s[a]).ok_or_else(|| {
+                OpError::new(format!(
+                    "input {i} has shape {}; expected {} at axis {a}",
+                    show(s),
+                    joined[a]
+                ))
+            })?;
+        }
+    }
+    Ok(Some(joined))
+}
+
+fn copies(n: &NodeRef, dtype: DType) -> Option<Vec<Move>> {
+    let dims = n.out_dims(0)?;
+    let axis = axis(n, dims.len()).ok()?;
+    let dense = Lay::dense(&dims);
+    let mut at = 0;
+    let copy = |i| {
+        let part = n.dims(i)?;
+        let to = Lay {
+            start: dense.steps[axis].checked_mul(isize::try_from(at).ok()?)?,
+            steps: dense.steps.clone(),
+        };
+        at += part[axis];
+        Some(Move {
+            input: i,
+            output: 0,
+            copy: StridedCopy::new(width(dtype)?, &part, &Lay::dense(&part), &to)?,
+        })
+    };
+    (0..n.arity()).map(copy).collect()
+}
+
+impl Op for Concat {
+    fn name(&self) -> OpName {
+        onnx("Concat")
+    }
+
+    fn since(&self) -> &'static [u16] {
+        &[1, 4, 11, 13]
+    }
+
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        arity(n, n.arity().max(1), usize::MAX)?;
+        same_dtype(n)?;
+        let dtype = (0..n.arity()).find_map(|i| n.dtype(i));
+        let shape = joined(n)?;
+        let vectors = shape.as_ref().is_some_and(|s| s.len() == 1);
+        let parts = (0..n.arity()).map(|i| followed(n, i).filter(|_| vectors));
+        let data = parts.collect::<Option<Vec<_>>>().map(|p| p.concat());
+        Ok(vec![with_data(Fact::tensor(dtype, shape), data)])
+    }
+
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        let rank = n.rank(0)?;
+        let axis = axis(n, rank).ok()?;
+        Some(tied(rank, |i| {
+            (0..n.arity())
+                .filter(|_| i != axis)
+                .map(|input| (input, i))
+                .collect()
+        }))
+    }
+
+    fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+        let parts = (0..x.len()).map(|i| given(x, i)).collect::<Result<Vec<_>, _>>()?;
+        let dims = knowing(n, x, |n| sized(self, n, 0))?;
+        let axis = axis(n, dims.len())?;
+        let dtype = given(x, 0)?.dtype();
+        let y = pick(dtype, &dims, &parts, |at| {
+            let (mut part, mut along) = (0, at[axis]);
+            while along >= parts[part].dims()[axis] {
+                along -= parts[part].dims()[axis];
+                part += 1;
+            }
+            let at = at
+                .iter()
+                .enumerate()
+                .map(|(a, &i)| if a == axis { along } else { i });
+            Ok((part, place(at, parts[part].dims())))
+        })?;
+        Ok(vec![y])
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        let dtype = n.out_dtype(0);
+        dtype.map_or(vec![], |d| candidates("concat", d, copies(n, d)))
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let f = |dims: &[usize], seed| case::floats(dims, seed);
+        vec![
+            Case::new("channels", [f(&[2, 3, 4], 1), f(&[2, 1, 4], 2), f(&[2, 5, 4], 3)]).attr("axis", 1i64),
+            Case::new("the last axis", [f(&[3, 2], 1), f(&[3, 7], 2)]).attr("axis", -1i64),
+            Case::new("the first axis", [f(&[1, 5], 1), f(&[0, 5], 2), f(&[2, 5], 3)]).attr("axis", 0i64),
+            Case::new("one", [f(&[4], 1)]).attr("axis", 0i64),
+            Case::new(
+                "integers",
+                [Tensor::of(&[2], vec![1i64, 2]), Tensor::of(&[1], vec![-1i64])],
+            )
+            .attr("axis", 0i64)
+            .konst(&[0]),
+            Case::new("by default", [f(&[2, 3], 1), f(&[2, 3], 2)]).opset(1),
+        ]
+    }
+}

@@ -1,0 +1,134 @@
+//! Verbs. To add one: a file here and a row in [`CMDS`].
+
+mod card;
+mod inspect;
+mod shapes;
+mod table;
+mod ui;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use serde_json::{Value, json};
+
+use ui::{Common, Ui};
+
+/// One verb of the command line.
+pub(crate) trait Cmd: Sync {
+    /// Its name, what it does, and its own flags; those of [`Common`] are added for all verbs.
+    fn command(&self) -> Command;
+
+    /// Does it. Text meant for people goes through `ui`; what `--json` prints is returned.
+    ///
+    /// # Errors
+    ///
+    /// Where usage or input is bad: exit status 2.
+    fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome>;
+}
+
+/// All verbs, sorted by name.
+pub(crate) static CMDS: &[&dyn Cmd] = &[&inspect::Inspect];
+
+/// What a verb that came to its end has to say.
+pub(crate) struct Outcome {
+    /// The object that `--json` prints.
+    pub(crate) json: Value,
+    /// Whether all gates were passed: exit status 0, else 1.
+    pub(crate) pass: bool,
+}
+
+impl Outcome {
+    /// Done, without a gate that could fail.
+    pub(crate) fn done(json: Value) -> Outcome {
+        Outcome { json, pass: true }
+    }
+}
+
+/// The whole command line, as `clap` sees it.
+fn command() -> Command {
+    let about = "Runs, prunes and rewrites ONNX models";
+    let status = "Exit status: 0 done; 1 a gate failed; 2 bad usage or bad input.";
+    let root = Command::new("secateur")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .after_help(status)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand_value_name("VERB")
+        .subcommand_help_heading("Verbs")
+        .max_term_width(110)
+        .subcommands(CMDS.iter().map(|c| c.command()));
+    Common::augment_args(root)
+}
+
+/// Runs the command line `args`, program name included.
+pub(crate) fn start(args: Vec<OsString>) -> ExitCode {
+    let json = args.iter().any(|a| a == "--json");
+    let result = match command().try_get_matches_from(args) {
+        Ok(matches) => dispatch(&matches),
+        Err(e) if !e.use_stderr() => {
+            // Nobody may be listening any more.
+            let _ = e.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(e) => {
+            let _ = e.print();
+            return refused(json, e.to_string().trim_start_matches("error: ").trim_end());
+        }
+    };
+    match result {
+        Ok(outcome) => {
+            if json {
+                ui::stdout(&format!("{:#}\n", outcome.json));
+            }
+            ExitCode::from(u8::from(!outcome.pass))
+        }
+        Err(e) => {
+            let text = ui::chain(&e);
+            ui::stderr(&format!("error: {text}\n"));
+            refused(json, &text)
+        }
+    }
+}
+
+fn refused(json: bool, error: &str) -> ExitCode {
+    if json {
+        ui::stdout(&format!("{:#}\n", json!({ "error": error })));
+    }
+    ExitCode::from(2)
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<Outcome> {
+    let ui = Ui::new(Common::from_arg_matches(matches)?);
+    let (name, flags) = matches.subcommand().unwrap_or(("", matches));
+    let verb = CMDS.iter().find(|c| c.command().get_name() == name);
+    match verb {
+        Some(verb) => verb.run(flags, &ui),
+        None => anyhow::bail!("no verb {name:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_are_sorted_and_explain_themselves() {
+        let verbs: Vec<_> = CMDS.iter().map(|c| c.command()).collect();
+        assert!(verbs.is_sorted_by(|a, b| a.get_name() < b.get_name()));
+        for verb in &verbs {
+            assert!(
+                verb.get_about().is_some(),
+                "{} says what it does",
+                verb.get_name()
+            );
+            let hidden = |a: &&clap::Arg| !a.is_hide_set();
+            for arg in verb.get_arguments().filter(hidden) {
+                assert!(arg.get_help().is_some(), "{} {}", verb.get_name(), arg.get_id());
+            }
+        }
+        command().debug_assert();
+    }
+}

@@ -1,0 +1,181 @@
+//! What all verbs have in common: flags, notes, progress.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use secateur::cpu::default_threads;
+
+/// The flags that every verb takes, before or after its name.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Common {
+    /// Print one JSON object on standard output, and all else on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no progress and no notes
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Run on N threads [default: the smaller of physical cores, affinity mask and cgroup quota]
+    #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Set a free dimension of the inputs
+    #[arg(long = "size", short, global = true, value_name = "NAME=SIZE", value_parser = size)]
+    pub(crate) sizes: Vec<(String, usize)>,
+    /// Seed of everything random
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+fn size(text: &str) -> Result<(String, usize), String> {
+    let (name, size) = text.rsplit_once('=').ok_or("expected NAME=SIZE")?;
+    let size = size.parse().map_err(|_| format!("{size:?} is not a size"))?;
+    Ok((name.to_owned(), size))
+}
+
+/// Where a verb finds the common flags, and what it talks to people through.
+pub(crate) struct Ui {
+    pub(crate) common: Common,
+}
+
+impl Ui {
+    pub(crate) fn new(common: Common) -> Ui {
+        Ui { common }
+    }
+
+    /// The number of threads to run on.
+    pub(crate) fn threads(&self) -> usize {
+        self.common.threads.map_or_else(default_threads, usize::from)
+    }
+
+    /// Says on standard error what was assumed or left out.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.common.quiet {
+            stderr(&format!("note: {text}\n"));
+        }
+    }
+
+    /// A result for people: on standard output, unless that is for JSON.
+    pub(crate) fn say(&self, text: &str) {
+        match self.common.json {
+            false => stdout(&format!("{text}\n")),
+            true if self.common.quiet => {}
+            true => stderr(&format!("{text}\n")),
+        }
+    }
+
+    /// Progress of `total` steps of `what`.
+    pub(crate) fn progress(&self, total: u64, what: &str) -> Progress {
+        let bar = match (self.common.quiet, io::stderr().is_terminal()) {
+            (true, _) => Shown::Nothing,
+            (false, true) => Shown::Bar(bar(total, what)),
+            (false, false) => Shown::Lines(Mutex::new(Lines::new(what, total))),
+        };
+        Progress(bar)
+    }
+}
+
+/// Progress of long work: a bar on a terminal, a line every few seconds elsewhere.
+pub(crate) struct Progress(Shown);
+
+enum Shown {
+    Nothing,
+    Bar(ProgressBar),
+    Lines(Mutex<Lines>),
+}
+
+struct Lines {
+    what: String,
+    done: u64,
+    total: u64,
+    start: Instant,
+    last: Instant,
+}
+
+/// Time between two lines where there is no terminal.
+const PAUSE: Duration = Duration::from_secs(3);
+
+fn bar(total: u64, what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_message(what.to_owned());
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {per_sec}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+impl Lines {
+    fn new(what: &str, total: u64) -> Lines {
+        let now = Instant::now();
+        Lines {
+            what: what.to_owned(),
+            done: 0,
+            total,
+            start: now,
+            last: now,
+        }
+    }
+
+    fn set(&mut self, done: u64) {
+        self.done = done.min(self.total);
+        if self.last.elapsed() >= PAUSE && self.done > 0 {
+            self.last = Instant::now();
+            let rate = self.done as f64 / self.start.elapsed().as_secs_f64();
+            let left = (self.total - self.done) as f64 / rate;
+            let Lines {
+                what, done, total, ..
+            } = self;
+            stderr(&format!(
+                "{what}: {done}/{total}, {rate:.1}/s, {left:.0} s left\n"
+            ));
+        }
+    }
+}
+
+impl Progress {
+    /// `by` more steps are done.
+    pub(crate) fn add(&self, by: u64) {
+        match &self.0 {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.inc(by),
+            Shown::Lines(lines) => {
+                let mut lines = lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let done = lines.done + by;
+                lines.set(done);
+            }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Shown::Bar(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Writes `text` to standard output; a reader that has gone away is no error.
+pub(crate) fn stdout(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes `text` to standard error, if anybody listens.
+pub(crate) fn stderr(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// An error with its causes in one line, each said once.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(cause.as_str()) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(" → ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}

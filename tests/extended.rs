@@ -1,0 +1,186 @@
+//! Tests on real models and on ONNX's own test files, which `scripts/extended.sh` fetches.
+//!
+//! They read `$SECATEUR_MODELS/NAME/…` and leave the models they write in `$SECATEUR_OUT`, for other runtimes to judge.
+//! What is not there is skipped, with the reason on standard error.
+
+use std::path::{Path, PathBuf};
+
+use secateur::ir::{Bytes, Dim, Element, Model, Tensor};
+use secateur::onnx;
+use secateur::ops::case::floats;
+use secateur::opt::{Scope, optimize};
+use secateur::run::{Outputs, Session};
+
+/// A model of `scripts/models.tsv`, with sizes for its free dimensions and others to try.
+struct Real {
+    name: &'static str,
+    sizes: &'static [(&'static str, usize)],
+    other: &'static [(&'static str, usize)],
+}
+
+const REAL: &[Real] = &[
+    Real {
+        name: "opennsfw-resnet50thin",
+        sizes: &[("unk__653", 1)],
+        other: &[("unk__653", 3)],
+    },
+    Real {
+        name: "nudenet-yolov8n",
+        sizes: &[("batch", 1), ("height", 320), ("width", 320)],
+        other: &[("batch", 2), ("height", 192), ("width", 256)],
+    },
+    Real {
+        name: "orientation-lcnet",
+        sizes: &[("DynamicDimension.0", 1)],
+        other: &[("DynamicDimension.0", 2)],
+    },
+    Real {
+        name: "minilm-l3-fp32",
+        sizes: &[("batch_size", 1), ("sequence_length", 128)],
+        other: &[("batch_size", 3), ("sequence_length", 17)],
+    },
+];
+
+fn folder() -> Option<PathBuf> {
+    let dir = std::env::var_os("SECATEUR_MODELS").map(PathBuf::from);
+    if dir.is_none() {
+        eprintln!("skipped: SECATEUR_MODELS is not set");
+    }
+    dir
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "onnx") {
+            found.push(path);
+        }
+    }
+}
+
+fn real(model: &Real) -> Option<Model> {
+    let mut found = vec![];
+    files(&folder()?.join(model.name), &mut found);
+    let Some(path) = found.first() else {
+        eprintln!("skipped: {} has not been fetched", model.name);
+        return None;
+    };
+    Some(onnx::load(path).unwrap())
+}
+
+/// Inputs for a model with these sizes of its free dimensions: small integers, and floats in [-2, 2).
+fn inputs(model: &Model, sizes: &[(&str, usize)], seed: u64) -> Vec<(String, Tensor)> {
+    let graph = &model.graph;
+    let ports = graph.inputs.iter().filter(|p| graph[p.value].konst.is_none());
+    ports
+        .map(|p| {
+            let ty = &p.ty.as_ref().unwrap().ty;
+            let size = |d: &Dim| match d {
+                Dim::Symbol(s) => sizes.iter().find(|(n, _)| *n == &**s).unwrap().1,
+                d => d.size().unwrap(),
+            };
+            let dims: Vec<_> = ty.shape().unwrap().iter().map(size).collect();
+            let random = floats(&dims, seed);
+            let tensor = match ty.dtype() == Some(i64::DTYPE) {
+                true => Tensor::of(
+                    &dims,
+                    random.floats().unwrap().iter().map(|x| x.abs() as i64).collect(),
+                ),
+                false => random,
+            };
+            (graph[p.value].name.to_string(), tensor)
+        })
+        .collect()
+}
+
+fn run(model: &Model, threads: usize, inputs: &[(String, Tensor)]) -> Outputs {
+    let session = Session::builder(model).threads(threads).build().unwrap();
+    session.run(inputs.iter().map(|(n, t)| (n, t))).unwrap()
+}
+
+fn assert_close(got: &Outputs, want: &Outputs, what: &str) {
+    for (name, (g, w)) in got.names.iter().zip(got.tensors.iter().zip(&want.tensors)) {
+        assert_eq!((g.dtype(), g.dims()), (w.dtype(), w.dims()), "{what}: {name}");
+        for (a, b) in g.floats().unwrap().iter().zip(w.floats().unwrap()) {
+            assert!(
+                (a - b).abs() <= 1e-4 + 1e-3 * b.abs(),
+                "{what}: {name}: {a}, expected {b}"
+            );
+        }
+    }
+}
+
+#[test]
+fn onnx_test_files_are_written_as_they_were_read() {
+    let Some(dir) = folder() else { return };
+    let mut all = vec![];
+    files(&dir.join("onnx-tests"), &mut all);
+    let mut same = 0;
+    for path in &all {
+        let bytes = std::fs::read(path).unwrap();
+        let model = onnx::parse(Bytes::new(bytes.clone()), path.parent());
+        let model = model.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(
+            onnx::to_bytes(&model) == bytes,
+            "{} is not written as it was read",
+            path.display()
+        );
+        same += 1;
+    }
+    eprintln!(
+        "{same} of {} files of onnx-tests are written byte for byte",
+        all.len()
+    );
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for r in REAL {
+        let Some(model) = real(r) else { continue };
+        let x = inputs(&model, r.sizes, 1);
+        assert_eq!(run(&model, 1, &x), run(&model, 2, &x), "{}", r.name);
+    }
+}
+
+#[test]
+fn optimised_models_compute_the_same() {
+    for r in REAL {
+        let Some(model) = real(r) else { continue };
+        let mut optimised = model.clone();
+        optimize(&mut optimised, Scope::Portable).unwrap();
+        if let Some(out) = std::env::var_os("SECATEUR_OUT") {
+            let path = Path::new(&out).join(format!("{}-optimised.onnx", r.name));
+            onnx::save(&optimised, &path, true).unwrap();
+            optimised = onnx::load(&path).unwrap();
+        }
+        for sizes in [r.sizes, r.other] {
+            let x = inputs(&model, sizes, 2);
+            let plain = Session::builder(&model).threads(2).unoptimized().build().unwrap();
+            let want = plain.run(x.iter().map(|(n, t)| (n, t))).unwrap();
+            assert_close(&run(&model, 2, &x), &want, r.name);
+            assert_close(&run(&optimised, 2, &x), &want, r.name);
+        }
+    }
+}
+
+#[test]
+fn no_node_is_left_to_the_reference() {
+    for r in REAL {
+        let Some(model) = real(r) else { continue };
+        let session = Session::builder(&model).build().unwrap();
+        let shapes: Vec<_> = inputs(&model, r.sizes, 1)
+            .iter()
+            .map(|(_, t)| t.dims().to_vec())
+            .collect();
+        let plan = session.plan(&shapes).unwrap();
+        let slow: Vec<_> = plan
+            .steps()
+            .iter()
+            .filter(|s| s.kernel == "reference")
+            .map(|s| &s.op)
+            .collect();
+        assert!(slow.is_empty(), "{}: {slow:?}", r.name);
+    }
+}
