@@ -679,6 +679,9 @@ fn fits(name: &str, ty: &Type, feed: &Feed, symbols: &mut HashMap<Name, usize>) 
             found: Type::tensor(dtype, dims.iter().copied()).to_string(),
         })
     };
+    if dtype.bits() == 0 {
+        return Err(wrong("numbers: tensors of strings are not run yet".into()));
+    }
     let rank = ty.shape().is_none_or(|s| s.len() == dims.len());
     if ty.dtype().is_some_and(|d| d != dtype) || !rank {
         return Err(wrong(ty.to_string()));

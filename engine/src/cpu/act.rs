@@ -9,6 +9,11 @@ use crate::ops::{NodeRef, OpError};
 pub trait ActFn: Copy + Send + Sync {
     /// The function in every lane. NaN gives NaN.
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32;
+
+    /// The activation that it is, for kernels that end with one.
+    fn act(self) -> Option<Act> {
+        None
+    }
 }
 
 /// Something to do with an activation that is known only at run time: compiled once for each.
@@ -41,6 +46,11 @@ macro_rules! acts {
                 fn apply<S: Simd>(self, $s: S, $x: S::F32) -> S::F32 {
                     let Self { $($($field),*)? } = self;
                     $body
+                }
+
+                fn act(self) -> Option<Act> {
+                    let Self { $($($field),*)? } = self;
+                    Some(Act::$name { $($($field),*)? })
                 }
             }
         )*

@@ -296,6 +296,14 @@ impl ActFn for Gelu {
             true => act::GeluTanh {}.apply(s, x),
         }
     }
+
+    fn act(self) -> Option<act::Act> {
+        Some(if self.tanh {
+            act::Act::GeluTanh
+        } else {
+            act::Act::Gelu
+        })
+    }
 }
 
 /// The factor of the cube in the approximation.

@@ -5,7 +5,7 @@ use super::case::{floats, odd_floats};
 use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::act;
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
-use crate::cpu::{Candidate, Io, Kernel, View, blocks, elementwise};
+use crate::cpu::{Act, Candidate, Io, Kernel, View, blocks, elementwise};
 use crate::ir::{DType, Tensor, count};
 
 /// `min(max(x, low), high)`, either bound perhaps left out.
@@ -95,6 +95,18 @@ impl Op for Clip {
             }
         };
         Ok(vec![y.tensor(t.dtype(), t.dims()).ok_or_else(wrong)?])
+    }
+
+    fn activation(&self, n: &NodeRef) -> Option<Act> {
+        let given = attributes(n).ok()?;
+        let bound = |i: usize, or: f32| match n.has(i) {
+            true => n.konst(i)?.elements::<f32>()?.first().copied(),
+            false => Some(given[i - 1].unwrap_or(or)),
+        };
+        Some(Act::Clip {
+            lo: bound(1, f32::NEG_INFINITY)?,
+            hi: bound(2, f32::INFINITY)?,
+        })
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

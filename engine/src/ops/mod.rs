@@ -35,8 +35,7 @@ pub mod transpose;
 pub mod unary;
 pub mod variadic;
 
-use crate::cpu::{Act, Candidate};
-use crate::cpu::{Candidate, act};
+use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
 use crate::ir::Tensor;
 pub use case::Case;

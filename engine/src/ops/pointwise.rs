@@ -5,7 +5,7 @@ use super::case::{floats, odd_floats};
 use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::act::ActFn;
 use crate::cpu::number::Numbers;
-use crate::cpu::{Candidate, Kernel, blocks, elementwise};
+use crate::cpu::{Act, Candidate, Kernel, blocks, elementwise};
 use crate::expr::Ex;
 use crate::ir::{DType, Dim, Tensor, count};
 
@@ -110,6 +110,10 @@ impl<F: Function> Op for Pointwise<F> {
         Ok(vec![y.ok_or_else(|| {
             OpError::new(format!("there is no {} of {}", F::NAME, x.dtype()))
         })?])
+    }
+
+    fn activation(&self, n: &NodeRef) -> Option<Act> {
+        F::read(n).ok()?.act()
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

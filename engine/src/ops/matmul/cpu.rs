@@ -9,7 +9,7 @@ use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Act, Candidate, Cost, Io, Kernel};
 use crate::ir::{DType, Element};
-use crate::ops::NodeRef;
+use crate::ops::{NodeRef, OpError};
 
 /// What a kernel does beyond the product.
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +155,11 @@ impl Kernel for Product {
         self.gemm.scratch(threads)
     }
 
-    fn run(&self, io: &mut Io) {
+    fn reads(&self, i: usize) -> bool {
+        i != 1 || self.panels.is_none()
+    }
+
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let add = [0, 1].map(|s: usize| {
             self.add[s].as_ref().map_or(Addend::NONE, |a| Addend {
                 ptr: io.input(a.input).ptr(),
@@ -175,6 +179,7 @@ impl Kernel for Product {
         };
         // SAFETY: sizes and strides are those of the inputs and the output, which nobody else writes to.
         unsafe { self.gemm.run(x, io.scratch, io.pool) };
+        Ok(())
     }
 }
 
