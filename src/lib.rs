@@ -1,3 +1,4 @@
 //! Runs, prunes and rewrites ONNX models; ordinary zeros in ordinary files run faster.
 
-pub use secateur_engine::*;
+pub use secateur_engine as engine;
+pub use secateur_engine::{Feed, Model, Outputs, RunError, Session, Tensor};

@@ -511,6 +511,19 @@ impl Session {
         Ok((outputs, times))
     }
 
+    /// Does what can be done before the first run on `inputs`, and says how they will be run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn prepare<'f, N: AsRef<str>, F: Into<Feed<'f>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, F)>,
+    ) -> Result<Arc<Plan>, RunError> {
+        let feeds = self.feeds(inputs)?;
+        self.plan(&feeds.iter().map(|f| f.ty().1.to_vec()).collect::<Vec<_>>())
+    }
+
     /// The plan for inputs of these shapes, in the order of the inputs.
     ///
     /// # Errors

@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use secateur::ir::{AttrValue, Constant, DType, Dim, Form, Graph, Model, Type, ValueId};
-use secateur::opt::infer::infer;
-use secateur::plan::macs;
+use secateur::engine::ir::{AttrValue, Constant, DType, Dim, Form, Graph, Model, Type, ValueId};
+use secateur::engine::opt::infer::infer;
+use secateur::engine::plan::macs;
 use serde_json::{Value, json};
 
 use super::shapes::Wanted;

@@ -1,10 +1,17 @@
 //! Verbs. To add one: a file here and a row in [`CMDS`].
 
 mod card;
+mod bench;
+mod compare;
 mod inspect;
+mod optimize;
+mod run;
+mod source;
 mod shapes;
 mod table;
+mod timing;
 mod ui;
+mod written;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -29,7 +36,7 @@ pub(crate) trait Cmd: Sync {
 }
 
 /// All verbs, sorted by name.
-pub(crate) static CMDS: &[&dyn Cmd] = &[&inspect::Inspect];
+pub(crate) static CMDS: &[&dyn Cmd] = &[&bench::Bench, &inspect::Inspect, &optimize::Optimize, &run::Run];
 
 /// What a verb that came to its end has to say.
 pub(crate) struct Outcome {
