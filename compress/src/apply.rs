@@ -32,6 +32,8 @@ pub struct Edit {
     pub zeros_before: u64,
     /// Elements that are zero now.
     pub zeros_after: u64,
+    /// Elements that are NaN, and stay.
+    pub nans: u64,
 }
 
 /// Where new tensors are kept while the model is in memory.
@@ -65,8 +67,7 @@ pub fn apply_with(
     room: Option<&Room>,
 ) -> Result<Report, ApplyError> {
     let sites = sites(plan, model)?;
-    let bytes = |s: &Site| s.constant(model).map_or(0, |c| c.tensor.bytes().len() as u64);
-    effort.watch.begin("pruning", sites.iter().map(bytes).sum());
+    effort.watch.begin("pruning", bytes(model, &sites));
     let mut edited = Edited {
         model,
         new: HashMap::new(),
@@ -83,6 +84,46 @@ pub fn apply_with(
         }
     }
     Ok(Report { edits })
+}
+
+/// What [`apply`] would report, if each change were the only one.
+///
+/// # Errors
+///
+/// If the plan was made for another model.
+pub fn preview(plan: &Plan, model: &Model, effort: &Effort) -> Result<Report, ApplyError> {
+    let sites = sites(plan, model)?;
+    effort.watch.begin("counting zeros", bytes(model, &sites));
+    let edit = |(Change::Mask(m), site): (&Change, Site)| {
+        let c = site.constant(model).ok_or_else(|| unknown(&m.value))?;
+        Ok(edit(m, &c.tensor, effort)?.0)
+    };
+    let edits = plan.0.iter().zip(sites).map(edit).collect::<Result<_, _>>()?;
+    Ok(Report { edits })
+}
+
+/// What `m` does to `t`, and the type of its elements.
+fn edit(m: &Mask, t: &Tensor, effort: &Effort) -> Result<(Edit, Kind), ApplyError> {
+    let kind = Kind::of(t.dtype()).filter(|_| t.len() as u64 == m.elements && m.threshold >= 0.0);
+    let kind = kind.ok_or_else(|| mismatch(m, t))?;
+    let census = effort.sums(
+        &[t],
+        |_, bytes| with_float!(kind, F => mask::census::<F>(F::split(bytes), m.threshold)),
+    )[0];
+    let edit = Edit {
+        value: m.value.clone(),
+        elements: m.elements,
+        zeros_before: census.zeros,
+        zeros_after: census.zeros_after(m.ties),
+        nans: census.nans,
+    };
+    Ok((edit, kind))
+}
+
+/// The size of all constants at `sites`.
+fn bytes(model: &Model, sites: &[Site]) -> u64 {
+    let constants = sites.iter().filter_map(|s| s.constant(model));
+    constants.map(|c| c.tensor.bytes().len() as u64).sum()
 }
 
 /// Where the values are that the changes name.
@@ -124,16 +165,7 @@ impl Edited<'_> {
         let constant = self.new.get(&site).or_else(|| site.constant(self.model));
         let constant = constant.cloned().ok_or_else(|| unknown(&m.value))?;
         let t = &*constant.tensor;
-        let kind = Kind::of(t.dtype()).filter(|_| t.len() as u64 == m.elements && m.threshold >= 0.0);
-        let kind = kind.ok_or_else(|| mismatch(m, t))?;
-        let census =
-            with_float!(kind, F => effort.sums(&[t], |_, x| mask::census::<F>(F::split(x), m.threshold)))[0];
-        let edit = Edit {
-            value: m.value.clone(),
-            elements: m.elements,
-            zeros_before: census.zeros,
-            zeros_after: census.zeros_after(m.ties),
-        };
+        let (edit, kind) = edit(m, t, effort)?;
         if edit.zeros_after > edit.zeros_before {
             let new = self.masked(m, t, kind)?;
             self.new.insert(site, constant.with(new));

@@ -36,7 +36,7 @@ mod scan;
 pub mod stats;
 mod weights;
 
-pub use apply::{Edit, Report, Room, apply, apply_with};
+pub use apply::{Edit, Report, Room, apply, apply_with, preview};
 pub use change::{Change, Mask, Plan};
 pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind};
 pub use glob::{Choice, matches};

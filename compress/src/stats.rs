@@ -3,10 +3,7 @@
 use secateur_engine::Tensor;
 use secateur_engine::ir::{DType, Model};
 
-use crate::math::float::with_float;
-use crate::math::{Kind, zeros};
 use crate::place::places;
-use crate::scan::{Effort, Piece};
 
 /// One constant: an initialiser, or the tensor of a `Constant` node.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +18,6 @@ pub struct TensorStats {
     pub elements: u64,
     /// Elements that are zero, of either sign; 0 for strings.
     pub zeros: u64,
-    /// Elements that are NaN; 0 for types of less than 16 bits.
-    pub nans: u64,
 }
 
 impl TensorStats {
@@ -39,8 +34,6 @@ pub struct Totals {
     pub parameters: u64,
     /// Those that are zero.
     pub zeros: u64,
-    /// Those that are NaN.
-    pub nans: u64,
 }
 
 impl Totals {
@@ -50,65 +43,22 @@ impl Totals {
         parameters.fold(Totals::default(), |t, s| Totals {
             parameters: t.parameters + s.elements,
             zeros: t.zeros + s.zeros,
-            nans: t.nans + s.nans,
         })
     }
 }
 
 /// Every constant of `model`, subgraphs and functions included, in the order of the file.
 pub fn tensors(model: &Model) -> Vec<TensorStats> {
-    tensors_with(model, &Effort::default())
-}
-
-/// The same as [`tensors`], on several threads and watched. The watch is told of one piece of work.
-pub fn tensors_with(model: &Model, effort: &Effort) -> Vec<TensorStats> {
-    let places = places(model);
-    let named = places
-        .iter()
-        .filter_map(|p| Some((&p.name, &*p.site.constant(model)?.tensor)));
-    let (names, tensors): (Vec<_>, Vec<_>) = named.unzip();
-    let bytes = tensors.iter().map(|t| t.bytes().len() as u64).sum();
-    effort.watch.begin("counting zeros", bytes);
-    let counts = effort.sums(&tensors, |piece, bytes| {
-        count(tensors[piece.tensor], piece, bytes)
-    });
-    let all = names.into_iter().zip(tensors).zip(counts);
-    all.map(|((name, t), counts)| stats(name, t, counts)).collect()
-}
-
-fn stats(name: &str, t: &Tensor, counts: Counts) -> TensorStats {
-    TensorStats {
-        name: name.to_owned(),
+    let places = places(model).into_iter();
+    let constants = places.filter_map(|p| Some((p.name, &*p.site.constant(model)?.tensor)));
+    let stats = |(name, t): (String, &Tensor)| TensorStats {
+        name,
         dtype: t.dtype(),
         dims: t.dims().to_vec(),
         elements: t.len() as u64,
-        zeros: counts.zeros,
-        nans: counts.nans,
-    }
-}
-
-#[derive(Clone, Default)]
-struct Counts {
-    zeros: u64,
-    nans: u64,
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Counts) {
-        self.zeros += other.zeros;
-        self.nans += other.nans;
-    }
-}
-
-/// Zeros and NaNs in a piece of `t`.
-fn count(t: &Tensor, piece: &Piece, bytes: &[u8]) -> Counts {
-    let packed = 8usize.checked_div(t.dtype().bits()).unwrap_or(0).max(1);
-    let left = t.len().saturating_sub(piece.bytes.start.saturating_mul(packed));
-    let elements = left.min(bytes.len().saturating_mul(packed));
-    Counts {
-        zeros: zeros::zeros(t.dtype(), bytes, elements),
-        nans: Kind::of(t.dtype()).map_or(0, |kind| with_float!(kind, F => zeros::nans::<F>(bytes))),
-    }
+        zeros: t.zeros_count() as u64,
+    };
+    constants.map(stats).collect()
 }
 
 #[cfg(test)]
@@ -124,32 +74,15 @@ mod tests {
         g.constant("q", Tensor::of(&[3], vec![0u8, 0, 2]));
         g.constant("none", Tensor::of(&[0], Vec::<f32>::new()));
         let stats = tensors(&model);
-        let counts: Vec<_> = stats
-            .iter()
-            .map(|s| (&*s.name, s.elements, s.zeros, s.nans))
-            .collect();
+        let counts: Vec<_> = stats.iter().map(|s| (&*s.name, s.elements, s.zeros)).collect();
         assert_eq!(
             counts,
-            [
-                ("w", 4, 2, 1),
-                ("shape", 3, 2, 0),
-                ("q", 3, 2, 0),
-                ("none", 0, 0, 0)
-            ]
+            [("w", 4, 2), ("shape", 3, 2), ("q", 3, 2), ("none", 0, 0)]
         );
         let totals = Totals {
             parameters: 7,
             zeros: 4,
-            nans: 1,
         };
         assert_eq!(Totals::of(&stats), totals);
-    }
-
-    #[test]
-    fn half_a_byte_is_counted_too() {
-        let mut model = Model::default();
-        let t = Tensor::zeros(DType::I4, &[2_097_155]).unwrap();
-        model.graph.constant("w", t);
-        assert_eq!(tensors(&model)[0].zeros, 2_097_155);
     }
 }

@@ -16,6 +16,8 @@ struct Bar {
     progress: Progress,
     /// Bytes that are not a whole MiB yet.
     rest: u64,
+    /// Bytes that are not done yet.
+    left: u64,
 }
 
 /// Bytes in the unit of the bars.
@@ -44,14 +46,19 @@ impl Watch for Bars<'_> {
         *now = (bytes >= SHORT).then(|| Bar {
             progress: self.ui.progress(bytes / MIB, &format!("{what}, MiB")),
             rest: 0,
+            left: bytes,
         });
     }
 
     fn advance(&self, bytes: u64) {
-        if let Some(bar) = &mut *self.now() {
-            bar.rest += bytes;
-            bar.progress.add(bar.rest / MIB);
-            bar.rest %= MIB;
+        let mut now = self.now();
+        let Some(bar) = &mut *now else { return };
+        bar.rest += bytes;
+        bar.progress.add(bar.rest / MIB);
+        bar.rest %= MIB;
+        bar.left = bar.left.saturating_sub(bytes);
+        if bar.left == 0 {
+            *now = None;
         }
     }
 }

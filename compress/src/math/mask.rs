@@ -11,6 +11,8 @@ pub struct Census {
     pub below: u64,
     /// Elements that equal the threshold.
     pub equal: u64,
+    /// Elements that are NaN.
+    pub nans: u64,
 }
 
 impl std::ops::AddAssign for Census {
@@ -18,6 +20,7 @@ impl std::ops::AddAssign for Census {
         self.zeros += other.zeros;
         self.below += other.below;
         self.equal += other.equal;
+        self.nans += other.nans;
     }
 }
 
@@ -42,6 +45,7 @@ pub fn census<F: Float>(x: &[F::Stored], threshold: f64) -> Census {
         zeros: count(&|bits| bits == zero),
         below: count(&|bits| bits < floor) + if exact { 0 } else { equal },
         equal: if exact { equal } else { 0 },
+        nans: count(&|bits| bits > F::INFINITY),
     }
 }
 
@@ -113,7 +117,9 @@ mod tests {
 
     #[test]
     fn nan_stays_and_infinity_is_a_number() {
-        let y = masked(&[f32::NAN, f32::INFINITY, f32::MAX], f64::INFINITY, 0);
+        let x = [f32::NAN, f32::INFINITY, f32::MAX];
+        assert_eq!(census::<F32>(&stored(&x), 1.0).nans, 1);
+        let y = masked(&x, f64::INFINITY, 0);
         assert!(y[0].is_nan());
         assert_eq!(y[1..], [0.0, 0.0]);
         assert_eq!(masked(&[f32::NEG_INFINITY], 1e300, 0), [f32::NEG_INFINITY]);

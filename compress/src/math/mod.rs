@@ -3,7 +3,6 @@
 pub mod float;
 pub mod mask;
 pub mod select;
-pub mod zeros;
 
 pub use float::{Float, Kind};
 pub use select::Search;
