@@ -24,12 +24,16 @@ static CONTRACTIONS: &[(&str, &str, &[usize])] = &[
     ("com.microsoft", "FusedMatMul", &[0, 1]),
 ];
 
-/// Operators that hand on the elements of their first input, in whatever order and precision. Sorted.
+/// Operators that hand on elements of their first input (`Concat`: of all) in whatever order and precision, and make
+/// nothing of others. Sorted.
 static CARRIERS: &[&str] = &[
     "Cast",
+    "Concat",
     "Flatten",
     "Identity",
     "Reshape",
+    "Slice",
+    "Split",
     "Squeeze",
     "Transpose",
     "Unsqueeze",
@@ -105,10 +109,11 @@ fn sums_products_of(axes: &Axes, i: usize) -> bool {
     })
 }
 
-/// Whether output 0 of `node` has the elements of input 0, in whatever order and precision.
-pub(crate) fn carries(node: &Node) -> bool {
+/// Whether the outputs of `node` have elements of its input `i`, in whatever order and precision.
+pub(crate) fn carries(node: &Node, i: usize) -> bool {
+    let listed = || node.domain().is_empty() && CARRIERS.binary_search(&&*node.op).is_ok();
     let view = || ops::find(node.domain(), &node.op).is_some_and(|op| op.laws().view);
-    (node.domain().is_empty() && CARRIERS.binary_search(&&*node.op).is_ok()) || view()
+    (i == 0 || node.is("Concat")) && (listed() || view())
 }
 
 #[cfg(test)]

@@ -117,21 +117,22 @@ struct Uses {
     exempt: Option<Exempt>,
 }
 
-/// The constant, by its index, that each value of a graph carries.
+/// The constants, by their index, of which each value of a graph has elements.
 struct Origins<'a> {
     graph: &'a Graph,
-    of: Vec<Option<usize>>,
+    of: Vec<Vec<usize>>,
     outer: Option<&'a Origins<'a>>,
     /// Made when first needed.
     names: Option<HashMap<Name, ValueId>>,
 }
 
 impl Origins<'_> {
-    fn named(&self, name: &Name) -> Option<usize> {
+    fn named(&self, name: &Name) -> Vec<usize> {
         let here = self.names.as_ref().and_then(|names| names.get(name));
-        match here.and_then(|v| self.of[v.0 as usize]) {
-            None => self.outer?.named(name),
-            found => found,
+        match (here.map(|v| &self.of[v.0 as usize]), self.outer) {
+            (Some(found), _) if !found.is_empty() => found.clone(),
+            (_, Some(outer)) => outer.named(name),
+            _ => vec![],
         }
     }
 }
@@ -145,7 +146,7 @@ struct Trace<'a> {
 
 impl Trace<'_> {
     fn graph(&mut self, graph: &Graph, scope: Scope, outer: Option<&Origins>) {
-        let captured = |name| outer.and_then(|o: &Origins| o.named(name));
+        let captured = |name| outer.map_or(vec![], |o: &Origins| o.named(name));
         let mut origins = Origins {
             graph,
             of: graph.values.iter().map(|v| captured(&v.name)).collect(),
@@ -153,7 +154,7 @@ impl Trace<'_> {
             names: None,
         };
         let set = graph.inputs.iter().map(|p| p.value);
-        set.for_each(|v| origins.of[v.0 as usize] = None);
+        set.for_each(|v| origins.of[v.0 as usize].clear());
         for &v in &graph.initializers {
             origins.of[v.0 as usize] = self.at(&scope, At::Initializer(v));
         }
@@ -161,38 +162,35 @@ impl Trace<'_> {
         for &id in &graph.order {
             self.node(&lens, id, &scope, &mut origins);
         }
-        for origin in graph
-            .outputs
-            .iter()
-            .filter_map(|p| origins.of[p.value.0 as usize])
-        {
+        for &origin in graph.outputs.iter().flat_map(|p| &origins.of[p.value.0 as usize]) {
             self.uses[origin].exempt = Some(Exempt::Output);
         }
     }
 
-    fn at(&self, scope: &Scope, at: At) -> Option<usize> {
+    fn at(&self, scope: &Scope, at: At) -> Vec<usize> {
         let site = Site {
             scope: scope.clone(),
             at,
         };
-        self.index.get(&site).copied()
+        self.index.get(&site).copied().into_iter().collect()
     }
 
     fn node(&mut self, lens: &Lens, id: NodeId, scope: &Scope, origins: &mut Origins) {
         let graph = origins.graph;
         let node = &graph[id];
-        let mut made = held(graph, id).and_then(|(attr, _)| self.at(scope, At::Attr(id, attr)));
+        let mut made = held(graph, id).map_or(vec![], |(attr, _)| self.at(scope, At::Attr(id, attr)));
         for (i, v) in node.inputs.iter().enumerate() {
-            match v.and_then(|v| origins.of[v.0 as usize]) {
-                Some(origin) if i == 0 && carries(node) => made = Some(origin),
-                Some(origin) => self.read(lens, node, i, origin),
-                None => {}
+            for &origin in v.iter().flat_map(|v| &origins.of[v.0 as usize]) {
+                match carries(node, i) {
+                    true => made.push(origin),
+                    false => self.read(lens, node, i, origin),
+                }
             }
         }
-        for (slot, v) in node.outputs.iter().enumerate() {
-            if let Some(v) = v {
-                origins.of[v.0 as usize] = made.filter(|_| slot == 0);
-            }
+        made.sort();
+        made.dedup();
+        for v in node.outputs.iter().flatten() {
+            origins.of[v.0 as usize] = made.clone();
         }
         if node.attrs.iter().any(|a| !a.value.graphs().is_empty()) {
             origins.names.get_or_insert_with(|| graph.names());
@@ -284,6 +282,9 @@ mod tests {
         g[w].konst = Some(Constant::new(tensor(&[2, 2])));
         g.initializers.push(w);
         let t = node(g, "Transpose", "t", &[w]);
+        let other = g.constant("other", tensor(&[1, 2]));
+        let t = node(g, "Concat", "both", &[t, other]);
+        let t = node(g, "Slice", "slice", &[t]);
         let a = node(g, "MatMul", "a", &[x, t]);
         let b = node(g, "Gemm", "b", &[a, w]);
         let c = g.value("c");
@@ -295,7 +296,8 @@ mod tests {
         let all = weights(&model);
         assert!(all.iter().all(|w| w.exempt.is_none()));
         let nodes: Vec<_> = all.iter().map(|w| (&*w.name, w.nodes.join(" "))).collect();
-        assert_eq!(nodes, [("w", "n_a n_b".into()), ("c", "n_d".to_owned())]);
+        let expected = [("w", "n_a n_b"), ("other", "n_a"), ("c", "n_d")];
+        assert_eq!(nodes, expected.map(|(w, n)| (w, n.to_owned())));
     }
 
     #[test]

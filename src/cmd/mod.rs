@@ -1,10 +1,12 @@
 //! Verbs. To add one: a file here and a row in [`CMDS`].
 
+mod bars;
 mod card;
 mod bench;
 mod compare;
 mod inspect;
 mod optimize;
+mod prune;
 mod run;
 mod source;
 mod shapes;
@@ -36,7 +38,7 @@ pub(crate) trait Cmd: Sync {
 }
 
 /// All verbs, sorted by name.
-pub(crate) static CMDS: &[&dyn Cmd] = &[&bench::Bench, &inspect::Inspect, &optimize::Optimize, &run::Run];
+pub(crate) static CMDS: &[&dyn Cmd] = &[&bench::Bench, &inspect::Inspect, &optimize::Optimize, &prune::Prune, &run::Run];
 
 /// What a verb that came to its end has to say.
 pub(crate) struct Outcome {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Plan;
 use crate::error::MethodError;
+use crate::place::places;
 use crate::scan::Effort;
 use crate::weights::Weight;
 
@@ -69,15 +70,17 @@ impl<'a> Task<'a> {
     }
 
     fn why_none(&self) -> String {
-        let largest = self.weights.iter().max_by_key(|w| w.tensor.len());
-        let reason = match largest.and_then(|w| Some((w, w.exempt.as_ref()?))) {
-            Some((w, why)) => format!(
-                "the largest float constant, {:?}, is left as it is: {why}",
-                w.name
-            ),
-            None => "the model has no constants of 16-, 32- or 64-bit floats".into(),
+        let all = places(self.model).into_iter();
+        let constants = all.filter_map(|p| Some((p.name, &*p.site.constant(self.model)?.tensor)));
+        let Some((name, t)) = constants.max_by_key(|(_, t)| t.len()) else {
+            return "nothing to prune: the model has no constants".into();
         };
-        format!("nothing to prune: {reason}")
+        let weight = self.weights.iter().find(|w| w.name == name);
+        let why = match weight.and_then(|w| w.exempt.as_ref()) {
+            Some(exempt) => exempt.to_string(),
+            None => format!("its elements are of type {}", t.dtype()),
+        };
+        format!("nothing to prune: the largest constant, {name:?}, is left as it is: {why}")
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::compress::{Effort, Goal, METHODS, Plan, Room, Task, Weight, apply_with, methods, preview, weights};
-use secateur::{Model, Tensor};
+use secateur::Model;
 use serde_json::{Value, json};
 
 use super::bars::Bars;
@@ -134,7 +134,7 @@ impl<'a> Job<'a> {
         // Figures of what lies in the file now.
         let new = card::load(&target.output)?;
         let mut after = self.card(&new, &target.output);
-        (before.ms, after.ms) = self.inputs.race(self.old, &new, self.ui)?;
+        (before.ms, after.ms) = self.inputs.race(self.old, &new, self.ui);
         Ok(Done { layers, before, after })
     }
 
@@ -188,13 +188,19 @@ impl Inputs {
         }
     }
 
-    /// Milliseconds of both models.
-    fn race(&self, old: &Model, new: &Model, ui: &Ui) -> Result<(Option<f64>, Option<f64>)> {
-        let Some(feeder) = &self.feeder else {
-            return Ok((None, None));
-        };
-        let inputs: Vec<(String, Tensor)> = feeder.make(ui.common.seed)?;
-        let ms = timing::race(&[old, new], &inputs, ui);
-        Ok((ms[0], ms[1]))
+    /// Milliseconds of both models; unknown, with a note, where they cannot run.
+    fn race(&self, old: &Model, new: &Model, ui: &Ui) -> (Option<f64>, Option<f64>) {
+        let made = self.feeder.as_ref().map(|f| f.make(ui.common.seed));
+        match made {
+            Some(Ok(inputs)) => {
+                let ms = timing::race(&[old, new], &inputs, ui);
+                (ms[0], ms[1])
+            }
+            Some(Err(e)) => {
+                ui.note(&format!("not timed: {}", super::ui::chain(&e)));
+                (None, None)
+            }
+            None => (None, None),
+        }
     }
 }
