@@ -1,16 +1,18 @@
 //! Verbs. To add one: a file here and a row in [`CMDS`].
 
-mod card;
 mod bench;
+mod card;
 mod compare;
+mod digits;
 mod inspect;
 mod optimize;
 mod run;
-mod source;
 mod shapes;
+mod source;
 mod table;
 mod timing;
 mod ui;
+mod verify;
 mod written;
 
 use std::ffi::OsString;
@@ -36,7 +38,13 @@ pub(crate) trait Cmd: Sync {
 }
 
 /// All verbs, sorted by name.
-pub(crate) static CMDS: &[&dyn Cmd] = &[&bench::Bench, &inspect::Inspect, &optimize::Optimize, &run::Run];
+pub(crate) static CMDS: &[&dyn Cmd] = &[
+    &bench::Bench,
+    &inspect::Inspect,
+    &optimize::Optimize,
+    &run::Run,
+    &verify::Verify,
+];
 
 /// What a verb that came to its end has to say.
 pub(crate) struct Outcome {

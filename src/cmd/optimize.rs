@@ -89,7 +89,11 @@ fn optimize(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     ui.say(&card::table(&[("before", &before), ("after", &after)]).to_string());
     let rules = rules(&report);
     if !report.counts().is_empty() {
-        let fired: Vec<_> = report.counts().iter().map(|(rule, n)| format!("{rule} ×{n}")).collect();
+        let fired: Vec<_> = report
+            .counts()
+            .iter()
+            .map(|(rule, n)| format!("{rule} ×{n}"))
+            .collect();
         ui.say(&format!("\n{}", fired.join(", ")));
     }
     Ok(Outcome::done(json!({

@@ -17,7 +17,10 @@ pub(crate) fn median(times: &mut [f64]) -> f64 {
 pub(crate) fn quantile(times: &mut [f64], q: f64) -> f64 {
     times.sort_by(f64::total_cmp);
     let at = (times.len() as f64 * q) as usize;
-    times.get(at.min(times.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    times
+        .get(at.min(times.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0)
 }
 
 /// Models with more bytes of weights are not run for the sake of a figure.
@@ -28,7 +31,12 @@ const ROUNDS: std::ops::RangeInclusive<usize> = 3..=200;
 
 /// Median milliseconds of each of `models` on the same inputs, run in turn; `None`, and a note, where they cannot run.
 pub(crate) fn race(models: &[&Model], inputs: &[(String, Tensor)], ui: &Ui) -> Vec<Option<f64>> {
-    let bytes = |m: &Model| -> usize { card::weights(m).iter().map(|w| w.constant.tensor.bytes().len()).sum() };
+    let bytes = |m: &Model| -> usize {
+        card::weights(m)
+            .iter()
+            .map(|w| w.constant.tensor.bytes().len())
+            .sum()
+    };
     if models.iter().any(|m| bytes(m) > LARGE) {
         ui.note("not timed: the weights take more than 1 GiB (see bench)");
         return vec![None; models.len()];

@@ -46,7 +46,10 @@ impl Target {
 /// In both cases.
 pub(crate) fn check(path: &Path, force: bool) -> Result<()> {
     if path.exists() && !force {
-        bail!("{}: the file is there already; --force replaces it", path.display());
+        bail!(
+            "{}: the file is there already; --force replaces it",
+            path.display()
+        );
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     match folder.is_some_and(|f| !f.is_dir()) {
@@ -113,7 +116,9 @@ impl Receipt<'_> {
 
 /// A name for the file `path` in tables.
 pub(crate) fn file_name(path: &Path) -> Result<String> {
-    let name = path.file_name().with_context(|| format!("{}: no file", path.display()))?;
+    let name = path
+        .file_name()
+        .with_context(|| format!("{}: no file", path.display()))?;
     Ok(name.to_string_lossy().into_owned())
 }
 
