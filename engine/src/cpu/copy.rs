@@ -524,4 +524,39 @@ mod tests {
         };
         assert!(StridedCopy::new(4, &[3, 2], &Lay::dense(&[3, 2]), &twice).is_none());
     }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn speed() {
+        let lay = |steps: &[isize]| Lay {
+            start: 0,
+            steps: steps.to_vec(),
+        };
+        let pool = Pool::new(1);
+        let cases: [(&str, usize, &[usize], &[isize]); 6] = [
+            ("1024x1024 f32", 4, &[1024, 1024], &[1, 1024]),
+            ("64x96 f32", 4, &[64, 96], &[1, 64]),
+            ("NCHW to NHWC 64x56x56", 4, &[3136, 64], &[1, 3136]),
+            ("NHWC to NCHW 3x224x224", 4, &[3, 50176], &[1, 3]),
+            ("heads 128x12x64", 4, &[12, 128, 64], &[64, 768, 1]),
+            ("bytes 1024x1024", 1, &[1024, 1024], &[1, 1024]),
+        ];
+        for (name, width, dims, from) in cases {
+            let n = dims.iter().product::<usize>() * width;
+            let copy = StridedCopy::new(width, dims, &lay(from), &Lay::dense(dims)).unwrap();
+            let (x, mut y) = (vec![1u8; n], vec![0u8; n]);
+            let best = (0..50).map(|_| {
+                let start = std::time::Instant::now();
+                copy.run(&pool, &x, &mut y);
+                start.elapsed()
+            });
+            let best = best.min().unwrap().as_secs_f64();
+            println!(
+                "{name} {}: {:.1} us, {:.1} GB/s written",
+                copy.variant(),
+                best * 1e6,
+                n as f64 / best * 1e-9
+            );
+        }
+    }
 }

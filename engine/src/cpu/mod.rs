@@ -3,16 +3,21 @@
 pub mod act;
 pub mod blocks;
 pub mod chain;
+pub mod conv;
 pub mod copy;
 pub mod elementwise;
 mod frame;
 pub mod gemm;
+pub mod indices;
 mod io;
 pub mod moves;
 pub mod number;
 mod packs;
+pub(crate) mod plane;
+pub mod rows;
 mod threads;
 pub mod walk;
+pub mod window;
 
 use crate::ops::OpError;
 pub use act::Act;

@@ -191,7 +191,7 @@ impl ByType for Loop {
                 None if dtype == DType::F32 => elementwise::map(len, cut),
                 None => elementwise::each(len, move |x: f64| clip(x, low, high)),
             };
-            kernel.run(io);
+            kernel.run(io)
         })
     }
 
@@ -200,7 +200,7 @@ impl ByType for Loop {
         Box::new(move |io: &mut Io| {
             let low = scalar::<T>(io, 1).unwrap_or(T::min_value());
             let high = scalar::<T>(io, 2).unwrap_or(T::max_value());
-            elementwise::each(len, move |x: T| clip(x, low, high)).run(io);
+            elementwise::each(len, move |x: T| clip(x, low, high)).run(io)
         })
     }
 }

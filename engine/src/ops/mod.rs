@@ -7,6 +7,7 @@ pub mod activation;
 pub mod arith;
 mod binary;
 pub mod case;
+pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
@@ -14,6 +15,7 @@ pub mod concat;
 pub mod constant;
 pub mod depth;
 pub mod expand;
+pub mod gather;
 pub mod gemm;
 pub mod identity;
 pub mod matmul;
@@ -47,6 +49,8 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
+    &cast::Cast,
+    &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
@@ -64,6 +68,9 @@ pub static OPS: &[&dyn Op] = &[
     &expand::Expand,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &gather::Gather,
+    &gather::GatherElements,
+    &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
     &compare::Compare(compare::Greater),
@@ -97,7 +104,6 @@ pub static OPS: &[&dyn Op] = &[
     &shape_of::ShapeOf,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
-    &Pointwise::<act::Silu>::new(),
     &Pointwise::<unary::Sin>::new(),
     &shape_of::Size,
     &slice::Slice,
@@ -109,6 +115,7 @@ pub static OPS: &[&dyn Op] = &[
     &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
+    &Pointwise::<act::Silu>::new(),
     &Pointwise::<act::Tanh>::new(),
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,

@@ -140,9 +140,13 @@ const FOLLOWED: usize = 64;
 
 /// `fact` with the elements `data`, if it is a tensor of 32 or 64-bit integers with that many.
 pub fn with_data(fact: Fact, data: Option<Vec<Dim>>) -> Fact {
-    let integer = matches!(fact.ty.dtype(), Some(DType::I64 | DType::I32));
+    let fits = |d: &Dim| match fact.ty.dtype() {
+        Some(DType::I64) => true,
+        Some(DType::I32) => d.known().is_none_or(|x| i32::try_from(x).is_ok()),
+        _ => false,
+    };
     let size = fact.ty.dims().and_then(|d| count(&d));
-    let data = data.filter(|d| integer && d.len() <= FOLLOWED && size == Some(d.len()));
+    let data = data.filter(|d| d.len() <= FOLLOWED && size == Some(d.len()) && d.iter().all(fits));
     Fact { data, ..fact }
 }
 

@@ -4,8 +4,9 @@ use super::pick::{given, knowing, place, rearranged};
 use super::shape::{arity, show, tied, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::copy::{Lay, StridedCopy, steps};
+use crate::cpu::indices::integers;
 use crate::cpu::moves::{Move, candidates, short, width};
-use crate::cpu::{Candidate, Cost, Io, View};
+use crate::cpu::{Candidate, Cost, Io};
 use crate::ir::{DType, Dim, DimExpr, Shape, Tensor};
 
 /// ONNX `Slice`.
@@ -214,12 +215,12 @@ fn copy(dtype: DType, dims: &[usize], spans: &[Span]) -> Option<StridedCopy> {
 
 /// The kernel for bounds that are known only when it runs.
 fn late(n: &NodeRef, dtype: DType) -> Option<Candidate> {
-    let (dims, out, arity) = (n.dims(0)?, n.out_dims(0)?, n.arity());
+    let (dims, out) = (n.dims(0)?, n.out_dims(0)?);
     let bytes = width(dtype)? * out.iter().product::<usize>();
     let run = move |io: &mut Io| {
         let list = |i: usize| {
-            let view = io.inputs.get(i).copied().flatten().filter(|_| i < arity)?;
-            Some(numbers(&view))
+            let view = io.inputs.get(i).copied().flatten();
+            view.and_then(|v| integers(&v).ok())
         };
         let dims_of = |l: Option<Vec<i64>>| l.map(|l| l.into_iter().map(Dim::Known).collect());
         let steps = list(4).map(|s| s.into_iter().map(Some).collect());
@@ -235,15 +236,6 @@ fn late(n: &NodeRef, dtype: DType) -> Option<Candidate> {
     };
     let name = format!("slice.{}.late", short(dtype));
     Some(Candidate::new(name, Cost::bytes(2 * bytes), run))
-}
-
-/// The elements of a view of integers.
-fn numbers(view: &View) -> Vec<i64> {
-    match view.dtype() {
-        DType::I32 => view.slice::<i32>().iter().map(|&x| x.into()).collect(),
-        DType::I64 => view.slice::<i64>().to_vec(),
-        _ => vec![],
-    }
 }
 
 impl Op for Slice {

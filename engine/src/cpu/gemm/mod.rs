@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::{Act, Pool};
 pub use pack::{Bands, Floats, Panels, Strides};
-pub(crate) use pack::{balanced, k_blocks, panel_into};
+pub(crate) use pack::{balanced, bands_into, k_blocks, panel_into};
 pub use tile::Addend;
 pub(crate) use tile::{Tile, tile_size};
 
@@ -258,6 +258,16 @@ impl Scratch {
     /// Memory aligned to 64 bytes.
     pub(crate) fn new(bytes: &mut [u8]) -> Scratch {
         Scratch(bytes.as_mut_ptr().cast())
+    }
+
+    /// What is behind the first `len` floats.
+    pub(crate) fn behind(self, len: usize) -> Scratch {
+        Scratch(self.0.wrapping_add(len))
+    }
+
+    /// The first float.
+    pub(crate) fn start(self) -> *mut f32 {
+        self.0
     }
 
     /// The part of `thread`, of `len` floats.

@@ -134,17 +134,28 @@ impl Bands {
     /// `count` matrices that follow each other in `a`, each of `m * k` elements with `strides`.
     pub fn new(a: &[f32], count: usize, (m, k): (usize, usize), strides: Strides) -> Bands {
         let mut data = Floats::zeros(count * m * k);
-        let mut to = data.slice_mut().iter_mut();
-        for from in a.chunks_exact((m * k).max(1)).take(count) {
-            for ks in k_blocks(k) {
-                for rows in balanced(m, tile_size().0) {
-                    for k in ks.clone() {
-                        let column = rows.clone().map(|i| from[i * strides.row + k * strides.col]);
-                        to.by_ref().zip(column).for_each(|(to, x)| *to = x);
-                    }
-                }
+        let matrices = a
+            .chunks_exact((m * k).max(1))
+            .zip(data.slice_mut().chunks_exact_mut((m * k).max(1)));
+        matrices
+            .take(count)
+            .for_each(|(from, to)| bands_into(to, from, (m, k), strides));
+        Bands { data }
+    }
+}
+
+/// Fills `to` with the matrix `[m, k]` in `a` as [`Bands`].
+pub(crate) fn bands_into(to: &mut [f32], a: &[f32], (m, k): (usize, usize), strides: Strides) {
+    let mut to = to.iter_mut();
+    for ks in k_blocks(k) {
+        for rows in balanced(m, tile_size().0) {
+            for k in ks.clone() {
+                let column = rows.clone().map(|i| a[i * strides.row + k * strides.col]);
+                to.by_ref()
+                    .take(rows.len())
+                    .zip(column)
+                    .for_each(|(to, x)| *to = x);
             }
         }
-        Bands { data }
     }
 }

@@ -162,6 +162,11 @@ impl Op for Fused {
             case("no bias", [&[3, 5], &[5, 6], &[], &[3, 6]]).without(2),
             case("no residual", [&[3, 5], &[5, 6], &[1], &[]]).without(3),
             case("vectors", [&[5], &[3, 5, 6], &[6], &[3, 6]]),
+            case("bounds", [&[5, 70], &[70, 33], &[33], &[5, 33]])
+                .attr("activation", "Clip")
+                .attr("params", vec![-1.0, 2.5])
+                .konst(&[1]),
+            case("an activation", [&[3, 5], &[5, 20], &[20], &[3, 20]]).attr("activation", "HardSwish"),
         ]
     }
 }

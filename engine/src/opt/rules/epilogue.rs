@@ -6,14 +6,14 @@ use crate::ir::{Attr, DType, Dim, Node, NodeId, ValueId};
 use crate::ops;
 use crate::opt::{Match, Pattern, Rule, Scope, Site, Why};
 
-const HEAVY: &str = "Conv|MatMul|secateur.Conv|secateur.MatMul";
+const HEAVY: &str = "Conv|Gemm|MatMul|secateur.Conv|secateur.Gemm|secateur.MatMul";
 
 const ACTIVATIONS: &str = "Celu|Clip|Elu|Gelu|HardSigmoid|HardSwish|LeakyRelu|Mish|Relu|Selu|Sigmoid|Softplus|Swish|Tanh|ThresholdedRelu";
 
-/// Index of the residual among the inputs of a private `Conv` or `MatMul`; the bias comes before it.
+/// Index of the residual among the inputs of the private operators; the bias comes before it.
 const RESIDUAL: usize = 3;
 
-/// `MatMul(x, w) + b` with a constant row `b`, and every `Gemm` that is one, become the private `MatMul`.
+/// `MatMul(x, w) + b` with a constant row `b` becomes the private `MatMul`.
 pub(super) struct LinearBias;
 
 impl Rule for LinearBias {
@@ -67,7 +67,7 @@ impl Rule for LinearBias {
     }
 }
 
-/// `Conv(x, w, b) + z`, and the same with `MatMul`, where `z` has the shape of the result.
+/// `Conv(x, w, b) + z`, and the same with `Gemm` and `MatMul`, where `z` has the shape of the result.
 pub(super) struct Residual;
 
 impl Rule for Residual {
@@ -156,7 +156,7 @@ fn first(node: &Node) -> i64 {
 
 /// The convolution or product of the match.
 fn heavy<'a>(m: &Match, site: &'a Site) -> Result<&'a Node, Why> {
-    let is_heavy = |n: &&NodeId| ["Conv", "MatMul"].contains(&&*site.graph[**n].op);
+    let is_heavy = |n: &&NodeId| ["Conv", "Gemm", "MatMul"].contains(&&*site.graph[**n].op);
     m.nodes
         .iter()
         .find(is_heavy)

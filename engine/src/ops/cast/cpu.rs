@@ -1,0 +1,209 @@
+//! Casting on the CPU.
+//!
+//! Frequent pairs are converted at once; the others by way of blocks of `f64`, or of `i64` between integers.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use secateur_simd::{Simd, Vectorised, dispatch, isa};
+
+use crate::cpu::moves::{chunks, short};
+use crate::cpu::{Candidate, Cost, Io, Pool, View, ViewMut};
+use crate::ir::{DType, Element};
+use crate::ops::NodeRef;
+
+/// Elements that one task converts.
+const PART: usize = 16 << 10;
+
+/// Elements in a block of the detour.
+const BLOCK: usize = 512;
+
+type Kernel = fn(&Pool, &View, &mut ViewMut);
+
+pub(super) fn cast(n: &NodeRef) -> Option<Candidate> {
+    let (from, to) = (n.dtype(0)?, n.out_dtype(0)?);
+    let count = crate::ir::count(&n.out_dims(0)?)?;
+    let bytes = from.bytes(count)?.checked_add(to.bytes(count)?)?;
+    let name = |how: &str| format!("cast.{}.{}{how}", short(from), short(to));
+    if from == to {
+        let run = move |io: &mut Io| {
+            let x = io.input(0);
+            io.output(0).bytes().copy_from_slice(x.bytes());
+        };
+        return Some(Candidate::new(name(".copy"), Cost::bytes(bytes), run));
+    }
+    if let Some(direct) = direct(from, to) {
+        let run = move |io: &mut Io| {
+            let (pool, x) = (io.pool, io.input(0));
+            direct(pool, &x, io.output(0));
+        };
+        return Some(Candidate::new(
+            name(&format!(".{}", isa())),
+            Cost::bytes(bytes),
+            run,
+        ));
+    }
+    let detour = detour(from, to)?;
+    let (a, b) = (from.bits() / 8, to.bits() / 8);
+    let run = move |io: &mut Io| {
+        let (pool, x) = (io.pool, io.input(0).bytes());
+        chunks(pool, io.output(0).bytes(), PART * b, &|part, y| {
+            let x = &x[part * PART * a..];
+            let blocks = y.chunks_mut(BLOCK * b).zip(x.chunks(BLOCK * a));
+            blocks.for_each(|(y, x)| detour.run(&x[..y.len() / b * a], y));
+        });
+    };
+    Some(Candidate::new(name(""), Cost::bytes(2 * bytes), run))
+}
+
+/// `y[i] = f(x[i])`, compiled for the instruction set in use.
+struct Map<'a, A, B, F> {
+    x: &'a [A],
+    y: &'a mut [B],
+    f: F,
+}
+
+impl<A: Copy, B, F: Fn(A) -> B> Vectorised for Map<'_, A, B, F> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            *y = (self.f)(x);
+        }
+    }
+}
+
+fn map<A: Element, B: Element>(pool: &Pool, x: &[A], y: &mut [B], f: impl Fn(A) -> B + Copy + Sync) {
+    chunks(pool, y, PART, &|part, y| {
+        let x = &x[part * PART..][..y.len()];
+        dispatch(Map { x, y, f });
+    });
+}
+
+/// The elements of a view, those of a `bool` one as bytes.
+fn elements<'a, T: Element>(x: &View<'a>) -> &'a [T] {
+    bytemuck::cast_slice(x.bytes())
+}
+
+fn direct(from: DType, to: DType) -> Option<Kernel> {
+    use DType::{BF16, Bool, F16, F32, F64, I8, I32, I64, U8, U64};
+    macro_rules! to {
+        ($a:ty, $b:ty, $f:expr) => {
+            |pool, x, y| map::<$a, $b>(pool, elements(x), bytemuck::cast_slice_mut(y.bytes()), $f)
+        };
+    }
+    Some(match (from, to) {
+        (F32, I32) => to!(f32, i32, |x| x as i32),
+        (F32, I64) => to!(f32, i64, |x| x as i64),
+        (F32, U8) => to!(f32, u8, |x| x as u8),
+        (F32, I8) => to!(f32, i8, |x| x as i8),
+        (F32, F64) => to!(f32, f64, |x| x.into()),
+        (F32, Bool) => to!(f32, u8, |x| u8::from(x != 0.0)),
+        (F32, BF16) => to!(f32, bf16, bf16::from_f32),
+        (F64, F32) => to!(f64, f32, |x| x as f32),
+        (BF16, F32) => to!(bf16, f32, |x: bf16| f32::from_bits(u32::from(x.to_bits()) << 16)),
+        (I32, F32) => to!(i32, f32, |x| x as f32),
+        (I32, I64) => to!(i32, i64, |x| x.into()),
+        (I32, Bool) => to!(i32, u8, |x| u8::from(x != 0)),
+        (I64, Bool) => to!(i64, u8, |x| u8::from(x != 0)),
+        (I64, F32) => to!(i64, f32, |x| x as f32),
+        (I64, I32) => to!(i64, i32, |x| x as i32),
+        (U64, F32) => to!(u64, f32, |x| x as f32),
+        (U8, F32) => to!(u8, f32, |x| x.into()),
+        (I8, F32) => to!(i8, f32, |x| x.into()),
+        (Bool, F32) => to!(u8, f32, |x| f32::from(u8::from(x != 0))),
+        (Bool, I32) => to!(u8, i32, |x| i32::from(x != 0)),
+        (Bool, I64) => to!(u8, i64, |x| i64::from(x != 0)),
+        (F16, F32) => |pool, x, y| {
+            let x = elements::<f16>(x);
+            chunks(pool, y.slice::<f32>(), PART, &|part, y| {
+                x[part * PART..][..y.len()].convert_to_f32_slice(y);
+            });
+        },
+        (F32, F16) => |pool, x, y| {
+            let x = elements::<f32>(x);
+            chunks(pool, y.slice::<f16>(), PART, &|part, y| {
+                y.convert_from_f32_slice(&x[part * PART..][..y.len()]);
+            });
+        },
+        _ => return None,
+    })
+}
+
+/// By way of a type that holds every element of both.
+#[derive(Clone, Copy)]
+enum Detour {
+    Real(fn(&[u8], &mut [f64]), fn(&[f64], &mut [u8])),
+    Int(fn(&[u8], &mut [i64]), fn(&[i64], &mut [u8])),
+}
+
+impl Detour {
+    fn run(&self, x: &[u8], y: &mut [u8]) {
+        match self {
+            Detour::Real(read, write) => through(x, y, *read, *write),
+            Detour::Int(read, write) => through(x, y, *read, *write),
+        }
+    }
+}
+
+fn through<T: Copy + Default>(x: &[u8], y: &mut [u8], read: fn(&[u8], &mut [T]), write: fn(&[T], &mut [u8])) {
+    let mut block = [T::default(); BLOCK];
+    read(x, &mut block);
+    write(&block, y);
+}
+
+fn detour(from: DType, to: DType) -> Option<Detour> {
+    let exact = |d: DType| d.is_int() || d == DType::Bool;
+    if exact(from) && exact(to) {
+        let (read, _) = ints(from)?;
+        return Some(Detour::Int(read, ints(to)?.1));
+    }
+    let (read, _) = reals(from)?;
+    Some(Detour::Real(read, reals(to)?.1))
+}
+
+fn read<A: Element, T>(x: &[u8], y: &mut [T], f: impl Fn(A) -> T) {
+    let x: &[A] = bytemuck::cast_slice(x);
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));
+}
+
+fn write<B: Element, T: Copy>(x: &[T], y: &mut [u8], f: impl Fn(T) -> B) {
+    let y: &mut [B] = bytemuck::cast_slice_mut(y);
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));
+}
+
+macro_rules! table {
+    ($name:ident, $wide:ty, $truth:expr; $($d:ident $t:ty: $into:expr, $out:expr;)*) => {
+        fn $name(d: DType) -> Option<(fn(&[u8], &mut [$wide]), fn(&[$wide], &mut [u8]))> {
+            Some(match d {
+                $(DType::$d => (|x, y| read::<$t, _>(x, y, $into), |x, y| write::<$t, _>(x, y, $out)),)*
+                DType::Bool => (|x, y| read::<u8, _>(x, y, |x| (x != 0) as u8 as $wide), |x, y| write(x, y, $truth)),
+                _ => return None,
+            })
+        }
+    };
+}
+table! { reals, f64, |x: f64| u8::from(x != 0.0);
+    F32 f32: |x| x.into(), |x| x as f32;
+    F64 f64: |x| x, |x| x;
+    F16 f16: f16::to_f64, f16::from_f64;
+    BF16 bf16: bf16::to_f64, bf16::from_f64;
+    U8 u8: |x| x.into(), |x| x as u8;
+    I8 i8: |x| x.into(), |x| x as i8;
+    U16 u16: |x| x.into(), |x| x as u16;
+    I16 i16: |x| x.into(), |x| x as i16;
+    U32 u32: |x| x.into(), |x| x as u32;
+    I32 i32: |x| x.into(), |x| x as i32;
+    U64 u64: |x| x as f64, |x| x as u64;
+    I64 i64: |x| x as f64, |x| x as i64;
+}
+table! { ints, i64, |x: i64| u8::from(x != 0);
+    U8 u8: |x| x.into(), |x| x as u8;
+    I8 i8: |x| x.into(), |x| x as i8;
+    U16 u16: |x| x.into(), |x| x as u16;
+    I16 i16: |x| x.into(), |x| x as i16;
+    U32 u32: |x| x.into(), |x| x as u32;
+    I32 i32: |x| x.into(), |x| x as i32;
+    U64 u64: |x| x as i64, |x| x as u64;
+    I64 i64: |x| x, |x| x;
+}
