@@ -111,8 +111,10 @@ fn input_name(model: &Model) -> &str {
 
 /// What the process of one engine does.
 fn work(engine: &str, flags: &Flags, ui: &Ui) -> Result<Outcome> {
+    let mut quiet = ui.clone();
+    quiet.common.quiet = true;
     let serve = || {
-        let inputs = feeder(flags, ui)?.make(ui.common.seed)?;
+        let inputs = feeder(flags, &quiet)?.make(ui.common.seed)?;
         let job = Job {
             file: &flags.model,
             threads: ui.threads(),

@@ -69,7 +69,7 @@ impl Rival {
     pub(super) fn start(name: &str) -> Result<Rival> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(std::env::args_os().skip(1))
-            .args(["--worker", name, "--quiet"])
+            .args(["--worker", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
