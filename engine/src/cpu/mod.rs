@@ -1,6 +1,7 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod arg;
 pub mod blocks;
 pub mod chain;
 pub mod conv;
@@ -11,10 +12,14 @@ pub mod gemm;
 pub mod indices;
 mod io;
 pub mod moves;
+pub mod norm;
 pub mod number;
 mod packs;
 pub(crate) mod plane;
+pub mod reduce;
 pub mod rows;
+pub mod rowwise;
+pub mod softmax;
 mod threads;
 pub mod walk;
 pub mod window;
