@@ -117,13 +117,18 @@ fn misused(e: &clap::Error, args: &[OsString], json: bool) -> ExitCode {
 }
 
 fn names(verbs: impl Iterator<Item = Command>) -> String {
-    verbs.map(|v| v.get_name().to_owned()).collect::<Vec<_>>().join(", ")
+    verbs
+        .map(|v| v.get_name().to_owned())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The flags of the verb that `args` name, and those of all verbs.
 fn flags(args: &[OsString]) -> String {
     let root = command();
-    let verb = root.get_subcommands().find(|c| args.iter().any(|a| a == c.get_name()));
+    let verb = root
+        .get_subcommands()
+        .find(|c| args.iter().any(|a| a == c.get_name()));
     let own = verb.into_iter().flat_map(Command::get_arguments);
     let all = own.chain(root.get_arguments()).filter(|a| !a.is_hide_set());
     let long: Vec<String> = all.filter_map(|a| Some(format!("--{}", a.get_long()?))).collect();

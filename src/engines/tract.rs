@@ -53,10 +53,18 @@ mod ready {
             let file = || job.file.display().to_string();
             let model = tract_onnx::onnx().model_for_path(job.file).with_context(file)?;
             let names = |outlets: &[tract_onnx::prelude::OutletId]| {
-                outlets.iter().map(|o| model.node(o.node).name.clone()).collect::<Vec<_>>()
+                outlets
+                    .iter()
+                    .map(|o| model.node(o.node).name.clone())
+                    .collect::<Vec<_>>()
             };
-            let labels = model.output_outlets()?.iter().map(|o| model.outlet_label(*o).map(str::to_owned));
-            let outputs = labels.zip(names(model.output_outlets()?)).map(|(label, name)| label.unwrap_or(name));
+            let labels = model
+                .output_outlets()?
+                .iter()
+                .map(|o| model.outlet_label(*o).map(str::to_owned));
+            let outputs = labels
+                .zip(names(model.output_outlets()?))
+                .map(|(label, name)| label.unwrap_or(name));
             Ok(Ready {
                 inputs: names(model.input_outlets()?),
                 outputs: outputs.collect(),
@@ -95,7 +103,11 @@ mod ready {
                 self.prepare(inputs)?;
             }
             let plan = self.plan.as_ref().context("no plan")?;
-            let values = self.order(inputs)?.into_iter().map(value).collect::<Result<_>>()?;
+            let values = self
+                .order(inputs)?
+                .into_iter()
+                .map(value)
+                .collect::<Result<_>>()?;
             let start = Instant::now();
             let made = plan.run(values)?;
             let ms = start.elapsed().as_secs_f64() * 1e3;

@@ -39,11 +39,19 @@ fn inspect_lists_what_is_not_supported() {
     let file = folder.file("odd.onnx");
     model.save(&file).unwrap();
     let said = done(&["inspect", &file]);
-    let ops: Vec<_> = said["unsupported"].as_array().unwrap().iter().map(|u| &u["op"]).collect();
+    let ops: Vec<_> = said["unsupported"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|u| &u["op"])
+        .collect();
     assert_eq!(ops, ["Convolve", "Relax"]);
     assert!(said["macs"].is_null() && said["peak_memory_bytes"].is_null());
     let error = refused(&["run", &file]);
-    assert!(error.contains("Convolve (opset 17)") && error.contains("Relax"), "{error}");
+    assert!(
+        error.contains("Convolve (opset 17)") && error.contains("Relax"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -71,7 +79,7 @@ fn run_takes_photos() {
     let folder = Folder::new("photos");
     // A grey PNG of one white pixel, resized to 8×8.
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3a\x7e\x9b\x55\
-        \0\0\0\nIDAT\x78\xda\x63\xf8\x0f\0\x01\x01\x01\0\x2f\xa8\x5f\x18\0\0\0\0IEND\xae\x42\x60\x82";
+        \0\0\0\nIDAT\x78\xda\x63\xf8\x0f\0\x01\x01\x01\0\x1c\xb0\x8c\x99\0\0\0\0IEND\xae\x42\x60\x82";
     let photo = folder.write("white.png", png);
     let white = done(&["run", DIGITS, "-i", &format!("image={photo}")]);
     let ones = done(&["run", DIGITS, "-i", "image=ones"]);
@@ -83,7 +91,10 @@ fn run_takes_photos() {
 #[test]
 fn the_seed_decides_and_threads_do_not() {
     let outputs = |more: &[&str]| done(&[&["run", DIGITS][..], more].concat())["outputs"].clone();
-    assert_eq!(outputs(&["--seed", "3", "-t", "1"]), outputs(&["--seed", "3", "-t", "2"]));
+    assert_eq!(
+        outputs(&["--seed", "3", "-t", "1"]),
+        outputs(&["--seed", "3", "-t", "2"])
+    );
     assert_ne!(outputs(&["--seed", "3"]), outputs(&["--seed", "4"]));
 }
 
@@ -145,7 +156,13 @@ fn verify_finds_where_models_part() {
     let mut model = Model::load(DIGITS).unwrap();
     let v = model.graph.find("conv3.weight").unwrap();
     let old = model.graph[v].konst.clone().unwrap();
-    let doubled: Vec<f32> = old.tensor.elements::<f32>().unwrap().iter().map(|x| 2.0 * x).collect();
+    let doubled: Vec<f32> = old
+        .tensor
+        .elements::<f32>()
+        .unwrap()
+        .iter()
+        .map(|x| 2.0 * x)
+        .collect();
     model.graph[v].konst = Some(old.with(Tensor::of(old.tensor.dims(), doubled)));
     let other = folder.file("other.onnx");
     onnx::save(&model, other.as_ref(), false).unwrap();

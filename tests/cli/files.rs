@@ -54,7 +54,11 @@ fn existing_files_are_kept_unless_forced() {
         assert_eq!(secateur(&[args, &["--force"]].concat()).status, 0, "{args:?}");
         assert_ne!(fs::read(args[args.len() - 1]).unwrap(), b"mine");
     }
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 2, "no temporary file is left");
+    assert_eq!(
+        fs::read_dir(&folder.0).unwrap().count(),
+        2,
+        "no temporary file is left"
+    );
     assert!(refused(&["optimize", DIGITS, &folder.file("no/such/a.onnx")]).contains("folder"));
     assert!(refused(&["run", DIGITS, "-o", &folder.file("a.txt")]).contains(".npz"));
 }
@@ -78,6 +82,12 @@ fn what_was_done_is_written_into_the_file() {
     let entry = |n: u32| -> Value {
         serde_json::from_str(metadata[format!("secateur.{n}")].as_str().unwrap()).unwrap()
     };
-    assert_eq!((&entry(1)["verb"], &entry(1)["flags"]["level"]), (&"optimize".into(), &"basic".into()));
-    assert_eq!((&entry(2)["seed"], &entry(2)["version"]), (&7.into(), &env!("CARGO_PKG_VERSION").into()));
+    assert_eq!(
+        (&entry(1)["verb"], &entry(1)["flags"]["level"]),
+        (&"optimize".into(), &"basic".into())
+    );
+    assert_eq!(
+        (&entry(2)["seed"], &entry(2)["version"]),
+        (&7.into(), &env!("CARGO_PKG_VERSION").into())
+    );
 }

@@ -25,7 +25,11 @@ fn command(args: &[&str]) -> Command {
 }
 
 fn secateur(args: &[&str]) -> Ran {
-    let Output { status, stdout, stderr } = command(args).output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(args).output().unwrap();
     let ran = Ran {
         status: status.code().unwrap_or(-1),
         out: String::from_utf8(stdout).unwrap(),

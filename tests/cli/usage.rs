@@ -34,9 +34,21 @@ fn unknown_names_list_the_known_ones_and_the_nearest() {
         (&["run", DIGITS, "-i", "image=onse"], "ones", "x.npz:KEY"),
         (&["run", DIGITS, "--profile", "opp"], "'op'", "layer"),
         (&["bench", DIGITS, "--engine", "orrt"], "\"ort\"", "tract"),
-        (&["verify", DIGITS, DIGITS, "--engine", "sel"], "\"self\"", "tract"),
-        (&["verify", DIGITS, DIGITS, "--data", "digit"], "\"digits\"", "[\"digits\"]"),
-        (&["optimize", DIGITS, &out, "--level", "basik"], "'basic'", "extended"),
+        (
+            &["verify", DIGITS, DIGITS, "--engine", "sel"],
+            "\"self\"",
+            "tract",
+        ),
+        (
+            &["verify", DIGITS, DIGITS, "--data", "digit"],
+            "\"digits\"",
+            "[\"digits\"]",
+        ),
+        (
+            &["optimize", DIGITS, &out, "--level", "basik"],
+            "'basic'",
+            "extended",
+        ),
     ] {
         let said = refused(args);
         assert!(said.contains(near) && said.contains(known), "{args:?}: {said}");
@@ -45,7 +57,12 @@ fn unknown_names_list_the_known_ones_and_the_nearest() {
 
 #[test]
 fn an_error_is_one_object_too() {
-    for args in [&["inspect", "no-such.onnx"][..], &["inspect"], &["inspect", DIGITS, "-s", "x"], &["insp"]] {
+    for args in [
+        &["inspect", "no-such.onnx"][..],
+        &["inspect"],
+        &["inspect", DIGITS, "-s", "x"],
+        &["insp"],
+    ] {
         let (value, status) = json(args);
         assert_eq!(status, 2);
         assert!(!value["error"].as_str().unwrap().is_empty(), "{value}");
@@ -82,8 +99,17 @@ fn what_was_left_out_is_said_unless_quiet() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let mut child = command(&["inspect", DIGITS]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&["inspect", DIGITS])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let end = child.wait_with_output().unwrap();
-    assert_eq!(end.status.code(), Some(0), "{}", String::from_utf8_lossy(&end.stderr));
+    assert_eq!(
+        end.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&end.stderr)
+    );
 }
