@@ -17,6 +17,7 @@ pub mod constant;
 pub mod depth;
 pub mod expand;
 pub mod gather;
+pub mod conv;
 pub mod gemm;
 pub mod group_norm;
 pub mod identity;
@@ -43,6 +44,7 @@ mod tests;
 pub mod transpose;
 pub mod unary;
 pub mod variadic;
+mod window;
 
 use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
@@ -66,6 +68,7 @@ pub static OPS: &[&dyn Op] = &[
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
+    &conv::Conv,
     &Pointwise::<unary::Cos>::new(),
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
@@ -151,6 +154,7 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::Xor),
     &softmax::Softmax::<false>,
     &softmax::Softmax::<true>,
+    &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
 ];
