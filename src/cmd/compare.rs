@@ -178,9 +178,17 @@ mod tests {
 
     #[test]
     fn no_number_is_far_from_every_number() {
-        for (a, b) in [(f32::NAN, 1.0), (1.0, f32::NAN), (1.0, f32::INFINITY), (f32::INFINITY, f32::NEG_INFINITY)] {
+        for (a, b) in [
+            (f32::NAN, 1.0),
+            (1.0, f32::NAN),
+            (1.0, f32::INFINITY),
+            (f32::INFINITY, f32::NEG_INFINITY),
+        ] {
             let d = Distance::of(&t(&[a]), &t(&[b]), WITHIN);
-            assert!(!d.pass() && d.max_abs == f64::INFINITY && d.worst.is_some(), "{a} {b} {d:?}");
+            assert!(
+                !d.pass() && d.max_abs == f64::INFINITY && d.worst.is_some(),
+                "{a} {b} {d:?}"
+            );
         }
     }
 

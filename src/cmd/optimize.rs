@@ -9,11 +9,11 @@ use secateur::engine::opt::{self, CLEANING, PASSES, Pass, Report, Scope};
 use serde_json::{Value, json};
 
 use super::card::{self, Card};
-use super::shapes::wanted;
-use super::source::{Feeder, InputFlags};
+use super::source::InputFlags;
+use super::timing::Trial;
 use super::ui::Ui;
 use super::written::{Receipt, Target};
-use super::{Cmd, Outcome, timing};
+use super::{Cmd, Outcome};
 
 /// The verb.
 pub(super) struct Optimize;
@@ -67,9 +67,8 @@ impl Cmd for Optimize {
 fn optimize(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     flags.target.check()?;
     let old = card::load(&flags.model)?;
-    let feeder = Feeder::new(&wanted(&old), &flags.inputs, ui)?;
-    let shapes = feeder.shapes();
-    let mut before = Card::of(&old, Some(&flags.model), &shapes);
+    let trial = Trial::of(&old, &flags.inputs, ui)?;
+    let mut before = Card::of(&old, Some(&flags.model), &trial.shapes);
     let mut new = old.clone();
     let report = match flags.level {
         Level::None => Report::default(),
@@ -81,15 +80,18 @@ fn optimize(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         }
     };
     flags.target.write(&new)?;
-    let mut after = Card::of(&new, Some(&flags.target.output), &shapes);
+    let mut after = Card::of(&new, Some(&flags.target.output), &trial.shapes);
     if flags.level != Level::None {
-        let ms = timing::race(&[&old, &new], &feeder.make(ui.common.seed)?, ui);
-        (before.ms, after.ms) = (ms[0], ms[1]);
+        [before.ms, after.ms] = trial.race([&old, &new], ui);
     }
     ui.say(&card::table(&[("before", &before), ("after", &after)]).to_string());
     let rules = rules(&report);
     if !report.counts().is_empty() {
-        let fired: Vec<_> = report.counts().iter().map(|(rule, n)| format!("{rule} ×{n}")).collect();
+        let fired: Vec<_> = report
+            .counts()
+            .iter()
+            .map(|(rule, n)| format!("{rule} ×{n}"))
+            .collect();
         ui.say(&format!("\n{}", fired.join(", ")));
     }
     Ok(Outcome::done(json!({

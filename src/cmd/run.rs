@@ -74,15 +74,27 @@ fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let start = Instant::now();
     let outputs = session.run(feeds()).with_context(place)?;
     let ms = start.elapsed().as_secs_f64() * 1e3;
-    let profile = flags.profile.map(|by| profile(&session, &inputs, by)).transpose()?;
-    ui.say(&format!("{}\n{ms:.3} ms on {} threads", outputs_table(&outputs), session.threads()));
+    let profile = flags
+        .profile
+        .map(|by| profile(&session, &inputs, by))
+        .transpose()?;
+    ui.say(&format!(
+        "{}\n{ms:.3} ms on {} threads",
+        outputs_table(&outputs),
+        session.threads()
+    ));
     if let Some(rows) = &profile {
         ui.say(&format!("\n{}", profile_table(rows)));
     }
     if let Some(path) = &flags.output {
         write(path, flags.force, &outputs)?;
     }
-    let described: Vec<Value> = outputs.names.iter().zip(&outputs.tensors).map(|(n, t)| describe(n, t)).collect();
+    let described: Vec<Value> = outputs
+        .names
+        .iter()
+        .zip(&outputs.tensors)
+        .map(|(n, t)| describe(n, t))
+        .collect();
     Ok(Outcome::done(json!({
         "model": place(),
         "threads": session.threads(),
@@ -130,7 +142,9 @@ fn describe(name: &str, t: &Tensor) -> Value {
 }
 
 fn outputs_table(outputs: &Outputs) -> Table {
-    let mut table = Table::new(&["output", "type", "shape", "min", "max", "mean", "zeros", "NaN", "first"]);
+    let mut table = Table::new(&[
+        "output", "type", "shape", "min", "max", "mean", "zeros", "NaN", "first",
+    ]);
     for (name, t) in outputs.names.iter().zip(&outputs.tensors) {
         let mut row = vec![name.to_string(), t.dtype().to_string(), format!("{:?}", t.dims())];
         if let Some(g) = glance(t) {
@@ -184,14 +198,20 @@ fn profile(session: &Session, inputs: &[(String, Tensor)], by: Grouping) -> Resu
     for i in 0..all[0].len() {
         let ms = all.iter().map(|run| run[i].ms).sum::<f64>() / all.len() as f64;
         let step = &all[0][i];
-        let same = rows.iter_mut().find(|r| by == Grouping::Op && r.op == step.op && r.kernel == step.kernel);
+        let same = rows
+            .iter_mut()
+            .find(|r| by == Grouping::Op && r.op == step.op && r.kernel == step.kernel);
         match same {
             Some(row) => {
                 row.nodes += 1;
                 row.ms += ms;
             }
             None => rows.push(Row {
-                name: if by == Grouping::Op { step.op.clone() } else { step.node.clone() },
+                name: if by == Grouping::Op {
+                    step.op.clone()
+                } else {
+                    step.node.clone()
+                },
                 op: step.op.clone(),
                 kernel: step.kernel.clone(),
                 nodes: 1,
@@ -210,10 +230,24 @@ fn profile_table(rows: &[Row]) -> Table {
     let mut table = Table::new(&["name", "operator", "kernel", "nodes", "ms", "%"]);
     for r in rows {
         let (ms, percent) = (format!("{:.4}", r.ms), format!("{:.1}", r.percent));
-        table.row([r.name.clone(), r.op.clone(), r.kernel.clone(), r.nodes.to_string(), ms, percent]);
+        table.row([
+            r.name.clone(),
+            r.op.clone(),
+            r.kernel.clone(),
+            r.nodes.to_string(),
+            ms,
+            percent,
+        ]);
     }
     let total: f64 = rows.iter().map(|r| r.ms).sum();
-    table.row(["all".into(), String::new(), String::new(), String::new(), format!("{total:.4}"), "100.0".into()]);
+    table.row([
+        "all".into(),
+        String::new(),
+        String::new(),
+        String::new(),
+        format!("{total:.4}"),
+        "100.0".into(),
+    ]);
     table
 }
 
@@ -223,7 +257,10 @@ fn write(path: &Path, force: bool, outputs: &Outputs) -> Result<()> {
     written::replace(path, force, |out| match (extension, &outputs.tensors[..]) {
         ("npz", _) => npz::write(out, named()),
         ("npy", [only]) => Ok(out.write_all(&npy::write(only)?)?),
-        ("npy", all) => bail!("a .npy file holds one array, and there are {}: use .npz", all.len()),
+        ("npy", all) => bail!(
+            "a .npy file holds one array, and there are {}: use .npz",
+            all.len()
+        ),
         _ => bail!("expected a name that ends in .npz or .npy"),
     })
 }

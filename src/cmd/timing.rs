@@ -6,6 +6,8 @@ use anyhow::Result;
 use secateur::{Model, Session, Tensor};
 
 use super::card;
+use super::shapes::{Wanted, wanted};
+use super::source::{Feeder, InputFlags};
 use super::ui::Ui;
 
 /// The middle of what was measured (of two, the greater), after sorting; 0 of nothing.
@@ -17,7 +19,10 @@ pub(crate) fn median(times: &mut [f64]) -> f64 {
 pub(crate) fn quantile(times: &mut [f64], q: f64) -> f64 {
     times.sort_by(f64::total_cmp);
     let at = (times.len() as f64 * q) as usize;
-    times.get(at.min(times.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    times
+        .get(at.min(times.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0)
 }
 
 /// Models with more bytes of weights are not run for the sake of a figure.
@@ -27,17 +32,64 @@ const BUDGET: Duration = Duration::from_secs(1);
 const ROUNDS: std::ops::RangeInclusive<usize> = 3..=200;
 
 /// Median milliseconds of each of `models` on the same inputs, run in turn; `None`, and a note, where they cannot run.
-pub(crate) fn race(models: &[&Model], inputs: &[(String, Tensor)], ui: &Ui) -> Vec<Option<f64>> {
-    let bytes = |m: &Model| -> usize { card::weights(m).iter().map(|w| w.constant.tensor.bytes().len()).sum() };
+fn race<const N: usize>(models: [&Model; N], inputs: &[(String, Tensor)], ui: &Ui) -> [Option<f64>; N] {
+    let bytes = |m: &Model| -> usize {
+        card::weights(m)
+            .iter()
+            .map(|w| w.constant.tensor.bytes().len())
+            .sum()
+    };
     if models.iter().any(|m| bytes(m) > LARGE) {
         ui.note("not timed: the weights take more than 1 GiB (see bench)");
-        return vec![None; models.len()];
+        return [None; N];
     }
-    match measure(models, inputs, ui) {
-        Ok(ms) => ms.into_iter().map(Some).collect(),
+    match measure(&models, inputs, ui) {
+        Ok(ms) => std::array::from_fn(|i| ms.get(i).copied()),
         Err(why) => {
             ui.note(&format!("not timed: {}", super::ui::chain(&why)));
-            vec![None; models.len()]
+            [None; N]
+        }
+    }
+}
+
+/// What models are timed on, if they can be.
+pub(crate) struct Trial {
+    feeder: Option<Feeder>,
+    /// The inputs with their shapes; empty where they are not known.
+    pub(crate) shapes: Vec<(Wanted, Vec<usize>)>,
+}
+
+impl Trial {
+    /// The inputs of `model` as `flags` say; without flags, no model is refused.
+    ///
+    /// # Errors
+    ///
+    /// If the flags do not fit the model.
+    pub(crate) fn of(model: &Model, flags: &InputFlags, ui: &Ui) -> Result<Trial> {
+        match Feeder::new(&wanted(model), flags, ui) {
+            Ok(feeder) => Ok(Trial {
+                shapes: feeder.shapes(),
+                feeder: Some(feeder),
+            }),
+            Err(e) if !flags.inputs.is_empty() || !ui.common.sizes.is_empty() => Err(e),
+            Err(e) => {
+                ui.note(&format!("not timed: {}", super::ui::chain(&e)));
+                let (feeder, shapes) = (None, vec![]);
+                Ok(Trial { feeder, shapes })
+            }
+        }
+    }
+
+    /// Median milliseconds of each of `models`; unknown, with a note, where they cannot run.
+    pub(crate) fn race<const N: usize>(&self, models: [&Model; N], ui: &Ui) -> [Option<f64>; N] {
+        let made = self.feeder.as_ref().map(|f| f.make(ui.common.seed));
+        match made {
+            Some(Ok(inputs)) => race(models, &inputs, ui),
+            Some(Err(e)) => {
+                ui.note(&format!("not timed: {}", super::ui::chain(&e)));
+                [None; N]
+            }
+            None => [None; N],
         }
     }
 }

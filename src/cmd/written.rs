@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use secateur::Model;
 use secateur::engine::onnx;
 use serde_json::{Value, json};
@@ -46,7 +46,10 @@ impl Target {
 /// In both cases.
 pub(crate) fn check(path: &Path, force: bool) -> Result<()> {
     if path.exists() && !force {
-        bail!("{}: the file is there already; --force replaces it", path.display());
+        bail!(
+            "{}: the file is there already; --force replaces it",
+            path.display()
+        );
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     match folder.is_some_and(|f| !f.is_dir()) {
@@ -109,12 +112,6 @@ impl Receipt<'_> {
         let key = format!("secateur.{}", last.saturating_add(1));
         onnx::set_metadata(model, &key, &entry.to_string());
     }
-}
-
-/// A name for the file `path` in tables.
-pub(crate) fn file_name(path: &Path) -> Result<String> {
-    let name = path.file_name().with_context(|| format!("{}: no file", path.display()))?;
-    Ok(name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

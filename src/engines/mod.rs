@@ -14,6 +14,15 @@ pub(crate) trait Engine: Sync {
     /// The name that `--engine` takes.
     fn name(&self) -> &'static str;
 
+    /// Makes the engine itself ready.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there.
+    fn start(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes a model ready to run.
     ///
     /// # Errors
@@ -87,6 +96,12 @@ mod tests {
     fn engines_are_sorted_and_found() {
         assert!(ENGINES.is_sorted_by(|a, b| a.name() < b.name()));
         assert!(ENGINES.iter().all(|e| find(e.name()).is_ok()));
-        assert!(find("orr").err().unwrap().to_string().contains("did you mean \"ort\""));
+        assert!(
+            find("orr")
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("did you mean \"ort\"")
+        );
     }
 }

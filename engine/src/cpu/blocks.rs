@@ -2,10 +2,11 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use num_traits::ToPrimitive;
 
 use super::act::ActFn;
 use super::elementwise::{Ptr, map_slice, raw_source, raw_target};
-use super::number::Int;
+use super::number::{ByType, Int, Real, by_type};
 use super::walk::{CHUNK, Walk};
 use super::{Io, Kernel};
 use crate::ir::{DType, Element};
@@ -51,8 +52,10 @@ pub fn ints(dtype: DType) -> Option<Block<i128>> {
     fn of<T: Int>() -> Block<i128> {
         Block {
             bytes: size_of::<T>(),
-            load: load_ints::<T>,
-            store: store_ints::<T>,
+            // SAFETY: the caller says that as many elements are readable as the slice has.
+            load: |from, to| unsafe { load_each(from, to, T::wide) },
+            // SAFETY: the caller says that as many elements are writable as the slice has.
+            store: |from, to| unsafe { store_each(from, to, T::narrow) },
         }
     }
     Some(match dtype {
@@ -66,6 +69,56 @@ pub fn ints(dtype: DType) -> Option<Block<i128>> {
         DType::I64 => of::<i64>(),
         _ => return None,
     })
+}
+
+/// The numbers of type `dtype`, computed as doubles; `None` if it is no numeric type of 8 to 64 bits.
+pub fn doubles(dtype: DType) -> Option<Block<f64>> {
+    struct Make;
+    impl ByType for Make {
+        type Out = Block<f64>;
+        fn real<T: Real>(self) -> Block<f64> {
+            Block {
+                bytes: size_of::<T>(),
+                // SAFETY: the caller says that as many elements are readable as the slice has.
+                load: |from, to| unsafe { load_each(from, to, |x: T| x.wide().to_f64().unwrap_or(f64::NAN)) },
+                // SAFETY: the caller says that as many elements are writable as the slice has.
+                store: |from, to| unsafe { store_each(from, to, T::rounded) },
+            }
+        }
+        fn int<T: Int>(self) -> Block<f64> {
+            Block {
+                bytes: size_of::<T>(),
+                // SAFETY: the caller says that as many elements are readable as the slice has.
+                load: |from, to| unsafe { load_each(from, to, |x: T| x.wide() as f64) },
+                // SAFETY: the caller says that as many elements are writable as the slice has.
+                store: |from, to| unsafe { store_each(from, to, saturated::<T>) },
+            }
+        }
+    }
+    by_type(dtype, Make)
+}
+
+/// `x` without its fraction, or the nearest number of the type; 0 for NaN.
+fn saturated<T: Int>(x: f64) -> T {
+    T::narrow((x as i128).clamp(T::min_value().wide(), T::max_value().wide()))
+}
+
+/// # Safety
+///
+/// As many elements as `to` has are readable at `from`, and aligned.
+unsafe fn load_each<T: Element, W>(from: *const u8, to: &mut [W], f: impl Fn(T) -> W) {
+    // SAFETY: as the caller says.
+    let from = unsafe { std::slice::from_raw_parts(from.cast::<T>(), to.len()) };
+    to.iter_mut().zip(from).for_each(|(t, &x)| *t = f(x));
+}
+
+/// # Safety
+///
+/// As many elements as `from` has are writable at `to`, and aligned.
+unsafe fn store_each<T: Element, W: Copy>(from: &[W], to: *mut u8, f: impl Fn(W) -> T) {
+    // SAFETY: as the caller says.
+    let to = unsafe { std::slice::from_raw_parts_mut(to.cast::<T>(), from.len()) };
+    to.iter_mut().zip(from).for_each(|(t, &x)| *t = f(x));
 }
 
 /// Truth values, which stay what they are.
@@ -103,31 +156,28 @@ where
     to.convert_from_f32_slice(from);
 }
 
-/// # Safety
-///
-/// As many elements as `to` has are readable at `from`, and aligned.
-unsafe fn load_ints<T: Int>(from: *const u8, to: &mut [i128]) {
-    // SAFETY: as the caller says.
-    let from = unsafe { std::slice::from_raw_parts(from.cast::<T>(), to.len()) };
-    to.iter_mut().zip(from).for_each(|(t, f)| *t = f.wide());
-}
-
-/// # Safety
-///
-/// As many elements as `from` has are writable at `to`, and aligned.
-unsafe fn store_ints<T: Int>(from: &[i128], to: *mut u8) {
-    // SAFETY: as the caller says.
-    let to = unsafe { std::slice::from_raw_parts_mut(to.cast::<T>(), from.len()) };
-    to.iter_mut().zip(from).for_each(|(t, &f)| *t = T::narrow(f));
-}
-
 impl<W: Copy + Default> Block<W> {
+    /// Bytes of an element.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Writes `from` from element `at` on.
+    ///
+    /// # Safety
+    ///
+    /// The elements are within `out`, and nobody else has them.
+    pub(crate) unsafe fn put(&self, from: &[W], out: Ptr<u8>, at: usize) {
+        // SAFETY: as the caller says.
+        unsafe { (self.store)(from, out.get().add(at * self.bytes)) }
+    }
+
     /// Fills `to` from element `at` on, or with it where `step` is 0.
     ///
     /// # Safety
     ///
     /// The elements are within `x`.
-    unsafe fn fetch(&self, x: Ptr<u8>, at: usize, step: usize, to: &mut [W]) {
+    pub(crate) unsafe fn fetch(&self, x: Ptr<u8>, at: usize, step: usize, to: &mut [W]) {
         // SAFETY: as the caller says.
         let from = unsafe { x.get().add(at * self.bytes) };
         match step {
@@ -149,9 +199,22 @@ pub fn zip<W: Copy + Default + Send + Sync, U: Copy + Default>(
     (from, to): (Block<W>, Block<U>),
     f: impl Fn(W, W) -> U + Copy + Send + Sync + 'static,
 ) -> Box<dyn Kernel> {
+    zip_mixed(walk, [from; 2], to, f)
+}
+
+/// The same for inputs of two types.
+pub fn zip_mixed<W: Copy + Default + Send + Sync, U: Copy + Default>(
+    walk: Walk<2>,
+    [left, right]: [Block<W>; 2],
+    to: Block<U>,
+    f: impl Fn(W, W) -> U + Copy + Send + Sync + 'static,
+) -> Box<dyn Kernel> {
     Box::new(move |io: &mut Io| {
         let [a, b] = walk.lens();
-        let (a, b) = (raw_source(io, 0, a, from.bytes), raw_source(io, 1, b, from.bytes));
+        let (a, b) = (
+            raw_source(io, 0, a, left.bytes),
+            raw_source(io, 1, b, right.bytes),
+        );
         let out = raw_target(io, 0, walk.len(), to.bytes);
         let [sa, sb] = walk.steps();
         io.pool.run(walk.tasks(), &|task| {
@@ -161,8 +224,8 @@ pub fn zip<W: Copy + Default + Send + Sync, U: Copy + Default>(
                     let m = FEW.min(n - k);
                     // SAFETY: the walk stays within tensors of the sizes that were checked.
                     unsafe {
-                        from.fetch(a, i + k * sa, sa, &mut x[..m]);
-                        from.fetch(b, j + k * sb, sb, &mut y[..m]);
+                        left.fetch(a, i + k * sa, sa, &mut x[..m]);
+                        right.fetch(b, j + k * sb, sb, &mut y[..m]);
                     }
                     let pairs = x.iter().zip(&y).take(m);
                     z.iter_mut().zip(pairs).for_each(|(z, (&x, &y))| *z = f(x, y));

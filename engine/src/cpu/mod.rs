@@ -1,20 +1,25 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod arg;
 pub mod blocks;
 pub mod chain;
-pub mod copy;
 pub mod conv;
+pub mod copy;
 pub mod elementwise;
 mod frame;
 pub mod gemm;
 pub mod indices;
 mod io;
 pub mod moves;
+pub mod norm;
 pub mod number;
 mod packs;
 pub(crate) mod plane;
+pub mod reduce;
 pub mod rows;
+pub mod rowwise;
+pub mod softmax;
 mod threads;
 pub mod walk;
 pub mod window;

@@ -36,6 +36,8 @@ pub trait Real: Element {
     fn wide(self) -> Self::Wide;
     /// `x`, rounded to nearest.
     fn narrow(x: Self::Wide) -> Self;
+    /// `x`, rounded to nearest once.
+    fn rounded(x: f64) -> Self;
 }
 
 impl Real for f32 {
@@ -48,6 +50,9 @@ impl Real for f32 {
     fn narrow(x: f32) -> f32 {
         x
     }
+    fn rounded(x: f64) -> f32 {
+        x as f32
+    }
 }
 
 impl Real for f64 {
@@ -58,6 +63,9 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn narrow(x: f64) -> f64 {
+        x
+    }
+    fn rounded(x: f64) -> f64 {
         x
     }
 }
@@ -72,6 +80,9 @@ impl Real for f16 {
     fn narrow(x: f32) -> f16 {
         f16::from_f32(x)
     }
+    fn rounded(x: f64) -> f16 {
+        f16::from_f64(x)
+    }
 }
 
 impl Real for bf16 {
@@ -83,6 +94,9 @@ impl Real for bf16 {
     #[inline(always)]
     fn narrow(x: f32) -> bf16 {
         bf16::from_f32(x)
+    }
+    fn rounded(x: f64) -> bf16 {
+        bf16::from_f64(x)
     }
 }
 

@@ -113,3 +113,11 @@ pub fn odd_floats(dims: &[usize], seed: u64) -> Tensor {
         .map(|(i, x)| odd.get(i).copied().unwrap_or(x));
     Tensor::of(dims, data.collect::<Vec<f32>>())
 }
+
+/// [`odd_floats`] without what overflows when it is squared.
+pub fn tame_floats(dims: &[usize], seed: u64) -> Tensor {
+    let all = odd_floats(dims, seed);
+    let tame = |x: &f32| if x.is_finite() { x.clamp(-80.0, 80.0) } else { *x };
+    let data = all.elements::<f32>().unwrap_or_default();
+    Tensor::of(dims, data.iter().map(tame).collect())
+}

@@ -4,6 +4,7 @@
 //! schedule) belongs to the passes.
 
 pub mod activation;
+pub mod argmax;
 pub mod arith;
 mod binary;
 pub mod case;
@@ -16,19 +17,26 @@ pub mod constant;
 pub mod depth;
 pub mod expand;
 pub mod gather;
+pub mod conv;
 pub mod gemm;
+pub mod group_norm;
 pub mod identity;
 pub mod matmul;
 mod node;
+pub mod norm;
 pub mod pick;
 pub mod pointwise;
+pub mod pow;
 pub mod prelu;
 pub mod range;
+pub mod reduce;
 pub mod reshape;
+pub mod resize;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
+pub mod softmax;
 pub mod split;
 pub mod squeeze;
 #[cfg(test)]
@@ -36,6 +44,7 @@ mod tests;
 pub mod transpose;
 pub mod unary;
 pub mod variadic;
+mod window;
 
 use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
@@ -49,6 +58,8 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
+    &argmax::ArgMax,
+    &argmax::ArgMin,
     &cast::Cast,
     &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
@@ -57,6 +68,7 @@ pub static OPS: &[&dyn Op] = &[
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
+    &conv::Conv,
     &Pointwise::<unary::Cos>::new(),
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
@@ -75,18 +87,28 @@ pub static OPS: &[&dyn Op] = &[
     &gemm::Gemm,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &group_norm::GroupNormalization,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
     &identity::Identity,
+    &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
+    &reduce::Reduce(reduce::L1),
+    &reduce::Reduce(reduce::L2),
+    &norm::LayerNormalization,
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
+    &reduce::Reduce(reduce::LogSum),
+    &reduce::Reduce(reduce::LogSumExp),
     &matmul::MatMul,
+    &reduce::Reduce(reduce::Max),
     &variadic::Variadic(variadic::Max),
+    &reduce::Reduce(reduce::Mean),
     &variadic::Variadic(variadic::Mean),
+    &reduce::Reduce(reduce::Min),
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
@@ -95,10 +117,14 @@ pub static OPS: &[&dyn Op] = &[
     &classify::Not,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
+    &pow::Pow,
+    &reduce::Reduce(reduce::Prod),
+    &norm::RMSNormalization,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
+    &resize::Resize,
     &Pointwise::<unary::Round>::new(),
     &Pointwise::<act::Selu>::new(),
     &shape_of::ShapeOf,
@@ -114,15 +140,21 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
+    &reduce::Reduce(reduce::Sum),
     &variadic::Variadic(variadic::Sum),
+    &reduce::Reduce(reduce::SumSquare),
     &Pointwise::<act::Silu>::new(),
     &Pointwise::<act::Tanh>::new(),
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
     &transpose::Transpose,
     &squeeze::Unsqueeze,
+    &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &softmax::Softmax::<false>,
+    &softmax::Softmax::<true>,
+    &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
 ];

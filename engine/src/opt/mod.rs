@@ -8,6 +8,8 @@ pub mod infer;
 mod passes;
 mod pattern;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -51,7 +51,9 @@ pub(super) fn compare(old: &Value, new: &Value, limit: Option<f64>) -> Result<Ve
         let slower = 100.0 * (ms / was - 1.0);
         let pass = limit.is_none_or(|limit| slower <= limit);
         let failed = if pass { "" } else { ": too slow" };
-        rows.push(format!("{engine}: {ms:.3} ms, was {was:.3} ms ({slower:+.1} %{failed})"));
+        rows.push(format!(
+            "{engine}: {ms:.3} ms, was {was:.3} ms ({slower:+.1} %{failed})"
+        ));
         verdict.pass &= pass;
         if let Some(all) = verdict.json.as_array_mut() {
             all.push(json!({"engine": engine, "median_ms": was, "slower_percent": slower, "pass": pass}));

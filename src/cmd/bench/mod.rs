@@ -6,7 +6,7 @@ mod rival;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::engine::ir::{Dim, Model};
 use serde_json::{Map, Value, json};
@@ -28,7 +28,12 @@ struct Flags {
     /// The ONNX file
     model: PathBuf,
     /// Engines to run in turn: self, ort, tract
-    #[arg(long = "engine", value_name = "NAME,…", value_delimiter = ',', default_value = "self")]
+    #[arg(
+        long = "engine",
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        default_value = "self"
+    )]
     engines: Vec<String>,
     /// Size of the first free dimension, the batch
     #[arg(long, short, value_name = "N")]
@@ -61,7 +66,9 @@ fn percent(text: &str) -> Result<f64, String> {
 
 impl Cmd for Bench {
     fn command(&self) -> Command {
-        Flags::augment_args(Command::new("bench").about("Measures how long a model takes, here and in other engines"))
+        Flags::augment_args(
+            Command::new("bench").about("Measures how long a model takes, here and in other engines"),
+        )
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
@@ -104,8 +111,10 @@ fn input_name(model: &Model) -> &str {
 
 /// What the process of one engine does.
 fn work(engine: &str, flags: &Flags, ui: &Ui) -> Result<Outcome> {
+    let mut quiet = ui.clone();
+    quiet.common.quiet = true;
     let serve = || {
-        let inputs = feeder(flags, ui)?.make(ui.common.seed)?;
+        let inputs = feeder(flags, &quiet)?.make(ui.common.seed)?;
         let job = Job {
             file: &flags.model,
             threads: ui.threads(),
@@ -120,8 +129,15 @@ fn work(engine: &str, flags: &Flags, ui: &Ui) -> Result<Outcome> {
 }
 
 fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
-    flags.engines.iter().try_for_each(|e| engines::find(e).map(drop))?;
-    ensure!(flags.time > 0.0 && flags.time.is_finite(), "--time {} is no time", flags.time);
+    flags
+        .engines
+        .iter()
+        .try_for_each(|e| engines::find(e).map(drop))?;
+    ensure!(
+        flags.time > 0.0 && flags.time.is_finite(),
+        "--time {} is no time",
+        flags.time
+    );
     let baseline = flags.baseline.as_deref().map(baseline::read).transpose()?;
     let inputs = feeder(flags, ui)?;
     let mut rivals = vec![];
@@ -134,7 +150,11 @@ fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         results.push(Figures::of(rival)?);
     }
     let mut json = report(&results, flags, ui);
-    json["inputs"] = inputs.shapes().iter().map(|(w, d)| json!({"name": w.name, "shape": d})).collect();
+    json["inputs"] = inputs
+        .shapes()
+        .iter()
+        .map(|(w, d)| json!({"name": w.name, "shape": d}))
+        .collect();
     let mut pass = true;
     if let Some(old) = baseline {
         let verdict = baseline::compare(&old, &json, flags.fail_if_slower)?;
@@ -151,7 +171,11 @@ fn measure(rivals: &mut [Rival], flags: &Flags, ui: &Ui) -> Result<()> {
         rivals.iter_mut().try_for_each(|r| r.run().map(drop))?;
     }
     let total = flags.runs.map_or((flags.time * 1e3) as u64, |n| n as u64);
-    let what = if flags.runs.is_some() { "measuring, runs" } else { "measuring, ms" };
+    let what = if flags.runs.is_some() {
+        "measuring, runs"
+    } else {
+        "measuring, ms"
+    };
     let progress = ui.progress(total, what);
     let start = Instant::now();
     let mut shown = 0;
@@ -225,7 +249,17 @@ impl Figures {
 fn report(results: &[Figures], flags: &Flags, ui: &Ui) -> Value {
     let own = results.iter().find(|f| f.engine == "self").map(|f| f.median_ms);
     let ratio = |f: &Figures| own.filter(|ms| *ms > 0.0).map(|ms| f.median_ms / ms);
-    let head = ["engine", "version", "min ms", "median ms", "p90 ms", "runs", "load ms", "peak MB", "÷ self"];
+    let head = [
+        "engine",
+        "version",
+        "min ms",
+        "median ms",
+        "p90 ms",
+        "runs",
+        "load ms",
+        "peak MB",
+        "÷ self",
+    ];
     let mut table = Table::new(&head);
     results.iter().for_each(|f| table.row(f.cells(ratio(f))));
     ui.say(&table.to_string());

@@ -19,11 +19,16 @@ use crate::engines::{self, Job};
 ///
 /// If the engine cannot load or run the model.
 pub(super) fn serve(engine: &str, job: &Job, inputs: &[(String, Tensor)]) -> Result<()> {
+    let engine = engines::find(engine)?;
+    engine.start()?;
     let start = Instant::now();
-    let mut loaded = engines::find(engine)?.load(job)?;
+    let mut loaded = engine.load(job)?;
     loaded.prepare(inputs)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
-    ui::stdout(&format!("{}\n", json!({"version": loaded.version(), "load_ms": load_ms})));
+    ui::stdout(&format!(
+        "{}\n",
+        json!({"version": loaded.version(), "load_ms": load_ms})
+    ));
     for line in std::io::stdin().lines() {
         let answer = match line?.as_str() {
             "run" => json!({"ms": loaded.run(inputs)?.ms}),
@@ -64,7 +69,7 @@ impl Rival {
     pub(super) fn start(name: &str) -> Result<Rival> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(std::env::args_os().skip(1))
-            .args(["--worker", name, "--quiet"])
+            .args(["--worker", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -110,7 +115,9 @@ impl Rival {
     ///
     /// If the run fails.
     pub(super) fn run(&mut self) -> Result<f64> {
-        self.ask("run")?["ms"].as_f64().context("an answer without a time")
+        self.ask("run")?["ms"]
+            .as_f64()
+            .context("an answer without a time")
     }
 
     /// The most memory its process has had so far, in megabytes (10⁶ bytes); `None` where the system does not say.

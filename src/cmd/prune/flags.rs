@@ -178,13 +178,21 @@ mod tests {
         let read = ["0", "0.8", "80%", "80", " 80 % ", "1", "1%", "100", "0.5%"].map(|s| share(s).ok());
         let meant = [0.0, 0.8, 0.8, 0.8, 0.8, 1.0, 0.01, 1.0, 0.005].map(Some);
         assert_eq!(read, meant);
-        assert!(["-0.1", "101", "nan", "inf", "", "%", "a", "200%"].iter().all(|s| share(s).is_err()));
+        assert!(
+            ["-0.1", "101", "nan", "inf", "", "%", "a", "200%"]
+                .iter()
+                .all(|s| share(s).is_err())
+        );
         assert_eq!([0.8, 0.001, 1.0 / 3.0].map(percent), [80.0, 0.1, 33.333333]);
     }
 
     #[test]
     fn patterns_that_are_not_built_are_refused() {
-        assert!(pattern("2:4").unwrap_err().contains("not built yet; there is: unstructured"));
+        assert!(
+            pattern("2:4")
+                .unwrap_err()
+                .contains("not built yet; there is: unstructured")
+        );
         assert!(pattern("3:4").unwrap_err().contains("unknown"));
     }
 }

@@ -66,9 +66,7 @@ impl<'a> Layers<'a> {
 
     /// As `skipped[]` has them.
     pub(super) fn skipped(&self) -> Value {
-        let row = |(w, why): &(&Weight, &Exempt)| {
-            json!({"name": w.name, "elements": w.elements(), "reason": why.to_string()})
-        };
+        let row = |(w, why): &(&Weight, &Exempt)| json!({"name": w.name, "elements": w.elements(), "reason": why.to_string()});
         self.skipped.iter().map(row).collect()
     }
 
@@ -77,25 +75,47 @@ impl<'a> Layers<'a> {
         let mut table = Table::new(&["weight", "shape", "elements", "zeros % before", "zeros %"]);
         let mut row = |name: &str, shape: String, elements, before, after| {
             let percent = |zeros| format!("{:.2}", share(zeros, elements));
-            table.row([name.to_owned(), shape, thousands(elements), percent(before), percent(after)]);
+            table.row([
+                name.to_owned(),
+                shape,
+                thousands(elements),
+                percent(before),
+                percent(after),
+            ]);
         };
         for (w, e) in &self.rows {
             let shape = format!("{:?}", w.tensor.dims());
             row(&w.name, shape, e.elements, e.zeros_before, e.zeros_after);
         }
-        let all = [|e: &Edit| e.elements, |e: &Edit| e.zeros_before, |e: &Edit| e.zeros_after];
+        let all = [
+            |e: &Edit| e.elements,
+            |e: &Edit| e.zeros_before,
+            |e: &Edit| e.zeros_after,
+        ];
         let [elements, before, after] = all.map(|figure| self.sum(figure));
-        row("all", format!("{} weights", self.rows.len()), elements, before, after);
+        row(
+            "all",
+            format!("{} weights", self.rows.len()),
+            elements,
+            before,
+            after,
+        );
         table
     }
 
     /// Says on standard error what a look at the figures might miss.
     pub(super) fn notes(&self, goal: &Goal, ui: &Ui) {
-        let empty = self.rows.iter().filter(|(_, e)| e.zeros_after == e.elements && e.zeros_before < e.elements);
+        let empty = self
+            .rows
+            .iter()
+            .filter(|(_, e)| e.zeros_after == e.elements && e.zeros_before < e.elements);
         let empty: Vec<_> = empty.map(|(w, _)| format!("{:?}", w.name)).collect();
         let whole = matches!(goal.amount, Amount::Sparsity(1.0));
         if !empty.is_empty() && !whole {
-            ui.note(&format!("nothing is left of {}; --keep spares it", empty.join(", ")));
+            ui.note(&format!(
+                "nothing is left of {}; --keep spares it",
+                empty.join(", ")
+            ));
         }
         let nans = self.sum(|e| e.nans);
         if nans > 0 {
@@ -107,7 +127,9 @@ impl<'a> Layers<'a> {
         if let [(first, why), ..] = &self.skipped[..] {
             let n = self.skipped.len();
             let name = &first.name;
-            ui.note(&format!("left alone: {n} constants of two or more axes, such as {name:?} ({why})"));
+            ui.note(&format!(
+                "left alone: {n} constants of two or more axes, such as {name:?} ({why})"
+            ));
         }
     }
 }

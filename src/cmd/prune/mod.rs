@@ -7,8 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use secateur::compress::{Effort, Goal, METHODS, Plan, Room, Task, Weight, apply_with, methods, preview, weights};
 use secateur::Model;
+use secateur::compress::{
+    Effort, Goal, METHODS, Plan, Room, Task, Weight, apply_with, methods, preview, weights,
+};
 use serde_json::{Value, json};
 
 use super::bars::Bars;
@@ -26,7 +28,9 @@ pub(super) struct Prune;
 
 impl Cmd for Prune {
     fn command(&self) -> Command {
-        let methods = METHODS.iter().map(|m| format!("  {:<10} {}", m.name(), m.about()));
+        let methods = METHODS
+            .iter()
+            .map(|m| format!("  {:<10} {}", m.name(), m.about()));
         let help = format!("Methods:\n{}", methods.collect::<Vec<_>>().join("\n"));
         let about = "Writes the model with weights set to zero";
         Flags::augment_args(Command::new("prune").about(about).after_help(help))
@@ -110,7 +114,11 @@ impl<'a> Job<'a> {
         let mut after = before.clone();
         after.zeros += layers.new_zeros() as usize;
         after.file_bytes = None;
-        Ok(Done { layers, before, after })
+        Ok(Done {
+            layers,
+            before,
+            after,
+        })
     }
 
     fn write(&self, plan: &Plan, target: &Target) -> Result<Done<'a>> {
@@ -135,11 +143,19 @@ impl<'a> Job<'a> {
         let new = card::load(&target.output)?;
         let mut after = self.card(&new, &target.output);
         (before.ms, after.ms) = self.inputs.race(self.old, &new, self.ui);
-        Ok(Done { layers, before, after })
+        Ok(Done {
+            layers,
+            before,
+            after,
+        })
     }
 
     fn report(&self, done: &Done) -> Value {
-        let Done { layers, before, after } = done;
+        let Done {
+            layers,
+            before,
+            after,
+        } = done;
         layers.notes(&self.goal, self.ui);
         let head = self.flags.words(&self.goal);
         let table = card::table(&[("before", before), ("after", after)]);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use secateur::Tensor;
-use secateur::engine::ir::{DType, Dim, count};
+use secateur::engine::ir::{DType, count};
 use secateur::engine::run::nearest;
 
 use super::shapes::{Sizes, Wanted};
@@ -64,14 +64,19 @@ impl Source {
     fn range(low: &str, high: &str) -> Result<Source> {
         let number = |s: &str| s.parse::<f64>().with_context(|| format!("{s:?} is not a number"));
         let (low, high) = (number(low)?, number(high)?);
-        ensure!(low <= high && (high - low).is_finite(), "rand:LO:HI needs LO ≤ HI, found {low} and {high}");
+        ensure!(
+            low <= high && (high - low).is_finite(),
+            "rand:LO:HI needs LO ≤ HI, found {low} and {high}"
+        );
         Ok(Source::Rand(low, high))
     }
 
     fn list(text: &str) -> Result<Source> {
         let numbers: Result<Vec<f64>, _> = text.split(',').map(|s| s.trim().parse()).collect();
         let known = "x.npy, x.npz:KEY, photo.png, photo.jpg, rand, rand:LO:HI, ones, zeros or 1,2,3";
-        Ok(Source::List(numbers.ok().with_context(|| format!("expected {known}"))?))
+        Ok(Source::List(
+            numbers.ok().with_context(|| format!("expected {known}"))?,
+        ))
     }
 }
 
@@ -107,14 +112,19 @@ impl Feeder {
         let given = given(inputs, flags)?;
         let mut feeds: Vec<Feed> = vec![];
         for input in inputs {
-            let text = given.iter().find(|(name, _)| *name == input.name).map(|(_, t)| *t);
+            let text = given
+                .iter()
+                .find(|(name, _)| *name == input.name)
+                .map(|(_, t)| *t);
             let place = || format!("input {:?}", input.name);
             feeds.push(Feed::of(input, text, ui).with_context(place)?);
         }
         feeds.iter().for_each(|f| f.teach(&mut sizes, &flags.photo));
         let mut shaped = vec![];
         for feed in feeds {
-            let shape = feed.dims(&mut sizes).with_context(|| format!("input {:?}", feed.input.name))?;
+            let shape = feed
+                .dims(&mut sizes)
+                .with_context(|| format!("input {:?}", feed.input.name))?;
             shaped.push((feed, shape));
         }
         sizes.note(ui);
@@ -126,7 +136,10 @@ impl Feeder {
 
     /// The inputs with their shapes.
     pub(crate) fn shapes(&self) -> Vec<(Wanted, Vec<usize>)> {
-        self.feeds.iter().map(|(f, dims)| (f.input.clone(), dims.clone())).collect()
+        self.feeds
+            .iter()
+            .map(|(f, dims)| (f.input.clone(), dims.clone()))
+            .collect()
     }
 
     /// Tensors for one run; `seed` decides what is random.
@@ -145,7 +158,10 @@ impl Feeder {
 
     /// Whether no run differs from another.
     pub(crate) fn is_fixed(&self) -> bool {
-        !self.feeds.iter().any(|(f, _)| matches!(f.source, Source::Rand(..)))
+        !self
+            .feeds
+            .iter()
+            .any(|(f, _)| matches!(f.source, Source::Rand(..)))
     }
 }
 
@@ -160,7 +176,10 @@ fn given<'a>(inputs: &'a [Wanted], flags: &'a InputFlags) -> Result<Vec<(&'a str
             (None, _) => bail!("-i {text}: expected NAME=SOURCE; the inputs are {known:?}"),
         };
         if !known.iter().any(|k| k == name) {
-            bail!("no input {name:?}{}; the inputs are {known:?}", nearest(name, &known));
+            bail!(
+                "no input {name:?}{}; the inputs are {known:?}",
+                nearest(name, &known)
+            );
         }
         if given.iter().any(|(n, _)| *n == name) {
             bail!("input {name:?} is given twice");
@@ -253,9 +272,15 @@ impl Feed {
         let Some(shape) = self.input.ty.shape() else {
             return Ok(vec![n]);
         };
-        let unknown: Vec<usize> = (0..shape.len()).filter(|&i| sizes.get(&shape[i]).is_none()).collect();
+        let unknown: Vec<usize> = (0..shape.len())
+            .filter(|&i| sizes.get(&shape[i]).is_none())
+            .collect();
         if let Some(&last) = unknown.last() {
-            let others = shape.iter().filter_map(|d| sizes.get(d)).product::<usize>().max(1);
+            let others = shape
+                .iter()
+                .filter_map(|d| sizes.get(d))
+                .product::<usize>()
+                .max(1);
             ensure!(n % others == 0, "{n} numbers do not fill {}", self.input.ty);
             sizes.learn_axis(&shape[last], n / others);
             let mut dims = sizes.shape(&self.input);
@@ -304,13 +329,16 @@ fn numbers(dtype: DType, dims: &[usize], data: &[f64]) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secateur::engine::ir::Type;
+    use secateur::engine::ir::{Dim, Type};
 
     #[test]
     fn sources_are_told_apart() {
         let parse = |s| Source::parse(s).unwrap();
         assert_eq!(parse("rand:-1:2"), Source::Rand(-1.0, 2.0));
-        assert_eq!(parse("a.b.npz:k/x:0"), Source::Npz("a.b.npz".into(), Some("k/x:0".into())));
+        assert_eq!(
+            parse("a.b.npz:k/x:0"),
+            Source::Npz("a.b.npz".into(), Some("k/x:0".into()))
+        );
         assert_eq!(parse("1, -2.5"), Source::List(vec![1.0, -2.5]));
         assert_eq!(parse("Photo.JPG"), Source::Photo("Photo.JPG".into()));
         assert!(Source::parse("rnd").is_err() && Source::parse("rand:2:1").is_err());

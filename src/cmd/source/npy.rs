@@ -38,36 +38,56 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Tensor> {
     let dims = shape(field(head, "shape")?)?;
     let size = count(&dims).and_then(|n| dtype.bytes(n));
     let size = size.with_context(|| format!("the shape {dims:?} is too large"))?;
-    ensure!(data.len() >= size, "expected {size} bytes of elements, found {}", data.len());
+    ensure!(
+        data.len() >= size,
+        "expected {size} bytes of elements, found {}",
+        data.len()
+    );
     let mut data = data[..size].to_vec();
     if order == ">" {
         let half = if name.starts_with('c') { 2 } else { 1 };
-        data.chunks_exact_mut(dtype.bits() / 8 / half).for_each(<[u8]>::reverse);
+        data.chunks_exact_mut(dtype.bits() / 8 / half)
+            .for_each(<[u8]>::reverse);
     }
     let fortran = field(head, "fortran_order")?.starts_with("True");
-    let data = if fortran { row_major(&data, &dims, dtype.bits() / 8) } else { data };
+    let data = if fortran {
+        row_major(&data, &dims, dtype.bits() / 8)
+    } else {
+        data
+    };
     let tensor = Tensor::new(dtype, dims, Data::Bytes(Bytes::new(data)))?;
     Ok(tensor.aligned())
 }
 
 /// The header's dictionary and the elements.
 fn split(bytes: &[u8]) -> Result<(&str, &[u8])> {
-    let rest = bytes.strip_prefix(MAGIC).context("no NumPy array: the first bytes are others")?;
+    let rest = bytes
+        .strip_prefix(MAGIC)
+        .context("no NumPy array: the first bytes are others")?;
     let (len, start) = match rest {
         [1, _, a, b, ..] => (usize::from(u16::from_le_bytes([*a, *b])), 4),
         [2 | 3, _, a, b, c, d, ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, 6),
         [version, ..] => bail!("NumPy's array format {version} is not known"),
         [] => bail!("the file ends in the header"),
     };
-    let (head, data) = rest[start..].split_at_checked(len).context("the file ends in the header")?;
-    Ok((std::str::from_utf8(head).context("the header is not UTF-8")?, data))
+    let (head, data) = rest[start..]
+        .split_at_checked(len)
+        .context("the file ends in the header")?;
+    Ok((
+        std::str::from_utf8(head).context("the header is not UTF-8")?,
+        data,
+    ))
 }
 
 /// What follows `'name':` in the dictionary.
 fn field<'a>(head: &'a str, name: &str) -> Result<&'a str> {
     let found = [format!("'{name}':"), format!("\"{name}\":")];
-    let after = found.iter().find_map(|key| Some(head.split_once(key.as_str())?.1));
-    Ok(after.with_context(|| format!("the header has no {name:?}"))?.trim_start())
+    let after = found
+        .iter()
+        .find_map(|key| Some(head.split_once(key.as_str())?.1));
+    Ok(after
+        .with_context(|| format!("the header has no {name:?}"))?
+        .trim_start())
 }
 
 fn text(field: &str) -> Result<&str> {
@@ -78,7 +98,11 @@ fn text(field: &str) -> Result<&str> {
 
 fn shape(field: &str) -> Result<Vec<usize>> {
     let inner = field.strip_prefix('(').and_then(|f| f.split_once(')'));
-    let sizes = inner.context("the shape is not a tuple")?.0.split(',').map(str::trim);
+    let sizes = inner
+        .context("the shape is not a tuple")?
+        .0
+        .split(',')
+        .map(str::trim);
     let size = |s: &str| s.parse().with_context(|| format!("{s:?} is not a size"));
     sizes.filter(|s| !s.is_empty()).map(size).collect()
 }
@@ -154,14 +178,20 @@ mod tests {
         ] {
             let bytes = write(&t).unwrap();
             let back = read(&bytes).unwrap();
-            assert_eq!((back.dtype(), back.dims(), back.bytes()), (t.dtype(), t.dims(), t.bytes()));
+            assert_eq!(
+                (back.dtype(), back.dims(), back.bytes()),
+                (t.dtype(), t.dims(), t.bytes())
+            );
             assert_eq!((bytes.len() - t.bytes().len()) % 64, 0);
         }
     }
 
     #[test]
     fn column_major_and_big_endian_are_turned_round() {
-        let f = file("{'descr': '>i2', 'fortran_order': True, 'shape': (2, 3), }", &[0, 1, 0, 4, 0, 2, 0, 5, 0, 3, 0, 6]);
+        let f = file(
+            "{'descr': '>i2', 'fortran_order': True, 'shape': (2, 3), }",
+            &[0, 1, 0, 4, 0, 2, 0, 5, 0, 3, 0, 6],
+        );
         assert_eq!(read(&f).unwrap().ints().unwrap(), [1, 2, 3, 4, 5, 6]);
     }
 
@@ -171,9 +201,15 @@ mod tests {
         for n in 0..good.len() {
             assert!(read(&good[..n]).is_err(), "{n}");
         }
-        let object = file("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", &[0; 8]);
+        let object = file(
+            "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+            &[0; 8],
+        );
         assert!(read(&object).unwrap_err().to_string().contains("|O"));
-        let huge = file("{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999, 99999999), }", &[]);
+        let huge = file(
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999, 99999999), }",
+            &[],
+        );
         assert!(read(&huge).is_err());
     }
 }

@@ -25,7 +25,13 @@ pub(crate) enum Layout {
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct PhotoFlags {
     /// Photos: subtract this after scaling, one number or one a channel
-    #[arg(long, value_name = "X,…", value_delimiter = ',', default_value = "0", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "X,…",
+        value_delimiter = ',',
+        default_value = "0",
+        allow_hyphen_values = true
+    )]
     pub(crate) mean: Vec<f64>,
     /// Photos: divide by this at last, one number or one a channel
     #[arg(long, value_name = "X,…", value_delimiter = ',', default_value = "1")]
@@ -57,7 +63,11 @@ impl Photo {
     /// If it is neither, or broken.
     pub(crate) fn read(path: &Path) -> Result<Photo> {
         let bytes = fs::read(path)?;
-        let photo = if bytes.starts_with(b"\x89PNG") { png(bytes)? } else { jpeg(bytes)? };
+        let photo = if bytes.starts_with(b"\x89PNG") {
+            png(bytes)?
+        } else {
+            jpeg(bytes)?
+        };
         ensure!(photo.width > 0 && photo.height > 0, "the photo is empty");
         Ok(photo)
     }
@@ -83,7 +93,9 @@ impl Photo {
             .map(|y| across.iter().map(|w| w.sum(|x| sample(y, x))).collect())
             .collect();
         let column = |w: &Weights, x: usize| w.sum(|y| rows[y][x]);
-        down.iter().flat_map(|w| (0..width).map(move |x| column(w, x))).collect()
+        down.iter()
+            .flat_map(|w| (0..width).map(move |x| column(w, x)))
+            .collect()
     }
 
     /// The photo as a tensor of `dims`, which have three axes or four.
@@ -97,7 +109,10 @@ impl Photo {
             Layout::Nchw => (axes[0], axes[1], axes[2]),
             Layout::Nhwc => (axes[2], axes[0], axes[1]),
         };
-        ensure!(height > 0 && width > 0 && height.max(width) <= MAX_SIDE, "{height}×{width} is no size of a photo");
+        ensure!(
+            height > 0 && width > 0 && height.max(width) <= MAX_SIDE,
+            "{height}×{width} is no size of a photo"
+        );
         let whole = if dtype.is_int() { 1.0 } else { 1.0 / 255.0 };
         let scale = flags.scale.unwrap_or(whole);
         let planes: Vec<Vec<f64>> = (0..channels)
@@ -109,9 +124,15 @@ impl Photo {
             .collect::<Result<_>>()?;
         let data: Vec<f64> = match layout {
             Layout::Nchw => planes.concat(),
-            Layout::Nhwc => (0..height * width).flat_map(|i| planes.iter().map(move |p| p[i])).collect(),
+            Layout::Nhwc => (0..height * width)
+                .flat_map(|i| planes.iter().map(move |p| p[i]))
+                .collect(),
         };
-        let data = if dtype.is_int() { data.iter().map(|x| x.round()).collect() } else { data };
+        let data = if dtype.is_int() {
+            data.iter().map(|x| x.round()).collect()
+        } else {
+            data
+        };
         Tensor::rounded(dtype, dims, &data).with_context(|| format!("no photo of {dtype}, one at a time"))
     }
 }
@@ -121,7 +142,10 @@ fn of(numbers: &[f64], c: usize, channels: usize) -> Result<f64> {
     match numbers {
         [x] => Ok(*x),
         xs if xs.len() == channels => Ok(xs[c]),
-        xs => bail!("expected 1 or {channels} numbers, one a channel, found {}", xs.len()),
+        xs => bail!(
+            "expected 1 or {channels} numbers, one a channel, found {}",
+            xs.len()
+        ),
     }
 }
 
@@ -138,7 +162,10 @@ fn axes(dims: &[usize], layout: Option<Layout>) -> Result<([usize; 3], Layout)> 
     };
     let layout = layout.unwrap_or(found);
     let channels = if layout == Layout::Nchw { axes[0] } else { axes[2] };
-    ensure!((1..=4).contains(&channels) && channels != 2, "{channels} channels are no photo");
+    ensure!(
+        (1..=4).contains(&channels) && channels != 2,
+        "{channels} channels are no photo"
+    );
     Ok((axes, layout))
 }
 
@@ -188,7 +215,11 @@ struct Weights {
 
 impl Weights {
     fn sum(&self, sample: impl Fn(usize) -> f64) -> f64 {
-        self.shares.iter().enumerate().map(|(i, share)| share * sample(self.first + i)).sum()
+        self.shares
+            .iter()
+            .enumerate()
+            .map(|(i, share)| share * sample(self.first + i))
+            .sum()
     }
 }
 

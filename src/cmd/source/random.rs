@@ -48,12 +48,24 @@ mod tests {
 
     #[test]
     fn the_seed_decides_and_the_range_holds() {
-        let draw = |seed, name| Random::new(seed, name).tensor(DType::F32, &[100], (-1.0, 2.0)).unwrap();
+        let draw = |seed, name| {
+            Random::new(seed, name)
+                .tensor(DType::F32, &[100], (-1.0, 2.0))
+                .unwrap()
+        };
         assert_eq!(draw(1, "x"), draw(1, "x"));
         assert_ne!(draw(1, "x"), draw(2, "x"));
         assert_ne!(draw(1, "x"), draw(1, "y"));
-        assert!(draw(1, "x").floats().unwrap().iter().all(|x| (-1.0..2.0).contains(x)));
-        let ints = Random::new(0, "i").tensor(DType::I64, &[100], (0.0, 3.0)).unwrap();
+        assert!(
+            draw(1, "x")
+                .floats()
+                .unwrap()
+                .iter()
+                .all(|x| (-1.0..2.0).contains(x))
+        );
+        let ints = Random::new(0, "i")
+            .tensor(DType::I64, &[100], (0.0, 3.0))
+            .unwrap();
         let ints = ints.ints().unwrap();
         assert!([0, 1, 2].iter().all(|i| ints.contains(i)) && ints.iter().all(|i| (0..3).contains(i)));
     }

@@ -31,7 +31,9 @@ pub(super) fn value(t: &Tensor) -> Result<SessionInputValue<'_>> {
     }
 }
 
-fn view<T: Element + PrimitiveTensorElementType + Debug + 'static>(t: &Tensor) -> Result<SessionInputValue<'_>> {
+fn view<T: Element + PrimitiveTensorElementType + Debug + 'static>(
+    t: &Tensor,
+) -> Result<SessionInputValue<'_>> {
     let view = t.view::<T>().context("the elements are not aligned")?;
     let data = view.to_slice().context("the elements are not in order")?;
     let made = TensorRef::from_array_view((t.dims(), data));
@@ -70,5 +72,8 @@ fn copy<T: Element + PrimitiveTensorElementType>(value: &DynValue) -> Result<Ten
 }
 
 fn dims(shape: &[i64]) -> Result<Vec<usize>> {
-    shape.iter().map(|&d| usize::try_from(d).context("a negative size")).collect()
+    shape
+        .iter()
+        .map(|&d| usize::try_from(d).context("a negative size"))
+        .collect()
 }

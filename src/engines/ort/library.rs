@@ -19,7 +19,10 @@ pub(super) fn environment() -> Result<Environment> {
     }
     let path = find()?;
     let found = ort::init_from(&path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
-    let made = found.with_telemetry(false).build().map_err(|e| anyhow!("ONNX Runtime: {e}"))?;
+    let made = found
+        .with_telemetry(false)
+        .build()
+        .map_err(|e| anyhow!("ONNX Runtime: {e}"))?;
     Ok(ENVIRONMENT.get_or_init(|| made).clone())
 }
 
@@ -38,14 +41,33 @@ fn find() -> Result<PathBuf> {
 
 fn of_python() -> Option<PathBuf> {
     // The package is looked for but not imported.
-    let find =
-        "import importlib.util as u; print(u.find_spec('onnxruntime').submodule_search_locations[0])";
+    let find = "import importlib.util as u; print(u.find_spec('onnxruntime').submodule_search_locations[0])";
     let said = Command::new("python3").args(["-c", find]).output().ok()?;
     let folder = PathBuf::from(String::from_utf8(said.stdout).ok()?.trim()).join("capi");
-    let files = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
+    let files = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|e| Some(e.ok()?.path()));
     let is_library = |p: &PathBuf| {
         let name = p.file_name().and_then(|n| n.to_str()).unwrap_or("");
         name.starts_with("libonnxruntime.") || name == "onnxruntime.dll"
     };
     files.filter(is_library).max()
+}
+
+/// The version, as the name of the library's file has it: `libonnxruntime.so.1.31.1`.
+pub(super) fn version() -> String {
+    let file = find().and_then(|f| Ok(f.canonicalize()?)).unwrap_or_default();
+    let name = file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let number = name
+        .trim_start_matches(|c: char| !c.is_ascii_digit())
+        .trim_end_matches(".dylib");
+    if number.is_empty() {
+        "unknown".into()
+    } else {
+        number.to_owned()
+    }
 }

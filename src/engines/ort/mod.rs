@@ -19,6 +19,11 @@ impl Engine for OnnxRuntime {
         "ort"
     }
 
+    #[cfg(feature = "ort")]
+    fn start(&self) -> Result<()> {
+        library::environment().map(drop)
+    }
+
     #[cfg(not(feature = "ort"))]
     fn load(&self, _job: &Job) -> Result<Box<dyn Loaded>> {
         anyhow::bail!("this program was built without ONNX Runtime; build it with --features ort")

@@ -11,7 +11,7 @@ use secateur::engine::onnx;
 use secateur::{Model, Outputs, Tensor};
 
 use super::convert::{tensor, value};
-use super::library::environment;
+use super::library::{self, environment};
 use crate::engines::{Job, Loaded, Ran};
 
 /// A session of ONNX Runtime.
@@ -34,10 +34,7 @@ impl Ready {
 
 impl Loaded for Ready {
     fn version(&self) -> String {
-        // "ORT Build Info: git-branch=rel-1.31.1, git-commit-id=…".
-        let branch = ort::info().split_once("git-branch=").map(|(_, rest)| rest);
-        let branch = branch.and_then(|b| b.split([',', ' ']).next());
-        branch.unwrap_or("unknown").trim_start_matches("rel-").to_owned()
+        library::version()
     }
 
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Ran> {
@@ -45,11 +42,16 @@ impl Loaded for Ready {
         let values = aligned.iter().map(|(name, t)| Ok((*name, value(t)?)));
         let values = values.collect::<Result<Vec<_>>>()?;
         let start = Instant::now();
-        let made = self.session.run(values).map_err(|e| anyhow!("ONNX Runtime: {e}"))?;
+        let made = self
+            .session
+            .run(values)
+            .map_err(|e| anyhow!("ONNX Runtime: {e}"))?;
         let ms = start.elapsed().as_secs_f64() * 1e3;
         let copy = |name: &String| {
             let value = made.get(name).context("it is missing");
-            value.and_then(tensor).with_context(|| format!("output {name:?} of ONNX Runtime"))
+            value
+                .and_then(tensor)
+                .with_context(|| format!("output {name:?} of ONNX Runtime"))
         };
         let outputs = Outputs {
             names: self.names.iter().map(|n| n.as_str().into()).collect(),

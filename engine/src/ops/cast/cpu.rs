@@ -162,6 +162,16 @@ fn detour(from: DType, to: DType) -> Option<Detour> {
     Some(Detour::Real(read, reals(to)?.1))
 }
 
+/// Numbers of type `dtype` as `f64`; empty for other types.
+pub(in crate::ops) fn widened(dtype: DType, x: &[u8]) -> Vec<f64> {
+    let Some((read, _)) = reals(dtype) else {
+        return vec![];
+    };
+    let mut wide = vec![0.0; x.len() * 8 / dtype.bits()];
+    read(x, &mut wide);
+    wide
+}
+
 fn read<A: Element, T>(x: &[u8], y: &mut [T], f: impl Fn(A) -> T) {
     let x: &[A] = bytemuck::cast_slice(x);
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));

@@ -2,6 +2,8 @@
 
 mod cpu;
 
+pub(super) use cpu::widened;
+
 use super::pick::given;
 use super::shape::{arity, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};

@@ -1,0 +1,512 @@
+//! Reductions along axes.
+
+use super::binary::candidate;
+use super::case::{floats, tame_floats};
+use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
+use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
+use crate::cpu::reduce::{
+    Cut, Exponential, Finish, Greatest, Itself, Join, Least, Plus, Size, Square, Term, Times,
+};
+use crate::cpu::{Candidate, Io, Kernel, blocks, reduce};
+use crate::ir::{DType, Dim, Shape, Tensor, count};
+
+/// A way to make one number of many.
+pub trait Reduction: Copy + Send + Sync + 'static {
+    /// The operator's name.
+    const NAME: &'static str;
+    /// The opsets at which its meaning changed.
+    const SINCE: &'static [u16];
+    /// The opset at which the axes became an input.
+    const MOVED: i64 = 18;
+    /// Whether integers are computed as floats and rounded towards 0.
+    const ROUNDS: bool = false;
+    /// Whether integers are divided by their number.
+    const MEAN: bool = false;
+    /// The reduction of two elements of a shape.
+    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = None;
+    /// How kernels fold: the join, and what an element contributes.
+    type Join: Join;
+    /// What an element contributes.
+    type Term: Term;
+    /// What the fold becomes in the end.
+    const FINISH: Finish = |fold, _, _| fold;
+    /// By definition.
+    fn real(x: &[f64]) -> f64;
+    /// By definition; of no integers `None` where that depends on their type.
+    fn int(x: &[i128]) -> Option<i128>;
+}
+
+/// Opsets of most reductions.
+const USUAL: &[u16] = &[1, 11, 13, 18];
+
+/// The operator of some reduction.
+pub struct Reduce<R>(pub R);
+
+/// Which axes of a tensor of rank `rank` are folded; `None` where that is not known. `given` are the axes, if they are an
+/// input that is there.
+fn folded<R: Reduction>(
+    n: &NodeRef,
+    rank: usize,
+    given: Option<Vec<i64>>,
+) -> Result<Option<Vec<usize>>, OpError> {
+    let (axes, none) = if n.opset() < R::MOVED {
+        (Some(n.ints("axes")?.unwrap_or(&[]).to_vec()), false)
+    } else {
+        let none = n.int_or("noop_with_empty_axes", 0)? != 0;
+        (if n.has(1) { given } else { Some(vec![]) }, none)
+    };
+    let Some(axes) = axes else { return Ok(None) };
+    if axes.is_empty() {
+        return Ok(Some(if none { vec![] } else { (0..rank).collect() }));
+    }
+    let axes: Result<Vec<_>, _> = axes.iter().map(|&a| NodeRef::axis(a, rank)).collect();
+    axes.map(Some)
+}
+
+/// The shape that is left of `shape`.
+fn left(shape: &[Dim], folded: &[usize], keep: bool) -> Shape {
+    let axes = shape.iter().enumerate();
+    axes.filter(|(i, _)| keep || !folded.contains(i))
+        .map(|(i, d)| {
+            if folded.contains(&i) {
+                Dim::Known(1)
+            } else {
+                d.clone()
+            }
+        })
+        .collect()
+}
+
+fn takes<R: Reduction>(dtype: DType) -> bool {
+    let truths = dtype == DType::Bool && matches!(R::NAME, "ReduceMax" | "ReduceMin");
+    dtype.is_float() || dtype.is_int() || truths
+}
+
+impl<R: Reduction> Op for Reduce<R> {
+    fn name(&self) -> OpName {
+        onnx(R::NAME)
+    }
+
+    fn since(&self) -> &'static [u16] {
+        R::SINCE
+    }
+
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        let keep = n.int_or("keepdims", 1)? != 0;
+        if let Some(d) = n.dtype(0).filter(|&d| !takes::<R>(d)) {
+            return Err(OpError::new(format!("there is no {} of {d}", R::NAME)));
+        }
+        let Some(shape) = n.shape(0) else {
+            folded::<R>(n, 0, None)?;
+            return Ok(vec![Fact::tensor(n.dtype(0), None)]);
+        };
+        let shape = match folded::<R>(n, shape.len(), n.ints_in(1))? {
+            Some(axes) => Some(left(shape, &axes, keep)),
+            None if keep => Some(vec![Dim::Unknown; shape.len()]),
+            None => None,
+        };
+        let fact = Fact::tensor(n.dtype(0), shape);
+        Ok(vec![follow::<R>(n, fact)])
+    }
+
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        let (rank, keep) = (n.rank(0)?, n.int_or("keepdims", 1).ok()? != 0);
+        let folded = folded::<R>(n, rank, n.ints_in(1)).ok()??;
+        let mut out = 0;
+        let tie = |axis| {
+            let stays = !folded.contains(&axis);
+            let output = stays.then_some(out);
+            out += usize::from(stays || keep);
+            Tie {
+                output,
+                inputs: vec![(0, axis)],
+            }
+        };
+        Some(Axes((0..rank).map(tie).collect()))
+    }
+
+    fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+        let t = x.first().copied().flatten();
+        let t = t.ok_or_else(|| OpError::new("expected a tensor"))?;
+        let given = x.get(1).copied().flatten().and_then(Tensor::ints);
+        let axes = folded::<R>(n, t.dims().len(), given)?;
+        let axes = axes.ok_or_else(|| OpError::new("the axes are no integers"))?;
+        let keep = n.int_or("keepdims", 1)? != 0;
+        by_definition::<R>(t, &axes, keep)
+            .map(|y| vec![y])
+            .ok_or_else(|| OpError::new(format!("there is no {} of {}", R::NAME, t.dtype())))
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        kernel::<R>(n).into_iter().map(|k| candidate(n, "", k)).collect()
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        cases::<R>()
+    }
+}
+
+/// `fact` with its element, if a vector of known elements is folded whole.
+fn follow<R: Reduction>(n: &NodeRef, fact: Fact) -> Fact {
+    let one = fact
+        .ty
+        .shape()
+        .is_some_and(|s| s.iter().all(|d| *d == Dim::Known(1)));
+    let data = match (R::DIMS, n.rank(0), n.dtype(0)) {
+        (Some(f), Some(1), Some(DType::I64)) if one => n.data(0).and_then(|x| {
+            let (first, rest) = x.split_first()?;
+            Some(vec![rest.iter().fold(first.clone(), |a, b| f(&a, b))])
+        }),
+        _ => None,
+    };
+    Fact { data, ..fact }
+}
+
+/// The least and the greatest number of a type.
+fn range(dtype: DType) -> Option<(i128, i128)> {
+    struct Range;
+    impl ByType for Range {
+        type Out = Option<(i128, i128)>;
+        fn real<T: Real>(self) -> Option<(i128, i128)> {
+            None
+        }
+        fn int<T: Int>(self) -> Option<(i128, i128)> {
+            Some((T::min_value().wide(), T::max_value().wide()))
+        }
+    }
+    if dtype == DType::Bool {
+        Some((0, 1))
+    } else {
+        by_type(dtype, Range)?
+    }
+}
+
+/// The elements that are folded into each element of the result, in order.
+fn groups(dims: &[usize], axes: &[usize]) -> Vec<Vec<usize>> {
+    let kept: Vec<_> = (0..dims.len()).filter(|a| !axes.contains(a)).collect();
+    let mut groups = vec![vec![]; kept.iter().map(|&a| dims[a]).product()];
+    for i in 0..count(dims).unwrap_or(0) {
+        let (mut rest, mut group, mut ahead) = (i, 0, 1);
+        for axis in (0..dims.len()).rev() {
+            let index = rest % dims[axis];
+            rest /= dims[axis];
+            if kept.contains(&axis) {
+                group += index * ahead;
+                ahead *= dims[axis];
+            }
+        }
+        groups[group].push(i);
+    }
+    groups
+}
+
+fn by_definition<R: Reduction>(t: &Tensor, axes: &[usize], keep: bool) -> Option<Tensor> {
+    let (dtype, dims) = (t.dtype(), t.dims());
+    let wide: Shape = dims.iter().map(|&d| Dim::from(d)).collect();
+    let out: Option<Vec<usize>> = left(&wide, axes, keep).iter().map(Dim::size).collect();
+    let out = out.filter(|d| count(d).is_some())?;
+    let groups = groups(dims, axes);
+    let numbers = match t.truths() {
+        Some(truths) => Numbers::Int(truths.into_iter().map(i128::from).collect()),
+        None => Numbers::of(t)?,
+    };
+    let real = |v: &[f64]| -> Vec<f64> {
+        let each = groups.iter().map(|g| g.iter().map(|&i| v[i]).collect::<Vec<_>>());
+        each.map(|g| R::real(&g)).collect()
+    };
+    match numbers {
+        Numbers::Real(v) => Tensor::rounded(dtype, &out, &real(&v)),
+        Numbers::Int(v) if R::ROUNDS => {
+            let v: Vec<_> = v.iter().map(|&x| x as f64).collect();
+            Tensor::rounded(dtype, &out, &real(&v))
+        }
+        Numbers::Int(v) => {
+            let each = groups.iter().map(|g| g.iter().map(|&i| v[i]).collect::<Vec<_>>());
+            let (low, high) = range(dtype)?;
+            let nothing = if R::NAME == "ReduceMin" { high } else { low };
+            let y: Vec<i128> = each.map(|g| R::int(&g).unwrap_or(nothing)).collect();
+            match dtype {
+                DType::Bool => Some(Tensor::bools(&out, y.into_iter().map(|y| y != 0))),
+                _ => Numbers::Int(y).tensor(dtype, &out),
+            }
+        }
+    }
+}
+
+fn kernel<R: Reduction>(n: &NodeRef) -> Option<Box<dyn Kernel>> {
+    let (dims, dtype) = (n.dims(0)?, n.dtype(0)?);
+    count(&dims)?;
+    count(&n.out_dims(0)?)?;
+    let axes = folded::<R>(n, dims.len(), n.ints_in(1)).ok()??;
+    let cut = Cut::new(&dims, &axes);
+    Some(match dtype {
+        DType::F32 => after_greatest::<R>(
+            reduce::floats::<Greatest, Itself>(cut.clone(), |fold, _, _| fold),
+            reduce::floats::<R::Join, R::Term>(cut, R::FINISH),
+        ),
+        d if d.is_float() || R::ROUNDS => {
+            let block = blocks::doubles(d)?;
+            after_greatest::<R>(
+                reduce::reals::<Greatest, Itself>(cut.clone(), block, |fold, _, _| fold),
+                reduce::reals::<R::Join, R::Term>(cut, block, R::FINISH),
+            )
+        }
+        d => {
+            let block = blocks::ints(if d == DType::Bool { DType::U8 } else { d })?;
+            let extreme = matches!(R::NAME, "ReduceMax" | "ReduceMin");
+            let range = range(d).filter(|_| extreme);
+            reduce::ints::<R::Join, R::Term>(cut, block, range, R::MEAN)
+        }
+    })
+}
+
+/// `then`, where it needs them after the greatest elements have been found.
+fn after_greatest<R: Reduction>(first: Box<dyn Kernel>, then: Box<dyn Kernel>) -> Box<dyn Kernel> {
+    match R::Term::SHIFTED {
+        false => then,
+        true => Box::new(move |io: &mut Io| {
+            first.run(io);
+            then.run(io);
+        }),
+    }
+}
+
+fn cases<R: Reduction>() -> Vec<Case> {
+    let new = R::MOVED;
+    let some = |name, dims: &[usize], axes: &[i64]| {
+        Case::new(name, [floats(dims, 1), Tensor::of(&[axes.len()], axes.to_vec())])
+            .konst(&[1])
+            .within(2e-6, 3e-6)
+    };
+    let few = |dtype| Tensor::rounded(dtype, &[2, 3], &[3.0, 1.0, 4.0, 1.0, 5.0, 9.0]);
+    let mut all = vec![
+        some("rows", &[5, 37], &[1]),
+        some("long rows", &[2, 2500], &[-1]),
+        some("columns", &[3, 5, 37], &[1]),
+        some("many columns", &[600, 70], &[0]).within(2e-5, 2e-5),
+        some("ends", &[3, 4, 5], &[0, 2]),
+        some("middle", &[2, 3, 4, 5, 6], &[1, 3]),
+        some("dropped", &[3, 4, 5], &[-3, 1]).attr("keepdims", 0),
+        some("no axes", &[3, 4], &[]),
+        some("nothing folded", &[3, 4], &[]).attr("noop_with_empty_axes", 1),
+        some("nothing there", &[2, 0, 3], &[0]),
+        some("folding nothing", &[2, 0, 3], &[1]),
+        Case::new("all", [floats(&[3, 47], 2)]).within(1e-5, 3e-6),
+        Case::new("scalar", [floats(&[], 2)]).within(1e-6, 2e-6),
+        Case::new(
+            "odd values",
+            [tame_floats(&[19, 1], 3), Tensor::of(&[1], vec![1i64])],
+        )
+        .konst(&[1])
+        .within(1e-20, 1e-6),
+        Case::new("old", [floats(&[3, 4, 5], 1)])
+            .opset(new - 1)
+            .attr("axes", vec![1, -1])
+            .attr("keepdims", 0)
+            .within(2e-6, 2e-6),
+        Case::new("oldest", [floats(&[3, 4], 1)])
+            .opset(1)
+            .attr("axes", vec![0])
+            .within(2e-6, 2e-6),
+    ];
+    for dtype in [
+        DType::F64,
+        DType::F16,
+        DType::BF16,
+        DType::I64,
+        DType::I32,
+        DType::U8,
+        DType::U64,
+    ] {
+        let axes = Tensor::of(&[1], vec![1i64]);
+        let exact = if dtype.is_float() { 1e-9 } else { 0.0 };
+        all.extend(few(dtype).map(|x| Case::new("other types", [x, axes]).konst(&[1]).within(0.0, exact)));
+        let columns =
+            few(dtype).map(|x| Case::new("columns of other types", [x, Tensor::of(&[1], vec![0i64])]));
+        all.extend(columns.map(|c| c.konst(&[1]).within(0.0, exact)));
+    }
+    if takes::<R>(DType::Bool) {
+        let axes = || Tensor::of(&[1], vec![1i64]);
+        let truths = Tensor::bools(&[2, 2], [true, false, false, false]);
+        all.push(Case::new("truth values", [truths, axes()]).konst(&[1]));
+        all.push(Case::new("no truth values", [Tensor::bools(&[2, 0], []), axes()]).konst(&[1]));
+        all.push(Case::new("no integers", [Tensor::of::<i16>(&[2, 0], vec![]), axes()]).konst(&[1]));
+    }
+    all
+}
+
+/// The sum.
+#[derive(Clone, Copy)]
+pub struct Sum;
+impl Reduction for Sum {
+    const NAME: &'static str = "ReduceSum";
+    const SINCE: &'static [u16] = &[1, 11, 13];
+    const MOVED: i64 = 13;
+    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = Some(|a, b| a.clone() + b.clone());
+    type Join = Plus;
+    type Term = Itself;
+    fn real(x: &[f64]) -> f64 {
+        x.iter().sum()
+    }
+    fn int(x: &[i128]) -> Option<i128> {
+        Some(x.iter().sum())
+    }
+}
+
+/// The mean; of integers rounded towards 0.
+#[derive(Clone, Copy)]
+pub struct Mean;
+impl Reduction for Mean {
+    const NAME: &'static str = "ReduceMean";
+    const SINCE: &'static [u16] = USUAL;
+    const MEAN: bool = true;
+    type Join = Plus;
+    type Term = Itself;
+    const FINISH: Finish = |sum, n, _| sum / n as f64;
+    fn real(x: &[f64]) -> f64 {
+        x.iter().sum::<f64>() / x.len() as f64
+    }
+    fn int(x: &[i128]) -> Option<i128> {
+        Some(x.iter().sum::<i128>().checked_div(x.len() as i128).unwrap_or(0))
+    }
+}
+
+/// The greatest; NaN where there is one.
+#[derive(Clone, Copy)]
+pub struct Max;
+impl Reduction for Max {
+    const NAME: &'static str = "ReduceMax";
+    const SINCE: &'static [u16] = &[1, 11, 12, 13, 18, 20];
+    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = Some(Dim::greater);
+    type Join = Greatest;
+    type Term = Itself;
+    fn real(x: &[f64]) -> f64 {
+        x.iter()
+            .fold(f64::NEG_INFINITY, |a, &b| if a > b || a.is_nan() { a } else { b })
+    }
+    fn int(x: &[i128]) -> Option<i128> {
+        x.iter().copied().max()
+    }
+}
+
+/// The least; NaN where there is one.
+#[derive(Clone, Copy)]
+pub struct Min;
+impl Reduction for Min {
+    const NAME: &'static str = "ReduceMin";
+    const SINCE: &'static [u16] = &[1, 11, 12, 13, 18, 20];
+    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = Some(Dim::lesser);
+    type Join = Least;
+    type Term = Itself;
+    fn real(x: &[f64]) -> f64 {
+        x.iter()
+            .fold(f64::INFINITY, |a, &b| if a < b || a.is_nan() { a } else { b })
+    }
+    fn int(x: &[i128]) -> Option<i128> {
+        x.iter().copied().min()
+    }
+}
+
+/// The product.
+#[derive(Clone, Copy)]
+pub struct Prod;
+impl Reduction for Prod {
+    const NAME: &'static str = "ReduceProd";
+    const SINCE: &'static [u16] = USUAL;
+    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = Some(|a, b| a.clone() * b.clone());
+    type Join = Times;
+    type Term = Itself;
+    fn real(x: &[f64]) -> f64 {
+        x.iter().product()
+    }
+    fn int(x: &[i128]) -> Option<i128> {
+        Some(x.iter().fold(1, |a, &b| a.wrapping_mul(b)))
+    }
+}
+
+/// The sum of sizes.
+#[derive(Clone, Copy)]
+pub struct L1;
+impl Reduction for L1 {
+    const NAME: &'static str = "ReduceL1";
+    const SINCE: &'static [u16] = USUAL;
+    type Join = Plus;
+    type Term = Size;
+    fn real(x: &[f64]) -> f64 {
+        x.iter().map(|x| x.abs()).sum()
+    }
+    fn int(x: &[i128]) -> Option<i128> {
+        Some(x.iter().map(|x| x.abs()).sum())
+    }
+}
+
+/// The root of the sum of squares.
+#[derive(Clone, Copy)]
+pub struct L2;
+impl Reduction for L2 {
+    const NAME: &'static str = "ReduceL2";
+    const SINCE: &'static [u16] = USUAL;
+    const ROUNDS: bool = true;
+    type Join = Plus;
+    type Term = Square;
+    const FINISH: Finish = |sum, _, _| sum.sqrt();
+    fn real(x: &[f64]) -> f64 {
+        SumSquare::real(x).sqrt()
+    }
+    fn int(_: &[i128]) -> Option<i128> {
+        None
+    }
+}
+
+/// The sum of squares.
+#[derive(Clone, Copy)]
+pub struct SumSquare;
+impl Reduction for SumSquare {
+    const NAME: &'static str = "ReduceSumSquare";
+    const SINCE: &'static [u16] = USUAL;
+    type Join = Plus;
+    type Term = Square;
+    fn real(x: &[f64]) -> f64 {
+        x.iter().map(|x| x * x).sum()
+    }
+    fn int(x: &[i128]) -> Option<i128> {
+        Some(x.iter().fold(0, |a, b| a.wrapping_add(b.wrapping_mul(*b))))
+    }
+}
+
+/// The logarithm of the sum.
+#[derive(Clone, Copy)]
+pub struct LogSum;
+impl Reduction for LogSum {
+    const NAME: &'static str = "ReduceLogSum";
+    const SINCE: &'static [u16] = USUAL;
+    const ROUNDS: bool = true;
+    type Join = Plus;
+    type Term = Itself;
+    const FINISH: Finish = |sum, _, _| sum.ln();
+    fn real(x: &[f64]) -> f64 {
+        x.iter().sum::<f64>().ln()
+    }
+    fn int(_: &[i128]) -> Option<i128> {
+        None
+    }
+}
+
+/// The logarithm of the sum of exponentials.
+#[derive(Clone, Copy)]
+pub struct LogSumExp;
+impl Reduction for LogSumExp {
+    const NAME: &'static str = "ReduceLogSumExp";
+    const SINCE: &'static [u16] = USUAL;
+    const ROUNDS: bool = true;
+    type Join = Plus;
+    type Term = Exponential;
+    const FINISH: Finish = |sum, _, greatest| sum.ln() + greatest;
+    fn real(x: &[f64]) -> f64 {
+        let greatest = Some(Max::real(x)).filter(|m| m.is_finite()).unwrap_or(0.0);
+        x.iter().map(|x| (x - greatest).exp()).sum::<f64>().ln() + greatest
+    }
+    fn int(_: &[i128]) -> Option<i128> {
+        None
+    }
+}

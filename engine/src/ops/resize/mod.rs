@@ -1,0 +1,580 @@
+//! Images made larger or smaller.
+
+mod coords;
+mod cpu;
+
+use super::pick::{given, knowing, pick, place};
+use super::shape::{arity, distinct_axes, ranked, show, tied};
+use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use crate::cpu::Candidate;
+use crate::ir::{DType, Dim, Shape, Tensor, count};
+use coords::{Mode, Nearest, Stretch, Style, Taps, Transformation};
+
+/// ONNX `Resize`.
+pub struct Resize;
+
+/// ONNX `Upsample`, which `Resize` has replaced.
+pub struct Upsample;
+
+fn unknown<T>(attr: &str, value: &str) -> Result<T, OpError> {
+    Err(OpError::new(format!(
+        "attribute {attr:?} is {value:?}, which has no meaning"
+    )))
+}
+
+fn is_upsample(n: &NodeRef) -> bool {
+    &*n.node().op == "Upsample"
+}
+
+fn mode(n: &NodeRef, nearest: Nearest, cubic: f32) -> Result<Mode, OpError> {
+    match n.str_or("mode", "nearest")? {
+        "nearest" => Ok(Mode::Nearest(nearest)),
+        "linear" | "bilinear" => Ok(Mode::Linear),
+        "cubic" => Ok(Mode::Cubic(cubic)),
+        other => unknown("mode", other),
+    }
+}
+
+fn style(n: &NodeRef) -> Result<Style, OpError> {
+    if is_upsample(n) || n.opset() < 11 {
+        return Ok(Style {
+            mode: mode(n, Nearest::Simple, 0.0)?,
+            transformation: Transformation::Asymmetric,
+            exclude_outside: false,
+            antialias: false,
+            extrapolation: 0.0,
+        });
+    }
+    let nearest = match n.str_or("nearest_mode", "round_prefer_floor")? {
+        "round_prefer_floor" => Nearest::RoundPreferFloor,
+        "round_prefer_ceil" => Nearest::RoundPreferCeil,
+        "floor" => Nearest::Floor,
+        "ceil" => Nearest::Ceil,
+        other => return unknown("nearest_mode", other),
+    };
+    let transformation = match n.str_or("coordinate_transformation_mode", "half_pixel")? {
+        "half_pixel" => Transformation::HalfPixel,
+        "half_pixel_symmetric" => Transformation::HalfPixelSymmetric,
+        "pytorch_half_pixel" => Transformation::PytorchHalfPixel,
+        "tf_half_pixel_for_nn" => Transformation::TfHalfPixel,
+        "align_corners" => Transformation::AlignCorners,
+        "asymmetric" => Transformation::Asymmetric,
+        "tf_crop_and_resize" => Transformation::TfCropAndResize,
+        other => return unknown("coordinate_transformation_mode", other),
+    };
+    Ok(Style {
+        mode: mode(n, nearest, n.float_or("cubic_coeff_a", -0.75)?)?,
+        transformation,
+        exclude_outside: n.int_or("exclude_outside", 0)? != 0,
+        antialias: n.opset() >= 18 && n.int_or("antialias", 0)? != 0,
+        extrapolation: n.float_or("extrapolation_value", 0.0)?,
+    })
+}
+
+/// How sizes that would change the aspect ratio are understood.
+#[derive(Clone, Copy, PartialEq)]
+enum Policy {
+    Stretch,
+    NotLarger,
+    NotSmaller,
+}
+
+fn policy(n: &NodeRef) -> Result<Policy, OpError> {
+    if n.opset() < 18 {
+        return Ok(Policy::Stretch);
+    }
+    match n.str_or("keep_aspect_ratio_policy", "stretch")? {
+        "stretch" => Ok(Policy::Stretch),
+        "not_larger" => Ok(Policy::NotLarger),
+        "not_smaller" => Ok(Policy::NotSmaller),
+        other => unknown("keep_aspect_ratio_policy", other),
+    }
+}
+
+/// The axes that the node speaks of, in its order.
+fn axes(n: &NodeRef, rank: usize) -> Result<Vec<usize>, OpError> {
+    let list = if n.opset() >= 18 { n.ints("axes")? } else { None };
+    match list {
+        None => Ok((0..rank).collect()),
+        Some(list) => {
+            distinct_axes(list, rank)?;
+            list.iter().map(|&a| NodeRef::axis(a, rank)).collect()
+        }
+    }
+}
+
+/// What the node asks of the axes that it speaks of.
+enum Asked {
+    Scales(Vec<f32>),
+    Sizes(Vec<Dim>),
+    Hidden,
+}
+
+fn asked(n: &NodeRef) -> Result<Asked, OpError> {
+    let floats = |t: &Tensor| t.floats().map(|x| x.iter().map(|&x| x as f32).collect());
+    if is_upsample(n) && n.opset() < 9 {
+        if n.opset() < 7 {
+            let [h, w] = ["height_scale", "width_scale"].map(|name| n.float(name));
+            let missing = || OpError::new("height_scale or width_scale is missing");
+            let (h, w) = (h?.ok_or_else(missing)?, w?.ok_or_else(missing)?);
+            return Ok(Asked::Scales(vec![1.0, 1.0, h, w]));
+        }
+        let scales = n.floats("scales")?;
+        return Ok(Asked::Scales(
+            scales.ok_or_else(|| OpError::new("scales are missing"))?.to_vec(),
+        ));
+    }
+    let old = is_upsample(n) || n.opset() < 11;
+    let (scales, sizes) = if old { (1, usize::MAX) } else { (2, 3) };
+    let there = |i: usize| n.has(i) && n.dims(i).is_none_or(|d| !d.contains(&0));
+    match (there(scales), there(sizes)) {
+        (true, false) => Ok(n
+            .konst(scales)
+            .and_then(floats)
+            .map_or(Asked::Hidden, Asked::Scales)),
+        (false, true) => {
+            ranked(n, sizes, 1)?;
+            let len = n.dims(sizes).and_then(|d| count(&d));
+            let unknown = len.map(|len| vec![Dim::Unknown; len.min(64)]);
+            Ok(n.data(sizes).or(unknown).map_or(Asked::Hidden, Asked::Sizes))
+        }
+        // Both may be declared, one of them empty when the model runs.
+        (true, true) if n.konst(scales).is_none() && n.data(sizes).is_none() => Ok(Asked::Hidden),
+        _ => Err(OpError::new("expected either scales or sizes")),
+    }
+}
+
+fn one_each(found: usize, axes: &[usize]) -> Result<(), OpError> {
+    match found == axes.len() {
+        true => Ok(()),
+        false => Err(OpError::new(format!(
+            "{found} scales or sizes; expected one for each of {} axes",
+            axes.len()
+        ))),
+    }
+}
+
+/// `size` times `scale`, rounded down.
+fn scaled(size: &Dim, scale: f32) -> Result<Dim, OpError> {
+    if !(scale > 0.0 && scale.is_finite()) {
+        return Err(OpError::new(format!(
+            "a scale of {scale}; expected a number above 0"
+        )));
+    }
+    let back = (1.0 / scale).round();
+    Ok(match size {
+        Dim::Known(d) => {
+            let exact = (*d as f32 * scale).floor();
+            if exact < 9e15 {
+                Dim::Known(exact as i64)
+            } else {
+                Dim::Unknown
+            }
+        }
+        d if scale.fract() == 0.0 && scale < 1e6 => d.clone() * Dim::Known(scale as i64),
+        d if 1.0 / back == scale && back < 1e6 => d.floor_div(&Dim::Known(back as i64)),
+        _ => Dim::Unknown,
+    })
+}
+
+/// The one scale of all axes that keeps the aspect ratio.
+fn one_scale(policy: Policy, of: &[usize], sizes: &[usize]) -> f32 {
+    let scales = of.iter().zip(sizes).map(|(&of, &to)| to as f32 / of as f32);
+    match policy {
+        Policy::NotLarger => scales.fold(f32::INFINITY, f32::min),
+        _ => scales.fold(0.0, f32::max),
+    }
+}
+
+/// The shape of the result; `None` where the rank is not known.
+fn result(n: &NodeRef) -> Result<Option<Shape>, OpError> {
+    style(n)?;
+    let policy = policy(n)?;
+    let Some(of) = n.shape(0) else {
+        n.ignore(&["axes"]);
+        return Ok(None);
+    };
+    let axes = axes(n, of.len())?;
+    let mut shape = of.clone();
+    match asked(n)? {
+        Asked::Hidden => axes.iter().for_each(|&a| shape[a] = Dim::Unknown),
+        Asked::Scales(scales) => {
+            one_each(scales.len(), &axes)?;
+            for (&a, &s) in axes.iter().zip(&scales) {
+                shape[a] = scaled(&of[a], s)?;
+            }
+        }
+        Asked::Sizes(sizes) => {
+            one_each(sizes.len(), &axes)?;
+            if sizes.iter().any(|d| d.known().is_some_and(|d| d < 0)) {
+                return Err(OpError::new(format!("{} are no sizes", show(&sizes))));
+            }
+            let from: Option<Vec<_>> = axes.iter().map(|&a| of[a].size()).collect();
+            let to: Option<Vec<_>> = sizes.iter().map(Dim::size).collect();
+            for (i, &a) in axes.iter().enumerate() {
+                shape[a] = match (policy, &from, &to) {
+                    (Policy::Stretch, ..) => sizes[i].clone(),
+                    (_, Some(from), Some(to)) if !from.contains(&0) => {
+                        let scale = one_scale(policy, from, to);
+                        Dim::from((scale * from[i] as f32 + 0.5).floor() as usize)
+                    }
+                    _ => Dim::Unknown,
+                };
+            }
+        }
+    }
+    Ok(Some(shape))
+}
+
+/// How every axis changes; `None` where that is not known.
+fn stretches(n: &NodeRef) -> Result<Option<Vec<Stretch>>, OpError> {
+    let (Some(of), Some(shape)) = (n.dims(0), result(n)?) else {
+        return Ok(None);
+    };
+    let to: Option<Vec<_>> = shape.iter().map(Dim::size).collect();
+    let Some(to) = to.or_else(|| n.out_dims(0)) else {
+        return Ok(None);
+    };
+    let axes = axes(n, of.len())?;
+    let scale = |a: usize| to[a] as f32 / of[a] as f32;
+    let mut scales: Vec<_> = (0..of.len()).map(scale).collect();
+    let mut rois = vec![(0.0, 1.0); of.len()];
+    match (asked(n)?, policy(n)?) {
+        (Asked::Scales(s), _) => axes.iter().zip(s).for_each(|(&a, s)| scales[a] = s),
+        (Asked::Hidden, _) => return Ok(None),
+        (Asked::Sizes(_), Policy::Stretch) => {}
+        (Asked::Sizes(sizes), policy) => {
+            let sizes: Option<Vec<_>> = sizes.iter().map(Dim::size).collect();
+            let Some(sizes) = sizes else { return Ok(None) };
+            let from: Vec<_> = axes.iter().map(|&a| of[a]).collect();
+            let one = one_scale(policy, &from, &sizes);
+            axes.iter().for_each(|&a| scales[a] = one);
+        }
+    }
+    if style(n)?.transformation == Transformation::TfCropAndResize {
+        let Some(roi) = n.konst(1).and_then(Tensor::floats) else {
+            return if n.has(1) {
+                Ok(None)
+            } else {
+                Err(OpError::new("roi is missing"))
+            };
+        };
+        if roi.len() != 2 * axes.len() {
+            return Err(OpError::new(format!(
+                "roi has {} elements; expected two for each of {} axes",
+                roi.len(),
+                axes.len()
+            )));
+        }
+        for (i, &a) in axes.iter().enumerate() {
+            rois[a] = (roi[i] as f32, roi[axes.len() + i] as f32);
+        }
+    }
+    let stretch = |a: usize| Stretch {
+        from: of[a],
+        to: to[a],
+        scale: scales[a],
+        roi: rois[a],
+    };
+    Ok(Some((0..of.len()).map(stretch).collect()))
+}
+
+/// The axes that change, and how.
+struct Plan {
+    style: Style,
+    to: Vec<usize>,
+    axes: Vec<(usize, Taps)>,
+}
+
+fn plan(n: &NodeRef) -> Result<Option<Plan>, OpError> {
+    let style = style(n)?;
+    let Some(stretches) = stretches(n)? else {
+        return Ok(None);
+    };
+    let to: Vec<_> = stretches.iter().map(|s| s.to).collect();
+    let changing = stretches.iter().enumerate().filter(|(_, s)| !style.keeps(s));
+    let axes = match to.contains(&0) {
+        true => vec![],
+        false => changing
+            .map(|(a, s)| Ok((a, style.taps(s)?)))
+            .collect::<Result<_, OpError>>()?,
+    };
+    Ok(Some(Plan { style, to, axes }))
+}
+
+/// The pixels that are nearest, of any type.
+fn nearest(x: &Tensor, plan: &Plan) -> Result<Tensor, OpError> {
+    let outside = Tensor::rounded(x.dtype(), &[], &[plan.style.extrapolation.into()]);
+    let sources: Vec<_> = [x].into_iter().chain(&outside).collect();
+    pick(x.dtype(), &plan.to, &sources, |at| {
+        let mut source = at.to_vec();
+        for (a, taps) in &plan.axes {
+            if taps.outside[at[*a]] {
+                return Ok((1, 0));
+            }
+            source[*a] = taps.index[at[*a]];
+        }
+        Ok((0, place(source, x.dims())))
+    })
+}
+
+/// Weighted sums of pixels, along one axis after the other.
+fn weighted(x: &Tensor, plan: &Plan) -> Result<Tensor, OpError> {
+    let refuse = || OpError::new(format!("pixels of type {} cannot be weighted", x.dtype()));
+    let (mut dims, mut all) = (x.dims().to_vec(), x.floats().ok_or_else(refuse)?);
+    for (a, taps) in &plan.axes {
+        let mut next = dims.clone();
+        next[*a] = plan.to[*a];
+        let mut sums = super::pick::room(count(&next))?;
+        super::pick::indices(&next, |at| {
+            let first = at[*a] * taps.taps;
+            let sum = (first..first + taps.taps).map(|t| {
+                let source = at
+                    .iter()
+                    .enumerate()
+                    .map(|(b, &i)| if b == *a { taps.index[t] } else { i });
+                f64::from(taps.weight[t]) * all[place(source, &dims)]
+            });
+            let value = match taps.outside[at[*a]] {
+                true => plan.style.extrapolation.into(),
+                false => sum.sum(),
+            };
+            sums.push(value);
+            Ok(())
+        })?;
+        (dims, all) = (next, sums);
+    }
+    if plan.to.contains(&0) {
+        all.clear();
+    }
+    Tensor::rounded(x.dtype(), &plan.to, &all).ok_or_else(refuse)
+}
+
+fn eval(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+    let data = given(x, 0)?;
+    let plan = knowing(n, x, plan)?.ok_or_else(|| OpError::new("scales or sizes are not known"))?;
+    Ok(vec![match plan.style.mode {
+        Mode::Nearest(_) => nearest(data, &plan)?,
+        _ => weighted(data, &plan)?,
+    }])
+}
+
+/// The axes that stay.
+fn kept(n: &NodeRef) -> Option<Axes> {
+    let (of, to) = (n.shape(0)?, result(n).ok()??);
+    Some(tied(of.len(), |a| match of[a].same(&to[a]) {
+        true => vec![(0, a)],
+        false => vec![],
+    }))
+}
+
+impl Op for Resize {
+    fn name(&self) -> OpName {
+        onnx("Resize")
+    }
+
+    fn since(&self) -> &'static [u16] {
+        &[10, 11, 13, 18, 19]
+    }
+
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        arity(n, 1, 4)?;
+        Ok(vec![Fact::tensor(n.dtype(0), result(n)?)])
+    }
+
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        kept(n)
+    }
+
+    fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+        eval(n, x)
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        cpu::resize(n).into_iter().collect()
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = styles();
+        cases.extend(forms());
+        cases
+    }
+}
+
+fn floats(l: &[f32]) -> Tensor {
+    Tensor::of(&[l.len()], l.to_vec())
+}
+
+fn sizes(name: &'static str, x: Tensor, to: &[i64]) -> Case {
+    let empty = || floats(&[]);
+    Case::new(name, [x, empty(), empty(), Tensor::of(&[to.len()], to.to_vec())])
+        .without(1)
+        .without(2)
+        .konst(&[3])
+        .within(2e-6, 2e-6)
+}
+
+fn scales(name: &'static str, x: Tensor, by: &[f32]) -> Case {
+    Case::new(name, [x, floats(&[]), floats(by)])
+        .without(1)
+        .konst(&[2])
+        .within(2e-6, 2e-6)
+}
+
+/// Every mode with every transformation, up and down.
+fn styles() -> Vec<Case> {
+    let transformations = [
+        "half_pixel",
+        "half_pixel_symmetric",
+        "pytorch_half_pixel",
+        "align_corners",
+        "asymmetric",
+        "tf_half_pixel_for_nn",
+        "tf_crop_and_resize",
+    ];
+    let modes = ["nearest", "linear", "cubic"];
+    let mut cases = vec![];
+    for transformation in transformations {
+        for mode in modes {
+            for by in [0.6, 1.7] {
+                let mut c = scales(
+                    "every style",
+                    case::floats(&[1, 2, 5, 6], 1),
+                    &[1.0, 1.0, by, 1.5],
+                );
+                if transformation == "tf_crop_and_resize" {
+                    c.inputs[1] = Some(floats(&[0.0, 0.0, 0.1, -0.2, 1.0, 1.0, 0.7, 1.1]));
+                    c.konst.push(1);
+                    c = c.attr("extrapolation_value", 10f32);
+                }
+                cases.push(
+                    c.attr("mode", mode)
+                        .attr("coordinate_transformation_mode", transformation),
+                );
+            }
+        }
+    }
+    for nearest in ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"] {
+        let down = sizes("every tie", case::floats(&[1, 1, 8, 7], 2), &[1, 1, 4, 3]);
+        cases.push(down.attr("nearest_mode", nearest));
+    }
+    for mode in ["linear", "cubic"] {
+        let c = scales("antialias", case::floats(&[1, 2, 9, 8], 3), &[1.0, 1.0, 0.4, 1.5]);
+        cases.push(c.attr("mode", mode).attr("antialias", 1i64));
+        let c = scales(
+            "inside only",
+            case::floats(&[1, 2, 4, 5], 4),
+            &[1.0, 1.0, 2.0, 0.8],
+        );
+        cases.push(
+            c.attr("mode", mode)
+                .attr("exclude_outside", 1i64)
+                .attr("cubic_coeff_a", -0.5f32),
+        );
+    }
+    cases
+}
+
+fn forms() -> Vec<Case> {
+    let x = || case::floats(&[2, 3, 4, 5], 5);
+    let bytes = || Tensor::of(&[1, 1, 3, 4], (0..12).map(|i| i * 20).collect::<Vec<u8>>());
+    let old = |c: Case| c.attr("mode", "linear");
+    vec![
+        scales("twice", x(), &[1.0, 1.0, 2.0, 2.0])
+            .attr("coordinate_transformation_mode", "asymmetric")
+            .attr("nearest_mode", "floor"),
+        scales(
+            "twice, channels last",
+            case::floats(&[1, 4, 5, 19], 6),
+            &[1.0, 2.0, 2.0, 1.0],
+        )
+        .attr("mode", "linear"),
+        scales(
+            "one long row",
+            case::floats(&[1, 1, 3, 700], 7),
+            &[1.0, 1.0, 30.0, 2.0],
+        )
+        .attr("mode", "linear"),
+        sizes("two axes", x(), &[7, 8])
+            .attr("axes", vec![3i64, -2])
+            .attr("mode", "cubic"),
+        sizes("not larger", x(), &[9, 9])
+            .attr("axes", vec![2i64, 3])
+            .attr("keep_aspect_ratio_policy", "not_larger"),
+        sizes("not smaller", x(), &[9, 9])
+            .attr("axes", vec![2i64, 3])
+            .attr("mode", "linear")
+            .attr("keep_aspect_ratio_policy", "not_smaller"),
+        sizes("to nothing", x(), &[2, 3, 0, 5]),
+        sizes("bytes", bytes(), &[1, 1, 6, 8]),
+        sizes("bytes by weight", bytes(), &[1, 1, 5, 7])
+            .attr("mode", "linear")
+            .within(1.0, 0.0),
+        sizes("three axes", case::floats(&[1, 3, 4, 5], 8), &[1, 5, 6, 9]).attr("mode", "linear"),
+        sizes("doubles", Tensor::of(&[1, 3], vec![1f64, 2.0, 4.0]), &[1, 5]).attr("mode", "linear"),
+        sizes("sizes known late", x(), &[2, 3, 8, 7])
+            .attr("mode", "linear")
+            .konst(&[]),
+        scales("nothing changes", x(), &[1.0; 4]),
+        old(Case::new(
+            "the first version",
+            [x(), floats(&[1.0, 1.0, 0.6, 2.0])],
+        ))
+        .konst(&[1])
+        .within(2e-6, 2e-6)
+        .opset(10),
+        Case::new("the first version, nearest", [x(), floats(&[1.0, 1.0, 0.6, 2.0])])
+            .konst(&[1])
+            .opset(10),
+    ]
+}
+
+impl Op for Upsample {
+    fn name(&self) -> OpName {
+        onnx("Upsample")
+    }
+
+    fn since(&self) -> &'static [u16] {
+        &[1, 7, 9]
+    }
+
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        arity(n, 1, 2)?;
+        Ok(vec![Fact::tensor(n.dtype(0), result(n)?)])
+    }
+
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        kept(n)
+    }
+
+    fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+        eval(n, x)
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        cpu::resize(n).into_iter().collect()
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let x = || case::floats(&[1, 2, 3, 4], 1);
+        vec![
+            Case::new("by input", [x(), floats(&[1.0, 1.0, 2.0, 3.0])])
+                .konst(&[1])
+                .opset(9),
+            Case::new("by attribute", [x()])
+                .attr("scales", vec![1f32, 1.0, 2.0, 2.0])
+                .attr("mode", "linear")
+                .within(2e-6, 2e-6)
+                .opset(7),
+            Case::new("the first version", [x()])
+                .attr("height_scale", 2f32)
+                .attr("width_scale", 1.5f32)
+                .opset(1),
+        ]
+    }
+}
+
+/// Whether the kernels have pixels of this type.
+fn weighable(d: DType) -> bool {
+    Tensor::rounded(d, &[0], &[]).is_some() && d != DType::Bool
+}
