@@ -20,7 +20,6 @@ pub mod cumsum;
 pub mod depth;
 pub mod expand;
 pub mod gather;
-pub mod conv;
 pub mod gemm;
 pub mod group_norm;
 pub mod identity;
@@ -178,8 +177,6 @@ pub static OPS: &[&dyn Op] = &[
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
-    &softmax::Softmax::<false>,
-    &softmax::Softmax::<true>,
     &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
