@@ -21,5 +21,6 @@
 //! ([`engine::ops`]), the optimiser ([`engine::opt`]), plans ([`engine::plan`]). The command line stands behind the
 //! feature `cli`, which is on unless default features are turned off.
 
+pub use secateur_compress as compress;
 pub use secateur_engine as engine;
 pub use secateur_engine::{Feed, Model, Outputs, RunError, Session, Tensor, ndarray};

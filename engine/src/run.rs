@@ -149,7 +149,7 @@ pub fn nearest(given: &str, known: &[String]) -> String {
 }
 
 /// The number of insertions, deletions and replacements of characters that make `b` of `a` (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {

@@ -1,11 +1,13 @@
 //! Verbs. To add one: a file here and a row in [`CMDS`].
 
+mod bars;
 mod bench;
 mod card;
 mod compare;
 mod digits;
 mod inspect;
 mod optimize;
+mod prune;
 mod run;
 mod shapes;
 mod source;
@@ -43,6 +45,7 @@ pub(crate) static CMDS: &[&dyn Cmd] = &[
     &bench::Bench,
     &inspect::Inspect,
     &optimize::Optimize,
+    &prune::Prune,
     &run::Run,
     &verify::Verify,
 ];

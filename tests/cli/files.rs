@@ -10,6 +10,7 @@ fn readers<'a>(file: &'a str, out: &'a str) -> Vec<Vec<&'a str>> {
         vec!["bench", file],
         vec!["inspect", file],
         vec!["optimize", file, out],
+        vec!["prune", file, out],
         vec!["run", file],
         vec!["verify", file, DIGITS],
     ]

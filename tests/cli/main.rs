@@ -2,6 +2,7 @@
 
 mod figures;
 mod files;
+mod prune;
 mod usage;
 
 use std::path::{Path, PathBuf};

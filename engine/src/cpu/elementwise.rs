@@ -64,6 +64,16 @@ pub(crate) fn target<T: Pod>(io: &mut Io, i: usize, len: usize) -> Ptr<T> {
     Ptr(raw_target(io, i, len, size_of::<T>()).0.cast())
 }
 
+/// Whether an element of input `i` has no bit set, as the integer 0.
+pub fn has_zero(io: &Io, i: usize) -> bool {
+    let x = io.input(i);
+    let size = x.dtype().bits() / 8;
+    let p = raw_source(io, i, x.len(), size);
+    // SAFETY: these are all bytes of the input, and nobody writes them now.
+    let bytes = unsafe { std::slice::from_raw_parts(p.get(), x.len() * size) };
+    size != 0 && bytes.chunks_exact(size).any(|e| e.iter().all(|&b| b == 0))
+}
+
 /// A function of one element.
 pub trait Func<A, U>: Fn(A) -> U + Copy + Send + Sync + 'static {}
 impl<A, U, F: Fn(A) -> U + Copy + Send + Sync + 'static> Func<A, U> for F {}

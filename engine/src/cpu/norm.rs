@@ -11,6 +11,7 @@ use super::elementwise::{Ptr, raw_source, raw_target, source, target};
 use super::rowwise::{RowFn, map_rows, update_rows};
 use super::{Io, Kernel};
 use crate::ir::DType;
+use crate::ops::OpError;
 
 /// A row with its mean subtracted (if `centred`), divided by its deviation, times `scale`, plus `bias`.
 #[derive(Clone, Copy)]
@@ -238,7 +239,7 @@ pub struct LayerKernel {
 }
 
 impl Kernel for LayerKernel {
-    fn run(&self, io: &mut Io) {
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let notes = [1, 2].map(|i| Note::of(io, i, self.rows));
         let seen = |row: usize, mean: f64, inverse: f64| {
             for (note, x) in notes.iter().zip([mean, inverse]) {
@@ -259,6 +260,7 @@ impl Kernel for LayerKernel {
         } else if let Some(block) = blocks::doubles(self.dtype) {
             self.doubles(io, block, &seen);
         }
+        Ok(())
     }
 }
 
@@ -345,15 +347,16 @@ pub struct GroupKernel {
 }
 
 impl Kernel for GroupKernel {
-    fn run(&self, io: &mut Io) {
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let affine = [1, 2].map(|i| doubles_of(io, i, &self.affine));
         let [outer, channels, area] = self.size;
         if self.dtype == DType::F32 {
             let affine = |c: usize| (affine[0][c] as f32, affine[1][c] as f32);
-            return groups(io, self.size, self.epsilon, &affine);
+            groups(io, self.size, self.epsilon, &affine);
+            return Ok(());
         }
         let Some(block) = blocks::doubles(self.dtype) else {
-            return;
+            return Ok(());
         };
         let along = Along {
             outer,
@@ -367,5 +370,6 @@ impl Kernel for GroupKernel {
                 *x = (*x - mean) * inverse * affine[0][c] + affine[1][c];
             }
         });
+        Ok(())
     }
 }

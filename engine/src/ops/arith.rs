@@ -7,7 +7,7 @@ use super::case::{floats, odd_floats};
 use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::number::Numbers;
 use crate::cpu::walk::Walk;
-use crate::cpu::{Candidate, Kernel, blocks, elementwise};
+use crate::cpu::{Candidate, Io, Kernel, blocks, elementwise};
 use crate::ir::{DType, Dim, Tensor};
 
 /// Arithmetic of two numbers of one type.
@@ -16,6 +16,8 @@ pub trait Arith: Copy + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether the operands may change places, and whether brackets may move.
     const COMMUTES: bool;
+    /// Whether an integer 0 as the second operand is an error.
+    const DIVIDES: bool = false;
     /// Its result for floats.
     fn real<F: Float>(a: F, b: F) -> F;
     /// Its result for integers, of which the low bits are kept.
@@ -79,6 +81,10 @@ fn infer<F: Arith>(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
     Ok(vec![binary::follow(n, fact, |x| F::dim(x[0], x[1]))])
 }
 
+fn division_by_zero() -> OpError {
+    OpError::new("an integer is divided by 0")
+}
+
 pub(crate) fn eval<F: Arith>(
     n: &NodeRef,
     x: &[Option<&Tensor>],
@@ -92,6 +98,9 @@ pub(crate) fn eval<F: Arith>(
     let y = match (Numbers::of(a), Numbers::of(b)) {
         (Some(Numbers::Real(a)), Some(Numbers::Real(b))) => {
             Numbers::Real(at.map(|(i, j)| F::real(a[i], b[j])).collect())
+        }
+        (Some(Numbers::Int(_)), Some(Numbers::Int(b))) if F::DIVIDES && b.contains(&0) => {
+            return Err(division_by_zero());
         }
         (Some(Numbers::Int(a)), Some(Numbers::Int(b))) => {
             Numbers::Int(at.map(|(i, j)| F::int(a[i], b[j])).collect())
@@ -119,6 +128,18 @@ fn cpu<F: Arith>(n: &NodeRef) -> Vec<Candidate> {
 
 /// The kernel for elements of type `dtype`.
 pub(crate) fn kernel<F: Arith>(walk: Walk<2>, dtype: DType) -> Option<Box<dyn Kernel>> {
+    let kernel = quotient::<F>(walk, dtype)?;
+    if !F::DIVIDES || !dtype.is_int() {
+        return Some(kernel);
+    }
+    Some(Box::new(move |io: &mut Io| match elementwise::has_zero(io, 1) {
+        true => Err(division_by_zero()),
+        false => kernel.run(io),
+    }))
+}
+
+/// The same, without a look at the divisors.
+fn quotient<F: Arith>(walk: Walk<2>, dtype: DType) -> Option<Box<dyn Kernel>> {
     Some(match dtype {
         DType::F32 => elementwise::zip_floats(walk, F::real::<f32>),
         DType::F64 => elementwise::zip(walk, F::real::<f64>),
@@ -154,7 +175,7 @@ fn cases() -> Vec<Case> {
             "wrapping",
             [
                 Tensor::of::<i8>(&[5], vec![127, -128, -128, 3, -7]),
-                Tensor::of::<i8>(&[5], vec![2, 127, -1, 0, 2]),
+                Tensor::of::<i8>(&[5], vec![2, 127, -1, 5, 2]),
             ],
         ),
         Case::new(
@@ -244,12 +265,13 @@ impl Arith for Mul {
     }
 }
 
-/// `a / b`; of integers rounded towards 0, and 0 where `b` is 0.
+/// `a / b`; of integers rounded towards 0, and an error where `b` is 0.
 #[derive(Clone, Copy)]
 pub struct Div;
 impl Arith for Div {
     const NAME: &'static str = "Div";
     const COMMUTES: bool = false;
+    const DIVIDES: bool = true;
     #[inline(always)]
     fn real<F: Float>(a: F, b: F) -> F {
         a / b
@@ -265,7 +287,7 @@ impl Arith for Div {
     }
     fn dim(a: &Dim, b: &Dim) -> Dim {
         match (a, b) {
-            (Dim::Known(_), Dim::Known(0)) => Dim::Known(0),
+            (_, Dim::Known(0)) => Dim::Unknown,
             (Dim::Known(a), Dim::Known(b)) => Dim::Known(a.wrapping_div(*b)),
             _ if never_negative(a) && never_negative(b) => a.floor_div(b),
             _ => Dim::Unknown,
@@ -294,6 +316,7 @@ struct Remainder;
 impl Arith for Remainder {
     const NAME: &'static str = "Mod";
     const COMMUTES: bool = false;
+    const DIVIDES: bool = true;
     #[inline(always)]
     fn real<F: Float>(a: F, b: F) -> F {
         a % b
@@ -308,7 +331,7 @@ impl Arith for Remainder {
     }
     fn dim(a: &Dim, b: &Dim) -> Dim {
         match (a, b) {
-            (Dim::Known(_), Dim::Known(0)) => Dim::Known(0),
+            (_, Dim::Known(0)) => Dim::Unknown,
             (Dim::Known(a), Dim::Known(b)) => Dim::Known(a.wrapping_rem(*b)),
             _ if never_negative(a) && never_negative(b) => a.clone() - b.clone() * a.floor_div(b),
             _ => Dim::Unknown,
@@ -322,6 +345,7 @@ struct Modulo;
 impl Arith for Modulo {
     const NAME: &'static str = "Mod";
     const COMMUTES: bool = false;
+    const DIVIDES: bool = true;
     #[inline(always)]
     fn real<F: Float>(a: F, b: F) -> F {
         a - b * (a / b).floor()
@@ -339,7 +363,7 @@ impl Arith for Modulo {
     }
 }
 
-/// The remainder: with the sign of the divisor, or with `fmod` of the dividend. Of integers, 0 where the divisor is 0.
+/// The remainder: with the sign of the divisor, or with `fmod` of the dividend. Of integers, an error where the divisor is 0.
 pub struct Mod;
 
 impl Op for Mod {
@@ -385,7 +409,7 @@ impl Op for Mod {
 
     fn cases(&self) -> Vec<Case> {
         let a = Tensor::of(&[6], vec![-5i32, 5, -5, 5, 0, 7]);
-        let b = Tensor::of(&[6], vec![3i32, -3, -3, 3, 4, 0]);
+        let b = Tensor::of(&[6], vec![3i32, -3, -3, 3, 4, 7]);
         vec![
             Case::new("floor", [a.clone(), b.clone()]),
             Case::new("truncated", [a, b]).attr("fmod", 1),

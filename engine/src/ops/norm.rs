@@ -159,6 +159,10 @@ impl Op for LayerNormalization {
         }
     }
 
+    fn arity(&self) -> usize {
+        3
+    }
+
     fn body<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
         let (own, wide) = (n.dtype(0), wide(n)?);
         let x0 = cast(*x.first()?, own, wide);
@@ -252,6 +256,10 @@ impl Op for RMSNormalization {
             in_place: &[0],
             ..Laws::default()
         }
+    }
+
+    fn arity(&self) -> usize {
+        2
     }
 
     fn body<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {

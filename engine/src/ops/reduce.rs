@@ -265,8 +265,8 @@ fn after_greatest<R: Reduction>(first: Box<dyn Kernel>, then: Box<dyn Kernel>) -
     match R::Term::SHIFTED {
         false => then,
         true => Box::new(move |io: &mut Io| {
-            first.run(io);
-            then.run(io);
+            first.run(io)?;
+            then.run(io)
         }),
     }
 }

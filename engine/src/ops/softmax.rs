@@ -70,7 +70,7 @@ impl<const LOG: bool> Op for Softmax<LOG> {
         let size: usize = t.dims()[first..end].iter().product();
         let inner: usize = t.dims()[end..].iter().product();
         let mut y = v.clone();
-        for start in (0..v.len()).filter(|i| i / inner % size == 0) {
+        for start in (0..v.len()).filter(|i| (i / inner).is_multiple_of(size)) {
             let mut row: Vec<_> = (0..size).map(|k| v[start + k * inner]).collect();
             softmax::by_definition(&mut row, LOG);
             row.iter()

@@ -85,7 +85,11 @@ impl Convolution {
         let few = outer * blocks.len() < OWN / 2;
         let in_place = identity && !few && depth <= NEAR;
         let together = few && !in_place;
-        let blocks = if together { vec![0..pixels] } else { blocks };
+        let blocks = if together {
+            balanced(pixels, pixels).collect()
+        } else {
+            blocks
+        };
         let most = blocks.iter().map(Range::len).max().unwrap_or(0);
         let gather = (!in_place).then(|| Gather::new(shape.window.clone(), most));
         // An odd number of cache lines, to use all sets of the first cache.

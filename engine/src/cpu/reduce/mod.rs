@@ -105,6 +105,7 @@ fn shift_of(greatest: f32) -> f32 {
 unsafe fn one<S: Simd, J: Join, T: Term>(s: S, cut: &Cut, x: *const f32, out: *const f32) -> f64 {
     // SAFETY: as the caller says.
     let shift = if T::SHIFTED {
+        // SAFETY: as the caller says.
         shift_of(unsafe { *out })
     } else {
         0.0

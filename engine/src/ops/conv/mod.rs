@@ -226,7 +226,11 @@ struct Sizes {
 fn sizes(n: &NodeRef, x: &[usize], w: &[usize]) -> Result<Sizes, OpError> {
     let groups = usize::try_from(group(n)?).unwrap_or(1);
     let wrong = || OpError::new(format!("{x:?} and {w:?} in {groups} groups do not go together"));
-    if x.len() != w.len() || x.len() < 3 || x[1] != w[1].saturating_mul(groups) || w[0] % groups != 0 {
+    if x.len() != w.len()
+        || x.len() < 3
+        || x[1] != w[1].saturating_mul(groups)
+        || !w[0].is_multiple_of(groups)
+    {
         return Err(wrong());
     }
     Ok(Sizes {
