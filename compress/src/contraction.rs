@@ -68,19 +68,25 @@ impl<'a> Lens<'a> {
                 .is_some_and(|axes| sums_products_of(&axes, i))
     }
 
-    /// The equation of `node`, whose input `i` is `weight`. An input of which nothing is known is taken to have as many
-    /// axes as the weight.
+    /// The equation of `node`, whose input `i` is `weight`. Where it does not follow from what the graph says, inputs of
+    /// which nothing is known are taken to have as many axes as the weight.
     fn axes(&self, node: &Node, i: usize, weight: &Tensor) -> Option<Axes> {
-        let op = ops::find(node.domain(), &node.op)?;
         let rank = vec![Dim::Unknown; weight.dims().len()];
-        let fact = |(j, v): (usize, &Option<ValueId>)| match v {
-            _ if j == i => Fact::of(weight),
-            Some(v) => self
-                .known(*v)
-                .unwrap_or(Fact::tensor(Some(weight.dtype()), Some(rank.clone()))),
-            None => Fact::unknown(),
-        };
-        let facts: Vec<Fact> = node.inputs.iter().enumerate().map(fact).collect();
+        let guess = Fact::tensor(Some(weight.dtype()), Some(rank));
+        [Fact::unknown(), guess].into_iter().find_map(|unknown| {
+            let fact = |(j, v): (usize, &Option<ValueId>)| match v {
+                Some(_) if j == i => Fact::of(weight),
+                Some(v) => self.known(*v).unwrap_or(unknown.clone()),
+                None => Fact::unknown(),
+            };
+            let facts: Vec<Fact> = node.inputs.iter().enumerate().map(fact).collect();
+            self.stated(node, &facts)
+        })
+    }
+
+    /// The equation that the operator of `node` states of inputs of which `facts` are known.
+    fn stated(&self, node: &Node, facts: &[Fact]) -> Option<Axes> {
+        let op = ops::find(node.domain(), &node.op)?;
         let input = |(v, fact): (&Option<ValueId>, _)| {
             v.map(|value| Input {
                 value,
@@ -89,8 +95,11 @@ impl<'a> Lens<'a> {
                 fixed: false,
             })
         };
-        let inputs = node.inputs.iter().zip(&facts).map(input).collect();
-        op.axes(&NodeRef::new(node, opset_of(self.opsets, node), inputs))
+        let inputs = node.inputs.iter().zip(facts).map(input).collect();
+        let n = NodeRef::new(node, opset_of(self.opsets, node), inputs);
+        // An equation is stated of nodes that are well formed only.
+        op.infer(&n).ok()?;
+        op.axes(&n)
     }
 
     /// What the graph says of `v` itself.
@@ -126,6 +135,59 @@ mod tests {
     fn tables_are_sorted() {
         assert!(CONTRACTIONS.is_sorted_by_key(|&(domain, op, _)| (domain, op)));
         assert!(CARRIERS.is_sorted());
+    }
+
+    fn node(op: &str, inputs: u32) -> Node {
+        let inputs = (0..inputs).map(|v| Some(ValueId(v))).collect();
+        Node::new(op, inputs, vec![])
+    }
+
+    /// A graph of values of which nothing is known.
+    fn unknown(values: usize) -> Graph {
+        let mut graph = Graph::default();
+        for i in 0..values {
+            graph.value(format!("v{i}"));
+        }
+        graph
+    }
+
+    #[test]
+    fn operators_state_what_they_contract() {
+        let (model, graph) = (Model::default(), unknown(3));
+        let lens = Lens::new(&model, None, &graph);
+        let weight = |dims: &[usize]| Tensor::of(dims, vec![1f32; dims.iter().product()]);
+        let stated = |op, i: u32, w: &Tensor| {
+            let axes = lens.axes(&node(op, 3.min(i + 2)), i as usize, w);
+            axes.map(|axes| sums_products_of(&axes, i as usize))
+        };
+        assert_eq!(stated("MatMul", 0, &weight(&[4, 5])), Some(true));
+        assert_eq!(stated("Gemm", 1, &weight(&[4, 5])), Some(true));
+        assert_eq!(stated("Gemm", 2, &weight(&[4, 5])), Some(false));
+        assert_eq!(stated("Conv", 1, &weight(&[4, 3, 3, 3])), Some(true));
+        assert_eq!(stated("Mul", 1, &weight(&[4, 5])), Some(false));
+        assert_eq!(stated("Conv", 1, &weight(&[4])), None);
+    }
+
+    #[test]
+    fn malformed_nodes_are_no_contractions() {
+        let mut graph = unknown(4);
+        let scalar = graph.input(
+            "scalar",
+            Type::tensor(secateur_engine::ir::DType::F32, [0usize; 0]),
+        );
+        let model = Model::default();
+        let lens = Lens::new(&model, None, &graph);
+        for op in ops::OPS.iter().map(|op| op.name()) {
+            for dims in [&[][..], &[2], &[2, 2], &[2, 2, 2, 2, 2]] {
+                let w = Tensor::of(dims, vec![1f32; dims.iter().product()]);
+                for (i, other) in [(0, scalar), (1, scalar), (2, scalar), (1, ValueId(1))] {
+                    let mut n = node(op.name, 4);
+                    n.domain = Some(op.domain.into());
+                    n.inputs[usize::from(i == 0)] = Some(other);
+                    lens.axes(&n, i, &w);
+                }
+            }
+        }
     }
 
     #[test]
