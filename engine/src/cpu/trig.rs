@@ -17,8 +17,8 @@ pub fn sin_shifted<S: Simd>(s: S, x: S::F32, shift: i32) -> S::F32 {
     }
     let n = s.round(s.mul(x, s.splat(std::f32::consts::FRAC_2_PI)));
     let r = s.fma(n, s.splat(-1.570_312_5), x);
-    let r = s.fma(n, s.splat(-4.837_512_969_970_703e-4), r);
-    let r = s.fma(n, s.splat(-7.549_790e-8), r);
+    let r = s.fma(n, s.splat(-4.837_513e-4), r);
+    let r = s.fma(n, s.splat(-7.549_79e-8), r);
     let z = s.mul(r, r);
     let p = s.fma(z, s.splat(-1.951_7e-4), s.splat(8.332_17e-3));
     let p = s.fma(z, p, s.splat(-0.166_666_55));
