@@ -1,6 +1,7 @@
 //! What kernels are made of: their interface, memory, threads, and the loops that several operators share.
 
 pub mod act;
+pub mod affine;
 pub mod arg;
 pub mod blocks;
 pub mod chain;
@@ -16,6 +17,7 @@ pub mod norm;
 pub mod number;
 mod packs;
 pub(crate) mod plane;
+pub mod pool;
 pub mod reduce;
 pub mod rows;
 pub mod rowwise;

@@ -34,7 +34,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(w: &Window, axis: Option<usize>) -> Axis {
+    fn new(w: &Window, axis: Option<usize>, output: usize) -> Axis {
         let Some(a) = axis else {
             return Axis {
                 input: 1,
@@ -48,21 +48,22 @@ impl Axis {
         let (stride, reach) = (w.strides[a], (w.size[a].max(1) - 1) * w.dilations[a]);
         Axis {
             input: w.input[a],
-            output: w.output[a],
+            output,
             stride,
             pad: w.pads[a],
-            len: w.output[a] + reach / stride,
+            len: output + reach / stride,
             phases: stride.min(reach + 1),
         }
     }
 }
 
 impl Plane {
-    /// The plane for windows over one or two axes; `None` for more.
-    pub(crate) fn new(w: &Window) -> Option<Plane> {
+    /// The plane for windows over one or two axes, of which it takes in what `rows` rows of the output need; `None` for
+    /// more axes.
+    pub(crate) fn new(w: &Window, rows: usize) -> Option<Plane> {
         let axes = match w.size.len() {
-            1 => [Axis::new(w, None), Axis::new(w, Some(0))],
-            2 => [Axis::new(w, Some(0)), Axis::new(w, Some(1))],
+            1 => [Axis::new(w, None, 1), Axis::new(w, Some(0), w.output[0])],
+            2 => [Axis::new(w, Some(0), rows), Axis::new(w, Some(1), w.output[1])],
             _ => return None,
         };
         let phase = (axes[0].len * axes[1].len + SLACK).next_multiple_of(16);
@@ -98,6 +99,11 @@ impl Plane {
         &self.offsets
     }
 
+    /// Floats from row to row.
+    pub(crate) fn pitch(&self) -> usize {
+        self.axes[1].len
+    }
+
     /// Positions to compute, those between the rows included.
     pub(crate) fn len(&self) -> usize {
         (self.axes[0].output.max(1) - 1) * self.axes[1].len + self.axes[1].output
@@ -114,18 +120,19 @@ impl Plane {
         plane.wrapping_add(self.floats() - self.phase)
     }
 
-    /// Copies the channel `x` into `plane`, of which the border is set already, and returns it.
+    /// Copies what rows of the output from `first` on need of the channel `x` into `plane`, of which the border is set
+    /// already.
     ///
     /// # Safety
     ///
     /// `x` has an input plane of the window, `plane` has [`floats`](Plane::floats) floats.
-    pub(crate) unsafe fn fill(&self, plane: *mut f32, x: *const f32) -> *mut f32 {
+    pub(crate) unsafe fn fill(&self, plane: *mut f32, x: *const f32, first: usize) {
         dispatch(Fill {
             plane: self,
             x,
+            first,
             to: plane,
         });
-        plane
     }
 
     /// Moves results to the rows of `y`, adds `residual` unless it is null, and cuts off at the bounds.
@@ -153,6 +160,7 @@ impl Plane {
 struct Fill<'a> {
     plane: &'a Plane,
     x: *const f32,
+    first: usize,
     to: *mut f32,
 }
 
@@ -161,8 +169,17 @@ impl Vectorised for Fill<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let [down, across] = self.plane.axes;
-        for row in 0..down.input {
-            let (phase, at) = ((row + down.pad) % down.stride, (row + down.pad) / down.stride);
+        // Of the rows of the image, those that lie in the plane; others would be `first` phases and more before it.
+        let before = self.first * down.stride;
+        let rows = before.saturating_sub(down.pad)
+            ..down
+                .input
+                .min((before + down.len * down.stride).saturating_sub(down.pad));
+        for row in rows {
+            let (phase, at) = (
+                (row + down.pad - before) % down.stride,
+                (row + down.pad - before) / down.stride,
+            );
             if phase >= down.phases || at >= down.len {
                 continue;
             }

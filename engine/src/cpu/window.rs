@@ -26,17 +26,6 @@ impl Window {
             .filter(|&p| p < self.input[axis])
     }
 
-    /// The positions along `axis` for which element `tap` of the window is within the input.
-    pub fn inside(&self, axis: usize, tap: usize) -> std::ops::Range<usize> {
-        let (stride, ahead) = (self.strides[axis], tap * self.dilations[axis]);
-        let first = self.pads[axis].saturating_sub(ahead).div_ceil(stride);
-        let last = (self.input[axis] + self.pads[axis])
-            .saturating_sub(ahead)
-            .div_ceil(stride);
-        let out = self.output[axis];
-        first.min(out)..last.min(out).max(first.min(out))
-    }
-
     /// Elements of an input plane.
     pub fn plane(&self) -> usize {
         self.input.iter().product()
@@ -52,59 +41,31 @@ impl Window {
         self.size.iter().product()
     }
 
-    /// For each element of the window along all axes but the last, for each row of the output, which row of the input it
-    /// is on.
-    pub fn rows(&self) -> Vec<Vec<Option<usize>>> {
-        let axes = self.input.len() - 1;
-        let all = |sizes: &[usize]| -> usize { sizes[..axes].iter().product() };
-        let row = |mut tap: usize, mut at: usize| {
-            let (mut place, mut ahead) = (0, 1);
-            for axis in (0..axes).rev() {
-                let (t, a) = (tap % self.size[axis], at % self.output[axis]);
-                (tap, at) = (tap / self.size[axis], at / self.output[axis]);
-                place += self.place(axis, a, t)? * ahead;
-                ahead *= self.input[axis];
-            }
-            Some(place)
-        };
-        (0..all(&self.size))
-            .map(|tap| (0..all(&self.output)).map(|at| row(tap, at)).collect())
-            .collect()
+    /// The element of an input plane that is under element `tap` of the window at `at`; `None` beside the input.
+    pub fn under(&self, mut at: usize, mut tap: usize) -> Option<usize> {
+        let (mut under, mut ahead) = (0, 1);
+        for axis in (0..self.size.len()).rev() {
+            under += self.place(axis, at % self.output[axis], tap % self.size[axis])? * ahead;
+            ahead *= self.input[axis];
+            (at, tap) = (at / self.output[axis], tap / self.size[axis]);
+        }
+        Some(under)
     }
 
     /// Whether it takes each element where it is: one element, no steps, no padding.
     pub fn is_identity(&self) -> bool {
         self.taps() == 1 && self.input == self.output && self.strides.iter().all(|&s| s == 1)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_agree_with_places() {
-        for (input, size, stride, dilation, pad) in
-            [(7, 3, 1, 1, 1), (9, 3, 2, 2, 3), (4, 5, 3, 1, 4), (1, 2, 1, 1, 1)]
-        {
-            let output = (input + 2 * pad - dilation * (size - 1) - 1) / stride + 1;
-            let w = Window {
-                input: vec![input],
-                output: vec![output],
-                size: vec![size],
-                strides: vec![stride],
-                dilations: vec![dilation],
-                pads: vec![pad],
-            };
-            for tap in 0..size {
-                for at in 0..output {
-                    assert_eq!(
-                        w.inside(0, tap).contains(&at),
-                        w.place(0, at, tap).is_some(),
-                        "{w:?} {tap} {at}"
-                    );
-                }
-            }
+    /// A window of one element over all elements as one axis.
+    pub fn flat(&self) -> Window {
+        Window {
+            input: vec![self.plane()],
+            output: vec![self.plane()],
+            size: vec![1],
+            strides: vec![1],
+            dilations: vec![1],
+            pads: vec![0],
         }
     }
 }

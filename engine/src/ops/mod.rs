@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod argmax;
 pub mod arith;
+pub mod batchnorm;
 mod binary;
 pub mod case;
 pub mod cast;
@@ -14,6 +15,8 @@ pub mod clip;
 pub mod compare;
 pub mod concat;
 pub mod constant;
+pub mod conv;
+pub mod cumsum;
 pub mod depth;
 pub mod expand;
 pub mod gather;
@@ -23,14 +26,18 @@ pub mod identity;
 pub mod matmul;
 mod node;
 pub mod norm;
+pub mod onehot;
+pub mod pad;
 pub mod pick;
 pub mod pointwise;
+pub mod pool;
 pub mod pow;
 pub mod prelu;
 pub mod range;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod scatter;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
@@ -40,9 +47,12 @@ pub mod split;
 pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod topk;
 pub mod transpose;
+pub mod trilu;
 pub mod unary;
 pub mod variadic;
+mod window;
 
 use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
@@ -58,6 +68,8 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &pool::AveragePool,
+    &batchnorm::BatchNormalization,
     &cast::Cast,
     &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
@@ -66,7 +78,9 @@ pub static OPS: &[&dyn Op] = &[
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
+    &conv::Conv,
     &Pointwise::<unary::Cos>::new(),
+    &cumsum::CumSum,
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
     &identity::Dropout,
@@ -75,6 +89,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
     &expand::Expand,
+    &trilu::EyeLike,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
     &gather::Gather,
@@ -82,6 +97,8 @@ pub static OPS: &[&dyn Op] = &[
     &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
+    &pool::GLOBAL_AVERAGE,
+    &pool::GLOBAL_MAX,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
     &group_norm::GroupNormalization,
@@ -99,15 +116,19 @@ pub static OPS: &[&dyn Op] = &[
     &softmax::Softmax::<true>,
     &matmul::MatMul,
     &variadic::Variadic(variadic::Max),
+    &pool::MaxPool,
     &variadic::Variadic(variadic::Mean),
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &Pointwise::<unary::Neg>::new(),
+    &onehot::NonZero,
     &classify::Not,
+    &onehot::OneHot,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
+    &pad::Pad,
     &pow::Pow,
     &norm::RMSNormalization,
     &range::Range,
@@ -126,6 +147,9 @@ pub static OPS: &[&dyn Op] = &[
     &reshape::Reshape,
     &resize::Resize,
     &Pointwise::<unary::Round>::new(),
+    &scatter::Scatter,
+    &scatter::ScatterElements,
+    &scatter::ScatterND,
     &Pointwise::<act::Selu>::new(),
     &shape_of::ShapeOf,
     &Pointwise::<act::Sigmoid>::new(),
@@ -146,11 +170,14 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Tanh>::new(),
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
+    &topk::TopK,
     &transpose::Transpose,
+    &trilu::Trilu,
     &squeeze::Unsqueeze,
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
 ];

@@ -22,7 +22,7 @@ pub struct Depthwise {
 impl Depthwise {
     /// `None` if a group has several input channels or the image more than two axes.
     pub fn new(shape: Shape) -> Option<Depthwise> {
-        let plane = Plane::new(&shape.window).filter(|_| shape.inputs == 1)?;
+        let plane = Plane::new(&shape.window, *shape.window.output.first()?).filter(|_| shape.inputs == 1)?;
         Some(Depthwise { shape, plane })
     }
 
@@ -46,13 +46,13 @@ impl Depthwise {
         let memory = Scratch::new(scratch);
         let grain = TASK.div_ceil(s.outputs * s.window.positions() * taps.max(1));
         pool.run_with(channels.div_ceil(grain), &|thread, task| {
-            let mut plane = memory.of(thread, self.plane.floats());
+            let plane = memory.of(thread, self.plane.floats());
             // SAFETY: each thread has a plane of its own, and each channel an output of its own.
             unsafe {
                 let sums = self.plane.clear(plane, 0.0);
                 for channel in task * grain..channels.min((task + 1) * grain) {
                     let group = channel % s.groups;
-                    plane = self.plane.fill(plane, x.x.add(channel * s.window.plane()));
+                    self.plane.fill(plane, x.x.add(channel * s.window.plane()), 0);
                     for o in 0..s.outputs {
                         let at = group * s.outputs + o;
                         let bias = if x.bias.is_null() { 0.0 } else { *x.bias.add(at) };

@@ -4,128 +4,194 @@ use std::ops::Range;
 
 use secateur_simd::{Simd, Vectorised, dispatch};
 
+use super::super::plane::Plane;
 use super::super::window::Window;
 
 /// Fills rows of the matrix `[channels * window, pixels]`.
 #[derive(Clone, Debug)]
 pub(super) struct Gather {
     window: Window,
-    /// For each element of the window along all axes but the last: the input row of each output row.
-    rows: Vec<Vec<Option<usize>>>,
-    /// For each element of the window along the last axis: the positions where it is within the input.
-    inside: Vec<Range<usize>>,
+    source: Source,
 }
 
+#[derive(Clone, Debug)]
+enum Source {
+    /// The image is the matrix.
+    Image,
+    /// Rows of one channel with their border, cut out anew for each block of pixels.
+    Strip(Plane),
+    /// Windows over more than two axes: the image, element by element.
+    Elements,
+}
+
+/// Floats that may be written behind the last pixel of a row.
+pub(super) const BEHIND: usize = 16;
+
 impl Gather {
-    pub(super) fn new(window: Window) -> Gather {
-        let last = window.size.len() - 1;
-        Gather {
-            rows: window.rows(),
-            inside: (0..window.size[last])
-                .map(|tap| window.inside(last, tap))
-                .collect(),
-            window,
+    /// For blocks of at most `pixels` pixels.
+    pub(super) fn new(window: Window, pixels: usize) -> Gather {
+        let across = window.output.last().copied().unwrap_or(1).max(1);
+        // A block may begin and end within a row.
+        let rows = (pixels.div_ceil(across) + 1).min(window.positions().div_ceil(across));
+        let source = match Plane::new(&window, rows) {
+            _ if window.is_identity() => Source::Image,
+            Some(plane) => Source::Strip(plane),
+            None => Source::Elements,
+        };
+        Gather { window, source }
+    }
+
+    /// Floats of scratch memory that [`fill`](Gather::fill) needs.
+    pub(super) fn floats(&self) -> usize {
+        match &self.source {
+            Source::Strip(plane) => plane.floats(),
+            _ => 0,
         }
     }
 
-    /// Writes, for each of `ks` (channel, then element of the window) a row of the pixels `pixels`, `pitch` apart.
+    /// Writes, for each of `ks` (channel, then element of the window), a row of the pixels `pixels`, `pitch` apart.
     ///
     /// # Safety
     ///
-    /// `x` is the first of as many planes as `ks` asks for; `to` is writable for `ks.len()` rows.
+    /// `x` is the first of as many planes as `ks` asks for; `to` is writable for `ks.len()` rows and [`BEHIND`] floats
+    /// behind the pixels of each; `scratch` has [`floats`](Gather::floats) floats.
     pub(super) unsafe fn fill(
         &self,
         x: *const f32,
         ks: Range<usize>,
         pixels: Range<usize>,
-        to: *mut f32,
-        pitch: usize,
+        to: To,
+        scratch: *mut f32,
     ) {
-        dispatch(Fill {
-            gather: self,
-            x,
-            ks,
-            pixels,
-            to,
-            pitch,
-        });
+        match &self.source {
+            Source::Elements => {
+                // SAFETY: as the caller says.
+                unsafe { self.elements(x, ks, pixels, to) }
+            }
+            Source::Image => dispatch(Copy {
+                gather: self,
+                x,
+                ks,
+                pixels,
+                to,
+            }),
+            Source::Strip(plane) => {
+                let across = self.window.output.last().copied().unwrap_or(1);
+                let (row, taps) = (pixels.start / across, self.window.taps());
+                // SAFETY: as the caller says.
+                unsafe { plane.clear(scratch, 0.0) };
+                for channel in ks.start / taps..ks.end.div_ceil(taps) {
+                    let these = ks.start.max(channel * taps)..ks.end.min((channel + 1) * taps);
+                    let to = To {
+                        ptr: to.ptr.wrapping_add((these.start - ks.start) * to.pitch),
+                        ..to
+                    };
+                    let taps = these.start - channel * taps..these.end - channel * taps;
+                    // SAFETY: the channel is a plane of the input.
+                    unsafe { plane.fill(scratch, x.add(channel * self.window.plane()), row) };
+                    let (start, len) = (pixels.start % across, pixels.len());
+                    dispatch(Runs {
+                        plane,
+                        strip: scratch,
+                        taps,
+                        across,
+                        start,
+                        len,
+                        to,
+                    });
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`fill`](Gather::fill).
+    unsafe fn elements(&self, x: *const f32, ks: Range<usize>, pixels: Range<usize>, to: To) {
+        let (w, taps) = (&self.window, self.window.taps());
+        for (i, k) in ks.enumerate() {
+            for (j, pixel) in pixels.clone().enumerate() {
+                let place = w.under(pixel, k % taps);
+                // SAFETY: the place is within the plane of the channel.
+                unsafe {
+                    let value = place.map_or(0.0, |p| *x.add(k / taps * w.plane() + p));
+                    to.ptr.add(i * to.pitch + j).write(value);
+                }
+            }
+        }
     }
 }
 
-struct Fill<'a> {
+/// Where rows go.
+#[derive(Clone, Copy)]
+pub(super) struct To {
+    pub(super) ptr: *mut f32,
+    /// Floats from row to row.
+    pub(super) pitch: usize,
+}
+
+/// Copies rows of the image.
+struct Copy<'a> {
     gather: &'a Gather,
     x: *const f32,
     ks: Range<usize>,
     pixels: Range<usize>,
-    to: *mut f32,
-    pitch: usize,
+    to: To,
 }
 
-impl Vectorised for Fill<'_> {
+impl Vectorised for Copy<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (g, w) = (self.gather, &self.gather.window);
-        let last = w.size.len() - 1;
-        let (width, across) = (w.output[last], w.size[last]);
-        let (stride, dilation, pad) = (w.strides[last], w.dilations[last], w.pads[last]);
-        if width == 0 {
-            return;
-        }
+        let (plane, len) = (self.gather.window.plane(), self.pixels.len());
         for (i, k) in self.ks.clone().enumerate() {
-            let (channel, tap) = (k / w.taps(), k % w.taps());
-            let (rows, inside) = (&g.rows[tap / across], &g.inside[tap % across]);
-            let plane = self.x.wrapping_add(channel * w.plane());
-            let ahead = tap % across * dilation;
-            let mut to = self.to.wrapping_add(i * self.pitch);
-            let mut at = self.pixels.start;
-            while at < self.pixels.end {
-                let (row, start) = (at / width, at % width);
-                let end = width.min(start + self.pixels.end - at);
-                let (from, until) = match rows[row] {
-                    Some(_) => (inside.start.clamp(start, end), inside.end.clamp(start, end)),
-                    None => (end, end),
-                };
-                let until = until.max(from);
-                // SAFETY: the row of `to` has a place for each pixel; those of `inside` lie within the input row.
+            let from = self.x.wrapping_add(k * plane + self.pixels.start);
+            let to = self.to.ptr.wrapping_add(i * self.to.pitch);
+            for j in (0..len).step_by(S::LANES) {
+                // SAFETY: both rows have `len` floats.
                 unsafe {
-                    zero(s, to, from - start);
-                    if let Some(row) = rows[row]
-                        && from < until
-                    {
-                        let p = plane.wrapping_add(row * w.input[last] + from * stride + ahead - pad);
-                        let to = to.wrapping_add(from - start);
-                        match stride {
-                            1 => copy(s, p, to, until - from),
-                            _ => (0..until - from).for_each(|j| *to.add(j) = *p.add(j * stride)),
-                        }
+                    match len - j {
+                        left if left >= S::LANES => s.store(to.add(j), s.load(from.add(j))),
+                        left => s.store_first(to.add(j), left, s.load_first(from.add(j), left)),
                     }
-                    zero(s, to.wrapping_add(until - start), end - until);
                 }
-                to = to.wrapping_add(end - start);
-                at += end - start;
             }
         }
     }
 }
 
-#[inline(always)]
-unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, len: usize) {
-    for i in (0..len).step_by(S::LANES) {
-        // SAFETY: the caller says that both have `len` floats.
-        unsafe {
-            match len - i {
-                left if left >= S::LANES => s.store(to.add(i), s.load(from.add(i))),
-                left => s.store_first(to.add(i), left, s.load_first(from.add(i), left)),
-            }
-        }
-    }
+/// Copies pieces of the rows of a strip.
+struct Runs<'a> {
+    plane: &'a Plane,
+    strip: *const f32,
+    taps: Range<usize>,
+    across: usize,
+    /// The first pixel in its row.
+    start: usize,
+    len: usize,
+    to: To,
 }
 
-#[inline(always)]
-unsafe fn zero<S: Simd>(s: S, to: *mut f32, len: usize) {
-    for i in (0..len).step_by(S::LANES) {
-        // SAFETY: the caller says that there are `len` floats.
-        unsafe { s.store_first(to.add(i), S::LANES.min(len - i), s.splat(0.0)) };
+impl Vectorised for Runs<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (i, &offset) in self.plane.offsets()[self.taps.clone()].iter().enumerate() {
+            let row = self.to.ptr.wrapping_add(i * self.to.pitch);
+            // Rows of the strip, the first one from `start` on.
+            let (mut from, mut skip, mut at) = (self.strip.wrapping_add(offset), self.start, 0);
+            while at < self.len {
+                let run = (self.across - skip).min(self.len - at);
+                let mut j = 0;
+                while j < run {
+                    // SAFETY: the strip goes on behind its last row, and so do rows of `to`; what is written beyond the
+                    // run is overwritten by the next one.
+                    unsafe { s.store(row.add(at + j), s.load(from.add(skip + j))) };
+                    j += S::LANES;
+                }
+                from = from.wrapping_add(self.plane.pitch());
+                (skip, at) = (0, at + run);
+            }
+        }
     }
 }

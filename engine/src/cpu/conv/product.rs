@@ -7,15 +7,19 @@ use super::super::Pool;
 use super::super::gemm::{
     Addend, Bands, Scratch, Strides, Tile, balanced, bands_into, k_blocks, panel_into, tile_size,
 };
-use super::gather::Gather;
+use super::gather::{BEHIND, Gather, To};
 use super::{Images, Shape};
 
 /// Bytes of the gathered pixels that are worked on at once, to stay in the second cache.
 const BYTES: usize = 512 << 10;
 /// Tasks that there should be, so that several threads are busy to the end.
 const TASKS: usize = 16;
-/// Images times groups times blocks of pixels from which on each task gathers its own pixels.
+/// Images times groups times blocks of pixels that there should be; with less than half, all tasks gather together.
 const OWN: usize = 8;
+/// Rows of a panel that fit the first cache with what else is there; of more, pixels are read slowly where they are.
+const NEAR: usize = 128;
+/// Bands that make a task worth reading all pixels for.
+const BANDS: usize = 6;
 
 /// The weights of a convolution, `[groups, outputs, inputs * window]`.
 #[derive(Clone)]
@@ -36,6 +40,13 @@ pub struct Convolution {
     blocks: Vec<Range<usize>>,
     /// Whether the pixels are gathered once for all tasks.
     together: bool,
+    /// Floats from row to row of gathered pixels.
+    pitch: usize,
+}
+
+/// Rows of a product that are worked on at once.
+fn longest(depth: usize) -> usize {
+    k_blocks(depth).map(|ks| ks.len()).max().unwrap_or(0)
 }
 
 /// A task's part of the work: some bands of output channels and one block of pixels of one group of one image.
@@ -48,18 +59,20 @@ struct Part {
 
 impl Convolution {
     /// A convolution with `weights`.
-    pub fn new(shape: Shape, weights: Weights) -> Convolution {
-        let (width, pixels) = (tile_size().1, shape.window.positions());
-        let depth = k_blocks(shape.depth())
-            .map(|ks| ks.len())
-            .max()
-            .unwrap_or(0)
-            .max(1);
-        let gather = (!shape.window.is_identity()).then(|| Gather::new(shape.window.clone()));
+    pub fn new(mut shape: Shape, weights: Weights) -> Convolution {
+        let identity = shape.window.is_identity();
+        if identity {
+            shape.window = shape.window.flat();
+        }
+        let (width, pixels, outer) = (
+            tile_size().1,
+            shape.window.positions(),
+            shape.images * shape.groups,
+        );
         let panels = pixels.div_ceil(width);
-        let fit = (BYTES / (size_of::<f32>() * depth * width)).max(1);
-        let outer = shape.images * shape.groups;
-        // Smaller blocks, down to two panels, until there is one for each of a few threads.
+        let depth = longest(shape.depth());
+        let fit = (BYTES / (size_of::<f32>() * depth.max(1) * width)).max(1);
+        // Smaller blocks, down to two panels, until there are some for several threads.
         let wanted = OWN
             .div_ceil(outer.max(1))
             .min(panels / 2)
@@ -69,18 +82,30 @@ impl Convolution {
         let blocks: Vec<_> = blocks
             .map(|b| b.start * width..pixels.min(b.end * width))
             .collect();
-        let together = gather.is_some() && outer * blocks.len() < OWN;
+        let few = outer * blocks.len() < OWN / 2;
+        let in_place = identity && !few && depth <= NEAR;
+        let together = few && !in_place;
+        let blocks = if together {
+            balanced(pixels, pixels).collect()
+        } else {
+            blocks
+        };
+        let most = blocks.iter().map(Range::len).max().unwrap_or(0);
+        let gather = (!in_place).then(|| Gather::new(shape.window.clone(), most));
+        // An odd number of cache lines, to use all sets of the first cache.
+        let pitch = (most.next_multiple_of(width) + BEHIND).next_multiple_of(32) + 16;
         Convolution {
-            blocks: if together { vec![0..pixels] } else { blocks },
             shape,
             weights,
             gather,
+            blocks,
             together,
+            pitch,
         }
     }
 
     /// Whether weights have to be packed when the kernel runs.
-    fn packs(&self) -> bool {
+    pub fn packs(&self) -> bool {
         matches!(self.weights, Weights::Plain)
     }
 
@@ -90,19 +115,13 @@ impl Convolution {
         (s.groups * s.outputs * s.depth()).next_multiple_of(16)
     }
 
-    /// Floats from row to row of gathered pixels: an odd number of cache lines, to use all sets of the first cache.
-    fn pitch(&self) -> usize {
-        let most = self.blocks.iter().map(Range::len).max().unwrap_or(0);
-        most.next_multiple_of(tile_size().1) | 16
-    }
-
     /// Floats of scratch memory of a thread, and of those that all share for gathered pixels.
     fn floats(&self) -> (usize, usize) {
-        let depth = k_blocks(self.shape.depth()).map(|ks| ks.len()).max().unwrap_or(0);
+        let depth = longest(self.shape.depth());
         match (&self.gather, self.together) {
             (None, _) => (depth * tile_size().1, 0),
-            (Some(_), false) => (depth * self.pitch(), 0),
-            (Some(_), true) => (0, self.shape.depth() * self.pitch()),
+            (Some(g), false) => (g.floats() + depth * self.pitch, 0),
+            (Some(g), true) => (g.floats(), self.shape.depth() * self.pitch),
         }
     }
 
@@ -136,10 +155,9 @@ impl Convolution {
         let alone = self.gather.is_some() && !self.together;
         let blocks = self.blocks.len();
         let rounds = if self.together { outer } else { 1 };
-        let split = if alone {
-            1
-        } else {
-            TASKS.div_ceil(outer / rounds * blocks).clamp(1, tiles)
+        let split = match alone {
+            true => 1,
+            false => TASKS.div_ceil(outer / rounds * blocks).min(tiles.div_ceil(BANDS)),
         };
         let bands: Vec<_> = balanced(tiles, tiles.div_ceil(split)).collect();
         let each = outer / rounds * bands.len() * blocks;
@@ -147,7 +165,7 @@ impl Convolution {
             let pixels = base.behind(own * pool.threads());
             if self.together {
                 // SAFETY: scratch memory has a place for them behind that of the threads.
-                unsafe { self.gather_all(x, round, pixels, pool) };
+                unsafe { self.gather_all(x, round, pixels, base, pool) };
             }
             pool.run_with(each, &|thread, task| {
                 let place = round + task / (bands.len() * blocks);
@@ -192,20 +210,28 @@ impl Convolution {
     /// # Safety
     ///
     /// As for [`run`](Convolution::run); `to` is writable for all gathered pixels.
-    unsafe fn gather_all(&self, x: Images, place: usize, to: Scratch, pool: &Pool) {
+    unsafe fn gather_all(&self, x: Images, place: usize, to: Scratch, own: Scratch, pool: &Pool) {
         let s = &self.shape;
-        let (Some(gather), pitch) = (&self.gather, self.pitch()) else {
-            return;
-        };
-        let from = Images {
-            x: self.input(x, place / s.groups, place % s.groups),
-            ..x
-        };
-        let grain = (1usize << 13).div_ceil(pitch).max(4);
-        pool.split(s.depth(), grain, &|ks| {
-            let (from, to) = (from, to.of(ks.start, pitch));
-            // SAFETY: each task writes rows of its own.
-            unsafe { gather.fill(from.x, ks, 0..s.window.positions(), to, pitch) };
+        let Some(gather) = &self.gather else { return };
+        let taps = s.window.taps();
+        let grain = (1usize << 14).div_ceil(self.pitch * taps);
+        pool.run_with(s.inputs.div_ceil(grain), &|thread, task| {
+            let ks = task * grain * taps..s.inputs.min((task + 1) * grain) * taps;
+            let to = To {
+                ptr: to.of(ks.start, self.pitch),
+                pitch: self.pitch,
+            };
+            let channels = self.input(x, place / s.groups, place % s.groups);
+            // SAFETY: each task writes rows of its own, and each thread has scratch memory of its own.
+            unsafe {
+                gather.fill(
+                    channels.add(task * grain * s.window.plane()),
+                    0..ks.len(),
+                    0..s.window.positions(),
+                    to,
+                    own.of(thread, gather.floats()),
+                )
+            };
         });
     }
 
@@ -313,12 +339,15 @@ impl Convolution {
             }
             return (b, positions);
         };
-        let pitch = self.pitch();
         if self.together {
-            return (scratch.wrapping_add(ks.start * pitch), pitch);
+            return (scratch.wrapping_add(ks.start * self.pitch), self.pitch);
         }
+        let to = To {
+            ptr: scratch.wrapping_add(gather.floats()),
+            pitch: self.pitch,
+        };
         // SAFETY: as the caller says.
-        unsafe { gather.fill(image, ks.clone(), block.clone(), scratch, pitch) };
-        (scratch, pitch)
+        unsafe { gather.fill(image, ks.clone(), block.clone(), to, scratch) };
+        (to.ptr, self.pitch)
     }
 }

@@ -1,0 +1,276 @@
+//! `BatchNormalization`, for inference.
+
+use super::case::{floats, odd_floats};
+use super::shape::show;
+use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx};
+use crate::cpu::number::{ByType, Int, Real, by_type};
+use crate::cpu::{Candidate, Cost, Io, Kernel};
+use crate::ir::{DType, Tensor};
+
+/// `scale (x - mean) / sqrt(variance + epsilon) + bias`, with one of each for every channel (axis 1).
+pub struct BatchNormalization;
+
+impl Op for BatchNormalization {
+    fn name(&self) -> OpName {
+        onnx("BatchNormalization")
+    }
+
+    fn since(&self) -> &'static [u16] {
+        &[1, 6, 7, 9, 14, 15]
+    }
+
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        check(n)?;
+        let fact = |i: usize| {
+            n.input(i)
+                .map_or_else(Fact::unknown, |x| Fact::from(x.fact.ty.clone()))
+        };
+        Ok(vec![fact(0)])
+    }
+
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        let parameters = |axis: usize| (1..5).filter(move |_| axis == 1).map(|i| (i, 0));
+        let tie = |axis: usize| Tie {
+            output: Some(axis),
+            inputs: std::iter::once((0, axis)).chain(parameters(axis)).collect(),
+        };
+        Some(Axes((0..n.rank(0)?).map(tie).collect()))
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            in_place: &[0],
+            ..Laws::default()
+        }
+    }
+
+    fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+        let epsilon = check(n)?;
+        let all: Option<Vec<_>> = x.iter().take(5).map(|t| (*t)?.floats()).collect();
+        let (Some(all), Some(Some(x))) = (all.filter(|a| a.len() == 5), x.first()) else {
+            return Err(OpError::new("expected five tensors of floats"));
+        };
+        let (channels, plane) = split(x.dims());
+        if all[1..].iter().any(|p| p.len() != channels) {
+            return Err(OpError::new(format!("expected {channels} of each parameter")));
+        }
+        let normal = |(i, x): (usize, &f64)| {
+            let c = i / plane % channels;
+            all[1][c] * (x - all[3][c]) / (all[4][c] + epsilon).sqrt() + all[2][c]
+        };
+        let y: Vec<_> = all[0].iter().enumerate().map(normal).collect();
+        let wrong = || OpError::new(format!("no normalisation of {}", x.dtype()));
+        Ok(vec![Tensor::rounded(x.dtype(), x.dims(), &y).ok_or_else(wrong)?])
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        cpu::candidates(n)
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let positive = |dims: &[usize], seed| {
+            let values: Vec<_> = floats(dims, seed).floats().unwrap_or_default();
+            Tensor::of(dims, values.iter().map(|x| (x.abs() + 0.1) as f32).collect())
+        };
+        let case = |name, x: Tensor, c: usize| {
+            let p = |seed| floats(&[c], seed);
+            Case::new(name, [x, p(2), p(3), p(4), positive(&[c], 5)]).within(1e-5, 1e-5)
+        };
+        let half = |name, x: DType, p: DType| {
+            let of = |dtype, t: Tensor| {
+                let values = t.floats().unwrap_or_default();
+                Tensor::rounded(dtype, t.dims(), &values).unwrap_or(t)
+            };
+            let c = case(name, floats(&[2, 3, 5], 1), 3);
+            let inputs = c.inputs.into_iter().flatten().enumerate();
+            let inputs = inputs.map(|(i, t)| of(if i == 0 { x } else { p }, t));
+            Case::new(name, inputs.collect::<Vec<_>>()).within(2e-2, 1e-2)
+        };
+        vec![
+            case("images", floats(&[2, 3, 5, 7], 1), 3).konst(&[1, 2, 3, 4]),
+            case("rows", floats(&[5, 37], 1), 37).attr("epsilon", 0.01f32),
+            case("one axis", floats(&[2, 3, 40], 1), 3)
+                .attr("momentum", 0.5f32)
+                .opset(9),
+            case("an old form", floats(&[2, 3, 4], 1), 3)
+                .attr("spatial", 1)
+                .opset(7),
+            case("the first form", floats(&[2, 3, 4], 1), 3)
+                .attr("is_test", 1)
+                .attr("consumed_inputs", vec![0i64; 5])
+                .opset(1),
+            case("odd values", odd_floats(&[1, 2, 10], 1), 2).attr("training_mode", 0),
+            case("no images", floats(&[0, 3, 2], 1), 3),
+            half("half precision", DType::F16, DType::F16),
+            half("half precision, float parameters", DType::F16, DType::F32),
+            half("double precision", DType::F64, DType::F64).within(1e-12, 1e-12),
+        ]
+    }
+}
+
+/// Channels, and elements of each within an image.
+fn split(dims: &[usize]) -> (usize, usize) {
+    match dims {
+        [_, c, rest @ ..] => (*c, rest.iter().product()),
+        _ => (1, 1),
+    }
+}
+
+/// Reads the attributes and returns `epsilon`.
+fn check(n: &NodeRef) -> Result<f64, OpError> {
+    n.ignore(&["momentum", "consumed_inputs"]);
+    if n.int_or("training_mode", 0)? != 0 {
+        return Err(OpError::new(
+            "attribute \"training_mode\" is 1; only inference is supported",
+        ));
+    }
+    if n.opset() < 7 && n.int_or("is_test", 0)? == 0 && (1..5).any(|i| n.wants(i)) {
+        return Err(OpError::new(
+            "attribute \"is_test\" is 0; only inference is supported",
+        ));
+    }
+    n.ignore(&["is_test"]);
+    if n.int_or("spatial", 1)? != 1 {
+        return Err(OpError::new(
+            "attribute \"spatial\" is 0; expected one mean for each channel",
+        ));
+    }
+    for i in 0..5 {
+        if !n.has(i) {
+            return Err(OpError::new(format!("input {i} is left out")));
+        }
+    }
+    if let Some(x) = n.shape(0) {
+        let channels = x.get(1).and_then(|c| c.known());
+        let fits = |i: usize| {
+            n.shape(i).is_none_or(|p| {
+                p.len() == 1 && (channels.is_none() || p[0].known().is_none() || p[0].known() == channels)
+            })
+        };
+        if let Some(i) = (1..5).find(|&i| x.len() < 2 || !fits(i)) {
+            let p = n.shape(i).map_or_else(String::new, |s| show(s));
+            return Err(OpError::new(format!(
+                "input 0 has shape {} and input {i} {p}; expected one number for each channel",
+                show(x)
+            )));
+        }
+    }
+    Ok(n.float_or("epsilon", 1e-5)?.into())
+}
+
+mod cpu {
+    use super::*;
+    use crate::cpu::affine::Affine;
+
+    pub(super) fn candidates(n: &NodeRef) -> Vec<Candidate> {
+        let (Some(dims), Some(dtype), Ok(epsilon)) = (n.dims(0), n.dtype(0), check(n)) else {
+            return vec![];
+        };
+        if dims.len() < 2 {
+            return vec![];
+        }
+        let (channels, plane) = split(&dims);
+        let len: usize = dims.iter().product();
+        let cost = Cost::bytes(2 * len * dtype.bits() / 8);
+        let same = (1..5).all(|i| n.dtype(i) == Some(DType::F32));
+        if dtype == DType::F32 && same {
+            let affine = Affine { channels, plane, len };
+            let kernel = Normal {
+                affine,
+                epsilon: epsilon as f32,
+            };
+            let name = format!("batchnormalization.f32.{}", secateur_simd::isa());
+            return vec![Candidate::new(name, cost, kernel)];
+        }
+        let parameters = n.dtype(1).filter(|d| (2..5).all(|i| n.dtype(i) == Some(*d)));
+        let Some(parameters) = parameters else {
+            return vec![];
+        };
+        let plain = by_type(
+            dtype,
+            Plain {
+                channels,
+                plane,
+                epsilon,
+                parameters,
+            },
+        )
+        .flatten();
+        let made = plain.map(|kernel| Candidate {
+            name: format!("batchnormalization.{}", format!("{dtype:?}").to_lowercase()),
+            cost,
+            build: Box::new(|| kernel),
+        });
+        made.into_iter().collect()
+    }
+
+    struct Normal {
+        affine: Affine,
+        epsilon: f32,
+    }
+
+    impl Kernel for Normal {
+        fn scratch(&self, _threads: usize) -> usize {
+            2 * self.affine.channels * size_of::<f32>()
+        }
+
+        fn run(&self, io: &mut Io) -> Result<(), OpError> {
+            let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|i| io.input(i).slice::<f32>());
+            let x = io.input(0);
+            let y = io.outputs[0].as_mut().expect("output");
+            let len = self.affine.channels;
+            let floats = bytemuck::cast_slice_mut::<u8, f32>(&mut io.scratch[..2 * len * size_of::<f32>()]);
+            let (factor, summand) = floats.split_at_mut(len);
+            for c in 0..len {
+                // In `f64`, as folding it into weights does.
+                let f = f64::from(scale[c]) / f64::from(variance[c] + self.epsilon).sqrt();
+                factor[c] = f as f32;
+                summand[c] = (f64::from(bias[c]) - f * f64::from(mean[c])) as f32;
+            }
+            self.affine.run(x, y, factor, summand, io.pool);
+            Ok(())
+        }
+    }
+
+    /// Other element types, one element after the other.
+    struct Plain {
+        channels: usize,
+        plane: usize,
+        epsilon: f64,
+        parameters: DType,
+    }
+
+    /// The parameters as `f64`.
+    struct Wide<'a, 'b>(&'a Io<'b>, usize);
+    impl ByType for Wide<'_, '_> {
+        type Out = Vec<f64>;
+        fn real<T: Real>(self) -> Vec<f64> {
+            let all = self.0.input(self.1).slice::<T>().iter();
+            all.map(|x| num_traits::cast(x.wide()).unwrap_or(f64::NAN))
+                .collect()
+        }
+        fn int<T: Int>(self) -> Vec<f64> {
+            vec![]
+        }
+    }
+
+    impl ByType for Plain {
+        type Out = Option<Box<dyn Kernel>>;
+
+        fn real<T: Real>(self) -> Self::Out {
+            Some(Box::new(move |io: &mut Io| {
+                let p = [1, 2, 3, 4].map(|i| by_type(self.parameters, Wide(io, i)).unwrap_or_default());
+                crate::cpu::affine::each(io.input(0), io.output(0), |i, x: T| {
+                    let c = i / self.plane % self.channels;
+                    let x: f64 = num_traits::cast(x.wide()).unwrap_or(f64::NAN);
+                    let y = p[0][c] * (x - p[2][c]) / (p[3][c] + self.epsilon).sqrt() + p[1][c];
+                    T::narrow(num_traits::cast(y).unwrap_or_else(num_traits::Float::nan))
+                });
+            }))
+        }
+
+        fn int<T: Int>(self) -> Self::Out {
+            None
+        }
+    }
+}

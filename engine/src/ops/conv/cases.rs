@@ -1,0 +1,115 @@
+//! Examples of convolutions.
+
+use crate::ir::{DType, Tensor};
+use crate::ops::Case;
+use crate::ops::case::{floats, odd_floats};
+
+fn case(name: &'static str, dims: &[&[usize]]) -> Case {
+    let inputs = dims.iter().zip(1..).map(|(d, seed)| floats(d, seed));
+    Case::new(name, inputs).within(1e-4, 1e-5)
+}
+
+pub(super) fn plain() -> Vec<Case> {
+    let of = |dtype, dims: &[usize], seed| {
+        let values = floats(dims, seed).floats().unwrap_or_default();
+        Tensor::rounded(dtype, dims, &values).unwrap_or_else(|| Tensor::scalar(0f32))
+    };
+    vec![
+        case("3x3 with a border", &[&[2, 5, 9, 11], &[14, 5, 3, 3], &[14]])
+            .attr("pads", vec![1i64; 4])
+            .konst(&[1, 2]),
+        case("weights that are not known", &[&[1, 3, 6, 7], &[4, 3, 3, 3]])
+            .attr("kernel_shape", vec![3i64, 3]),
+        case("one pixel", &[&[1, 20, 5, 7], &[33, 20, 1, 1], &[33]]).konst(&[1]),
+        case("one pixel, strides", &[&[1, 20, 5, 8], &[33, 20, 1, 1]])
+            .attr("strides", vec![2i64, 3])
+            .konst(&[1]),
+        case("stem", &[&[1, 3, 21, 19], &[13, 3, 7, 7], &[13]])
+            .attr("pads", vec![3i64; 4])
+            .attr("strides", vec![2i64, 2])
+            .konst(&[1]),
+        case("groups", &[&[2, 6, 7, 7], &[9, 2, 3, 3], &[9]])
+            .attr("group", 3)
+            .attr("dilations", vec![2i64, 1])
+            .konst(&[1]),
+        case("depthwise", &[&[2, 7, 9, 18], &[7, 1, 3, 3], &[7]])
+            .attr("group", 7)
+            .attr("pads", vec![1i64, 1, 1, 1]),
+        case("depthwise, two outputs", &[&[1, 3, 10, 9], &[6, 1, 5, 5]])
+            .attr("group", 3)
+            .attr("pads", vec![2i64, 1, 3, 0])
+            .attr("strides", vec![2i64, 1])
+            .konst(&[1]),
+        case("same, upper", &[&[1, 2, 8, 7], &[3, 2, 3, 4]])
+            .attr("auto_pad", "SAME_UPPER")
+            .attr("strides", vec![2i64, 2]),
+        case("same, lower", &[&[1, 2, 8, 7], &[3, 2, 2, 4]])
+            .attr("auto_pad", "SAME_LOWER")
+            .opset(1),
+        case("valid", &[&[1, 2, 8, 7], &[3, 2, 2, 4]])
+            .attr("auto_pad", "VALID")
+            .attr("pads", vec![0i64; 4]),
+        case("one axis", &[&[2, 3, 30], &[5, 3, 4], &[5]])
+            .attr("strides", vec![3i64])
+            .attr("pads", vec![2i64, 1])
+            .opset(11)
+            .konst(&[1]),
+        case("three axes", &[&[1, 2, 4, 5, 6], &[3, 2, 2, 3, 2], &[3]])
+            .attr("pads", vec![1i64, 0, 1, 0, 1, 1])
+            .konst(&[1]),
+        case("depthwise, three axes", &[&[1, 2, 4, 5, 6], &[2, 1, 2, 3, 2]]).attr("group", 2),
+        case("no images", &[&[0, 2, 4, 4], &[3, 2, 3, 3], &[3]]),
+        case("no channels", &[&[1, 0, 4, 4], &[3, 0, 3, 3], &[3]]),
+        Case::new(
+            "odd values",
+            [odd_floats(&[1, 2, 5, 5], 1), floats(&[2, 2, 3, 3], 2)],
+        )
+        .attr("pads", vec![1i64; 4])
+        .within(1e-4, 1e-5),
+        Case::new(
+            "half precision",
+            [
+                of(DType::F16, &[1, 2, 4, 4], 1),
+                of(DType::F16, &[3, 2, 2, 2], 2),
+                of(DType::F16, &[3], 3),
+            ],
+        )
+        .within(1e-2, 1e-2),
+        Case::new(
+            "double precision",
+            [of(DType::F64, &[1, 2, 4, 4], 1), of(DType::F64, &[2, 1, 2, 2], 2)],
+        )
+        .attr("group", 2)
+        .within(1e-12, 1e-12),
+    ]
+}
+
+pub(super) fn fused() -> Vec<Case> {
+    vec![
+        case("all", &[&[1, 5, 7, 7], &[14, 5, 3, 3], &[14], &[1, 14, 7, 7]])
+            .attr("pads", vec![1i64; 4])
+            .attr("activation", "Clip")
+            .attr("params", vec![-1.0, 2.0])
+            .konst(&[1, 2]),
+        case(
+            "a long sum",
+            &[&[2, 130, 4, 4], &[20, 130, 3, 3], &[20], &[2, 20, 2, 2]],
+        )
+        .within(1e-3, 1e-5)
+        .konst(&[1, 2]),
+        case(
+            "one pixel, no bias",
+            &[&[2, 5, 7, 7], &[14, 5, 1, 1], &[], &[2, 14, 7, 7]],
+        )
+        .without(2)
+        .konst(&[1]),
+        case("depthwise", &[&[1, 5, 7, 7], &[5, 1, 3, 3], &[5], &[1, 5, 4, 4]])
+            .attr("group", 5)
+            .attr("strides", vec![2i64, 2])
+            .attr("pads", vec![1i64; 4])
+            .attr("activation", "HardSwish"),
+        case("an activation", &[&[1, 5, 7, 7], &[14, 5, 1, 1], &[14]])
+            .attr("activation", "HardSwish")
+            .konst(&[1]),
+    ]
+}

@@ -1,0 +1,273 @@
+//! `Conv`, and the private one that adds a residual and applies an activation.
+
+mod cases;
+mod cpu;
+
+use super::matmul::{fits, matrices::check_size};
+use super::shape::{same_dtype, show};
+use super::window::Windows;
+use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
+use crate::cpu::{Act, Candidate, window::Window};
+use crate::expr::{Call, Ex};
+use crate::ir::{Dim, Tensor};
+
+/// The convolution: windows of input channels, weighted and summed, with a bias for each output channel.
+pub struct Conv;
+
+impl Op for Conv {
+    fn name(&self) -> OpName {
+        onnx("Conv")
+    }
+
+    fn since(&self) -> &'static [u16] {
+        &[1, 11, 22]
+    }
+
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        infer(n)
+    }
+
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        axes(n)
+    }
+
+    fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+        eval(n, x)
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        cpu::candidates(n, Act::None)
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        cases::plain()
+    }
+}
+
+/// `activation(Conv(X, W, B) + residual)`; the residual (input 3) may be left out and has the output's shape.
+pub struct Fused;
+
+impl Op for Fused {
+    fn name(&self) -> OpName {
+        private("Conv")
+    }
+
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        let facts = infer(n)?;
+        Act::of(n)?;
+        fits(n, 3, &facts[0])?;
+        Ok(facts)
+    }
+
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        axes(n)
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            in_place: &[3],
+            ..Laws::default()
+        }
+    }
+
+    fn body<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        let own = ["activation", "params"];
+        let attrs = n.node().attrs.iter().filter(|a| !own.contains(&&*a.name));
+        let inputs: Vec<_> = x
+            .iter()
+            .take(3)
+            .enumerate()
+            .map(|(i, x)| n.has(i).then_some(x.id))
+            .collect();
+        let call = Call {
+            domain: "",
+            op: "Conv",
+            inputs: &inputs,
+            attrs: attrs.cloned().collect(),
+            outputs: 1,
+        };
+        let sums = *x.first()?.call(call).first()?;
+        let sum = x.get(3).filter(|_| n.has(3)).map_or(sums, |&z| sums + z);
+        Some(vec![Act::of(n).ok()?.body(sum)])
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        Act::of(n).map_or(vec![], |act| cpu::candidates(n, act))
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        cases::fused()
+    }
+}
+
+/// The attributes, given the rank; `None` where that is not known.
+fn windows(n: &NodeRef) -> Result<Option<Windows>, OpError> {
+    let Some(rank) = n.rank(0).or(n.rank(1)) else {
+        n.ignore(&["auto_pad", "dilations", "kernel_shape", "pads", "strides"]);
+        return Ok(None);
+    };
+    for i in 0..2 {
+        if rank < 3 || n.rank(i).is_some_and(|r| r != rank) {
+            let shape = n.shape(i).map_or_else(String::new, |s| show(s));
+            return Err(OpError::new(format!(
+                "input {i} has shape {shape}; expected {rank} axes, and at least 3"
+            )));
+        }
+    }
+    let weights = n
+        .shape(1)
+        .and_then(|s| s[2..].iter().map(Dim::known).collect::<Option<Vec<_>>>());
+    let size = match (n.ints("kernel_shape")?, weights) {
+        (Some(k), Some(w)) if k != w => {
+            return Err(OpError::new(format!(
+                "attribute \"kernel_shape\" is {k:?}, but the weights have {w:?}"
+            )));
+        }
+        (_, Some(w)) => w,
+        (Some(k), None) => k.to_vec(),
+        (None, None) => {
+            n.ignore(&["auto_pad", "dilations", "pads", "strides"]);
+            return Ok(None);
+        }
+    };
+    Windows::of(n, rank - 2, size).map(Some)
+}
+
+fn group(n: &NodeRef) -> Result<i64, OpError> {
+    match n.int_or("group", 1)? {
+        g if g < 1 => Err(OpError::new(format!(
+            "attribute \"group\" is {g}; expected at least 1"
+        ))),
+        g => Ok(g),
+    }
+}
+
+fn infer(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+    same_dtype(n)?;
+    for i in 0..2 {
+        if !n.has(i) {
+            return Err(OpError::new(format!("input {i} is left out")));
+        }
+    }
+    let (group, windows) = (group(n)?, windows(n)?);
+    let dtype = (0..n.arity()).find_map(|i| n.dtype(i));
+    let dim = |i: usize, axis: usize| n.shape(i).map_or(Dim::Unknown, |s| s[axis].clone());
+    let Some(rank) = n.rank(0).or(n.rank(1)) else {
+        return Ok(vec![Fact::tensor(dtype, None)]);
+    };
+    let (c, o, per_group) = (dim(0, 1), dim(1, 0), dim(1, 1));
+    let wrong = match (c.known(), o.known(), per_group.known()) {
+        (Some(c), _, Some(p)) if Some(c) != p.checked_mul(group) => true,
+        (_, Some(o), _) => o % group != 0,
+        _ => false,
+    };
+    let bias = dim_of_bias(n)?;
+    if wrong || matches!((bias.known(), o.known()), (Some(b), Some(o)) if b != o) {
+        let shapes: Vec<_> = (0..3).filter_map(|i| n.shape(i)).map(|s| show(s)).collect();
+        return Err(OpError::new(format!(
+            "shapes {} in {group} groups do not go together",
+            shapes.join(", ")
+        )));
+    }
+    let o = if o.known().is_some() {
+        o
+    } else if bias.known().is_some() {
+        bias
+    } else {
+        o
+    };
+    let mut shape = vec![dim(0, 0), o];
+    match (windows, n.shape(0)) {
+        (Some(w), Some(x)) => shape.extend(w.outputs(&x[2..])?),
+        _ => shape.resize(rank, Dim::Unknown),
+    }
+    Ok(vec![Fact::tensor(dtype, Some(shape))])
+}
+
+fn dim_of_bias(n: &NodeRef) -> Result<Dim, OpError> {
+    Ok(super::shape::ranked(n, 2, 1)?.map_or(Dim::Unknown, |s| s[0].clone()))
+}
+
+/// Batch, output channels, output positions, and what is summed over: channels of a group, elements of the window.
+fn axes(n: &NodeRef) -> Option<Axes> {
+    let rank = n.rank(0).or(n.rank(1))?;
+    let tie = |output, inputs: &[(usize, usize)]| Tie {
+        output,
+        inputs: inputs.iter().copied().filter(|(i, _)| n.has(*i)).collect(),
+    };
+    let group = group(n).ok()?;
+    let single = n
+        .shape(1)
+        .is_some_and(|s| s[1] == Dim::Known(1) && s[0] == Dim::Known(group));
+    let mut ties = vec![tie(Some(0), &[(0, 0), (3, 0)])];
+    // With one channel a group, channels come out as they go in.
+    ties.push(match group > 1 && single {
+        true => tie(Some(1), &[(0, 1), (1, 0), (2, 0), (3, 1)]),
+        false => tie(Some(1), &[(1, 0), (2, 0), (3, 1)]),
+    });
+    ties.push(match group {
+        1 => tie(None, &[(0, 1), (1, 1)]),
+        _ => tie(None, &[(1, 1)]),
+    });
+    ties.extend((2..rank).map(|a| tie(None, &[(1, a)])));
+    ties.extend((2..rank).map(|a| tie(Some(a), &[(3, a)])));
+    Some(Axes(ties))
+}
+
+/// Images, groups, input and output channels of a group, and the window.
+struct Sizes {
+    images: usize,
+    groups: usize,
+    inputs: usize,
+    outputs: usize,
+    window: Window,
+}
+
+fn sizes(n: &NodeRef, x: &[usize], w: &[usize]) -> Result<Sizes, OpError> {
+    let groups = usize::try_from(group(n)?).unwrap_or(1);
+    let wrong = || OpError::new(format!("{x:?} and {w:?} in {groups} groups do not go together"));
+    if x.len() != w.len()
+        || x.len() < 3
+        || x[1] != w[1].saturating_mul(groups)
+        || !w[0].is_multiple_of(groups)
+    {
+        return Err(wrong());
+    }
+    Ok(Sizes {
+        images: x[0],
+        groups,
+        inputs: w[1],
+        outputs: w[0] / groups,
+        window: windows(n)?.ok_or_else(wrong)?.over(&x[2..])?,
+    })
+}
+
+fn eval(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+    let (Some(Some(x)), Some(Some(w)), bias) = (x.first(), x.get(1), x.get(2).copied().flatten()) else {
+        return Err(OpError::new("expected an image and weights"));
+    };
+    let s = sizes(n, x.dims(), w.dims())?;
+    let mut dims = vec![s.images, s.groups * s.outputs];
+    dims.extend(&s.window.output);
+    check_size(&dims)?;
+    let wrong = || OpError::new(format!("no convolution of {}", x.dtype()));
+    let (data, weights) = (x.floats().ok_or_else(wrong)?, w.floats().ok_or_else(wrong)?);
+    let bias = bias
+        .map(|b| b.floats().filter(|b| b.len() == dims[1]).ok_or_else(wrong))
+        .transpose()?;
+    let mut y = vec![];
+    for channel in 0..s.images * s.groups * s.outputs {
+        let (o, place) = (channel % dims[1], channel / s.outputs * s.inputs);
+        for at in 0..s.window.positions() {
+            let start = bias.as_ref().map_or(0.0, |b| b[o]);
+            let products = (0..s.inputs * s.window.taps()).filter_map(|k| {
+                let (c, tap) = (k / s.window.taps(), k % s.window.taps());
+                let under = s.window.under(at, tap)?;
+                let weight = weights[(o * s.inputs + c) * s.window.taps() + tap];
+                Some(data[(place + c) * s.window.plane() + under] * weight)
+            });
+            y.push(start + products.sum::<f64>());
+        }
+    }
+    Ok(vec![Tensor::rounded(x.dtype(), &dims, &y).ok_or_else(wrong)?])
+}

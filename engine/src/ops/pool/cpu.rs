@@ -1,0 +1,227 @@
+//! Kernels of pools.
+
+use num_traits::{Float, NumCast, Zero};
+
+use super::{Sizes, counts};
+use crate::cpu::number::{ByType, Int, Real, by_type};
+use crate::cpu::pool::{Means, Planes, Pooling};
+use crate::cpu::{Candidate, Cost, Io, Kernel};
+use crate::ir::{DType, Element};
+use crate::ops::{NodeRef, OpError};
+
+/// What becomes of a window.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// The greatest element; indices count columns first or rows first.
+    Max { by_column: bool },
+    /// The mean.
+    Mean,
+}
+
+pub(super) fn candidates(n: &NodeRef, kind: Kind) -> Vec<Candidate> {
+    let (Some(x), Some(y), Some(dtype)) = (n.dims(0), n.out_dims(0), n.dtype(0)) else {
+        return vec![];
+    };
+    let Some(s) = Some(x)
+        .filter(|x| x.len() > 2)
+        .and_then(|x| Sizes::new(n, &x).ok())
+    else {
+        return vec![];
+    };
+    let Some(counts) = counts(n, &s).ok().filter(|_| s.dims == y) else {
+        return vec![];
+    };
+    let op = n.node().op.to_lowercase();
+    let bytes = s.channels * (s.window.plane() + s.window.positions()) * dtype.bits() / 8;
+    let cost = Cost {
+        flops: (s.channels * s.window.positions() * s.window.taps()) as f64,
+        ..Cost::bytes(bytes)
+    };
+    if dtype == DType::F32 && !n.wants(1) {
+        let means = match kind {
+            Kind::Mean => Some(Means::new(&counts)),
+            Kind::Max { .. } => None,
+        };
+        if let Some(pooling) = Pooling::new(s.window.clone(), s.channels, means) {
+            let kernel = Floats(pooling);
+            return vec![Candidate::new(
+                format!("{op}.f32.{}", secateur_simd::isa()),
+                cost,
+                kernel,
+            )];
+        }
+    }
+    let kernel = by_type(
+        dtype,
+        Plain {
+            s,
+            kind,
+            counts,
+            indices: n.wants(1),
+        },
+    )
+    .flatten();
+    let made = kernel.map(|kernel| Candidate {
+        name: format!("{op}.{}", format!("{dtype:?}").to_lowercase()),
+        cost: Cost {
+            efficiency: 0.02,
+            ..cost
+        },
+        build: Box::new(|| kernel),
+    });
+    made.into_iter().collect()
+}
+
+/// The kernels of the global pools.
+pub(super) fn global(n: &NodeRef, mean: bool) -> Vec<Candidate> {
+    let (Some(x), Some(dtype)) = (n.dims(0), n.dtype(0)) else {
+        return vec![];
+    };
+    if x.len() < 3 {
+        return vec![];
+    }
+    let (channels, plane) = (x[0] * x[1], x[2..].iter().product::<usize>());
+    let op = n.node().op.to_lowercase();
+    let cost = Cost::bytes(channels * plane * dtype.bits() / 8);
+    if dtype == DType::F32 {
+        let planes = Planes {
+            channels,
+            plane,
+            mean,
+        };
+        let kernel = move |io: &mut Io| {
+            let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
+            planes.run(x, io.output(0).slice(), pool);
+        };
+        return vec![Candidate::new(
+            format!("{op}.f32.{}", secateur_simd::isa()),
+            cost,
+            kernel,
+        )];
+    }
+    let made = by_type(dtype, Whole { plane, mean })
+        .flatten()
+        .map(|kernel| Candidate {
+            name: format!("{op}.{}", format!("{dtype:?}").to_lowercase()),
+            cost,
+            build: Box::new(|| kernel),
+        });
+    made.into_iter().collect()
+}
+
+struct Floats(Pooling);
+
+impl Kernel for Floats {
+    fn scratch(&self, threads: usize) -> usize {
+        self.0.scratch(threads)
+    }
+
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
+        let x = io.input(0).slice();
+        let (scratch, pool) = (&mut *io.scratch, io.pool);
+        // A field of its own, unlike `Io::output`.
+        let y = io.outputs[0].as_mut().expect("output").slice();
+        self.0.run(x, y, scratch, pool);
+        Ok(())
+    }
+}
+
+/// One element of the output after the other.
+struct Plain {
+    s: Sizes,
+    kind: Kind,
+    counts: Vec<usize>,
+    indices: bool,
+}
+
+impl Plain {
+    fn max<T: Element>(self, least: T) -> Box<dyn Kernel> {
+        let Plain { s, kind, indices, .. } = self;
+        let by_column = matches!(kind, Kind::Max { by_column: true });
+        Box::new(move |io: &mut Io| {
+            let x = io.input(0).slice::<T>();
+            let best = |channel: usize, at: usize| {
+                let all = &x[channel * s.window.plane()..];
+                let under = (0..s.window.taps()).filter_map(|tap| s.window.under(at, tap));
+                under.fold(
+                    (least, 0),
+                    |best, u| if all[u] > best.0 { (all[u], u) } else { best },
+                )
+            };
+            let positions = s.window.positions().max(1);
+            let y = io.output(0).slice::<T>();
+            y.iter_mut()
+                .enumerate()
+                .for_each(|(i, y)| *y = best(i / positions, i % positions).0);
+            if indices {
+                let y = io.output(1).slice::<i64>();
+                for (i, y) in y.iter_mut().enumerate() {
+                    let place = best(i / positions, i % positions).1;
+                    let place = if by_column {
+                        super::transposed(place, &s.window.input)
+                    } else {
+                        place
+                    };
+                    *y = (i / positions * s.window.plane() + place) as i64;
+                }
+            }
+        })
+    }
+}
+
+impl ByType for Plain {
+    type Out = Option<Box<dyn Kernel>>;
+
+    fn real<T: Real>(self) -> Self::Out {
+        if let Kind::Max { .. } = self.kind {
+            return Some(self.max(T::narrow(T::Wide::neg_infinity())));
+        }
+        let Plain { s, counts, .. } = self;
+        let counts: Vec<T::Wide> = counts.into_iter().map(NumCast::from).collect::<Option<_>>()?;
+        Some(Box::new(move |io: &mut Io| {
+            let x = io.input(0).slice::<T>();
+            for (i, y) in io.output(0).slice::<T>().iter_mut().enumerate() {
+                let (channel, at) = (i / counts.len(), i % counts.len());
+                let under = (0..s.window.taps()).filter_map(|tap| s.window.under(at, tap));
+                let values = under.map(|u| x[channel * s.window.plane() + u].wide());
+                *y = T::narrow(values.fold(T::Wide::zero(), |sum, v| sum + v) / counts[at]);
+            }
+        }))
+    }
+
+    fn int<T: Int>(self) -> Self::Out {
+        match self.kind {
+            Kind::Max { .. } => Some(self.max(T::min_value())),
+            Kind::Mean => None,
+        }
+    }
+}
+
+/// Whole channels of other types.
+struct Whole {
+    plane: usize,
+    mean: bool,
+}
+
+impl ByType for Whole {
+    type Out = Option<Box<dyn Kernel>>;
+
+    fn real<T: Real>(self) -> Self::Out {
+        let Whole { plane, mean } = self;
+        let count: T::Wide = NumCast::from(plane)?;
+        Some(Box::new(move |io: &mut Io| {
+            let x = io.input(0).slice::<T>();
+            for (i, y) in io.output(0).slice::<T>().iter_mut().enumerate() {
+                let all = x[i * plane..(i + 1) * plane].iter().map(|v| v.wide());
+                *y = T::narrow(match mean {
+                    true => all.fold(T::Wide::zero(), |sum, v| sum + v) / count,
+                    false => all.fold(T::Wide::neg_infinity(), |best, v| if v > best { v } else { best }),
+                });
+            }
+        }))
+    }
+
+    fn int<T: Int>(self) -> Self::Out {
+        None
+    }
+}
