@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use secateur::ir::{Bytes, Tensor};
-use secateur::onnx;
-use secateur::run::{RunErrorKind, Session, unsupported};
+use secateur::engine::ir::{Bytes, Tensor};
+use secateur::engine::onnx;
+use secateur::engine::run::{RunErrorKind, Session, unsupported};
 
 const SUITES: &[&str] = &["node", "simple", "pytorch-converted", "pytorch-operator", "light"];
 

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use secateur::ir::{Bytes, Dim, Element, Model, Tensor};
-use secateur::onnx;
-use secateur::ops::case::floats;
-use secateur::opt::{Scope, optimize};
-use secateur::run::{Outputs, Session};
+use secateur::engine::ir::{Bytes, Dim, Element, Model, Tensor};
+use secateur::engine::onnx;
+use secateur::engine::ops::case::floats;
+use secateur::engine::opt::{Scope, optimize};
+use secateur::engine::run::{Outputs, Session};
 
 /// A model of `scripts/models.tsv`, with sizes for its free dimensions and others to try.
 struct Real {

@@ -4,6 +4,7 @@ mod bars;
 mod bench;
 mod card;
 mod compare;
+mod demo;
 mod digits;
 mod inspect;
 mod optimize;
@@ -43,6 +44,7 @@ pub(crate) trait Cmd: Sync {
 /// All verbs, sorted by name.
 pub(crate) static CMDS: &[&dyn Cmd] = &[
     &bench::Bench,
+    &demo::Demo,
     &inspect::Inspect,
     &optimize::Optimize,
     &prune::Prune,

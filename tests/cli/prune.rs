@@ -90,7 +90,7 @@ fn the_share_is_exact_and_the_rest_of_the_file_stays() {
     let a = chain(&folder, vec![("a", f32s(&[50, 4], 1)), ("b", f32s(&[4, 4], 7))]);
     let b = folder.file("b.onnx");
     for (x, share) in [
-        ("0", 0.0),
+        ("0", 0.0f64),
         ("0.001", 0.001),
         ("37%", 0.37),
         ("80", 0.8),

@@ -26,7 +26,10 @@ fn text(x: f64, y: f64, class: &str, anchor: &str, words: &str) -> String {
 fn grid() -> String {
     let line = |percent: i32| {
         let at = y(f64::from(percent));
-        let rule = format!(r#"<line x1="{LEFT}" x2="{}" y1="{at:.1}" y2="{at:.1}" class="grid"/>"#, WIDTH - RIGHT);
+        let rule = format!(
+            r#"<line x1="{LEFT}" x2="{}" y1="{at:.1}" y2="{at:.1}" class="grid"/>"#,
+            WIDTH - RIGHT
+        );
         rule + &text(LEFT - 8.0, at + 4.0, "axis", "end", &format!("{percent} %"))
     };
     (0..=5).map(|i| line(20 * i)).collect()
@@ -44,8 +47,17 @@ fn bar(step: &Step, at: f64, width: f64) -> String {
 
 fn dot(step: &Step, at: f64) -> String {
     let percent = 100.0 * step.trial.accuracy();
-    let mark = format!(r#"<circle cx="{at:.1}" cy="{:.1}" r="4.5" class="dot"/>"#, y(percent));
-    mark + &text(at, y(percent) + 22.0, "figure", "middle", &format!("{percent:.1} %"))
+    let mark = format!(
+        r#"<circle cx="{at:.1}" cy="{:.1}" r="4.5" class="dot"/>"#,
+        y(percent)
+    );
+    mark + &text(
+        at,
+        y(percent) + 22.0,
+        "figure",
+        "middle",
+        &format!("{percent:.1} %"),
+    )
 }
 
 /// The chart of `steps`.

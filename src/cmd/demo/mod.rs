@@ -135,7 +135,9 @@ fn sign(model: &mut Model, share: u32, trial: &Trial, ui: &Ui) {
 /// Writes a file, over another one only if that is the same or the demo wrote it.
 fn replace(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
     let ours = std::fs::read(path).is_ok_and(|old| old == bytes || is_ours(&old));
-    written::replace(path, force || ours, |out| Ok(std::io::Write::write_all(out, bytes)?))
+    written::replace(path, force || ours, |out| {
+        Ok(std::io::Write::write_all(out, bytes)?)
+    })
 }
 
 fn is_ours(old: &[u8]) -> bool {
@@ -145,7 +147,8 @@ fn is_ours(old: &[u8]) -> bool {
     let model = onnx::parse(Bytes::new(old.to_vec()), None);
     model.is_ok_and(|m| {
         let all = onnx::metadata(&m);
-        all.iter().any(|(k, v)| k == "secateur.1" && v.contains(r#""verb":"demo""#))
+        all.iter()
+            .any(|(k, v)| k == "secateur.1" && v.contains(r#""verb":"demo""#))
     })
 }
 
@@ -172,20 +175,37 @@ impl Step {
     fn cells(&self) -> [String; 8] {
         let kb = |bytes: usize| format!("{:.1}", bytes as f64 / 1e3);
         [
-            if self.share == 0 { "dense".into() } else { format!("pruned {} %", self.share) },
+            if self.share == 0 {
+                "dense".into()
+            } else {
+                format!("pruned {} %", self.share)
+            },
             thousands(self.trial.zeros.zeros),
             format!("{:.2}", self.trial.zeros.percent()),
             format!("{:.2}", 100.0 * self.trial.accuracy()),
             kb(self.file_bytes),
             kb(self.zipped_bytes),
             format!("{:.3}", self.ms),
-            if self.verified { "same bits".into() } else { "DIFFERS".into() },
+            if self.verified {
+                "same bits".into()
+            } else {
+                "DIFFERS".into()
+            },
         ]
     }
 }
 
 /// The heads of [`Step::cells`].
-const HEADS: [&str; 8] = ["model", "zeros", "zeros %", "accuracy %", "file kB", "zipped kB", "ms", "read back"];
+const HEADS: [&str; 8] = [
+    "model",
+    "zeros",
+    "zeros %",
+    "accuracy %",
+    "file kB",
+    "zipped kB",
+    "ms",
+    "read back",
+];
 
 fn text(steps: &[Step], page: &Path, threads: usize) -> String {
     let mut table = Table::new(&HEADS);
@@ -195,7 +215,11 @@ fn text(steps: &[Step], page: &Path, threads: usize) -> String {
         "A digits CNN of {weights} weights on {} test images; ms is one batch of all of them on {threads} threads.",
         steps[0].trial.images
     );
-    let file = steps.iter().find(|s| s.share == 80).map_or(page, |s| &s.file).display();
+    let file = steps
+        .iter()
+        .find(|s| s.share == 80)
+        .map_or(page, |s| &s.file)
+        .display();
     format!(
         "{about}\n\n{table}\n\nReport: {}\n\nNext:\n  \
          secateur inspect {file}\n  \

@@ -34,7 +34,10 @@ fn row<'a>(tag: &str, cells: impl Iterator<Item = &'a str>) -> String {
 /// The page about `steps`, which ran on `threads` threads.
 pub(super) fn page(steps: &[Step], threads: usize) -> String {
     let head = row("th", HEADS.into_iter());
-    let rows: String = steps.iter().map(|s| row("td", s.cells().iter().map(|c| &**c))).collect();
+    let rows: String = steps
+        .iter()
+        .map(|s| row("td", s.cells().iter().map(|c| &**c)))
+        .collect();
     let (weights, images) = (thousands(steps[0].trial.zeros.weights), steps[0].trial.images);
     let version = env!("CARGO_PKG_VERSION");
     format!(

@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 
 use super::bars::Bars;
 use super::card::{self, Card};
-use super::shapes::{Wanted, wanted};
-use super::source::Feeder;
+use super::timing::Trial;
 use super::ui::Ui;
 use super::written::{Receipt, Target};
-use super::{Cmd, Outcome, timing};
+use super::{Cmd, Outcome};
 use flags::Flags;
 use layers::Layers;
 
@@ -45,7 +44,7 @@ impl Cmd for Prune {
         let mut weights = weights(&old);
         flags.choice().mark(&mut weights)?;
         let job = Job {
-            inputs: Inputs::of(&old, &flags, ui)?,
+            trial: Trial::of(&old, &flags.inputs, ui)?,
             bars: Bars::new(ui),
             old: &old,
             weights: &weights,
@@ -69,7 +68,7 @@ struct Job<'a> {
     weights: &'a [Weight],
     flags: &'a Flags,
     goal: Goal,
-    inputs: Inputs,
+    trial: Trial,
     bars: Bars<'a>,
     ui: &'a Ui,
 }
@@ -104,7 +103,7 @@ impl<'a> Job<'a> {
     }
 
     fn card(&self, model: &Model, file: &Path) -> Card {
-        Card::of(model, Some(file), &self.inputs.shapes)
+        Card::of(model, Some(file), &self.trial.shapes)
     }
 
     fn preview(&self, plan: &Plan) -> Result<Done<'a>> {
@@ -142,7 +141,7 @@ impl<'a> Job<'a> {
         // Figures of what lies in the file now.
         let new = card::load(&target.output)?;
         let mut after = self.card(&new, &target.output);
-        (before.ms, after.ms) = self.inputs.race(self.old, &new, self.ui);
+        [before.ms, after.ms] = self.trial.race([self.old, &new], self.ui);
         Ok(Done {
             layers,
             before,
@@ -180,43 +179,4 @@ impl<'a> Job<'a> {
 fn folder(file: &Path) -> &Path {
     let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
-}
-
-/// What the models are timed on, if they can be.
-struct Inputs {
-    feeder: Option<Feeder>,
-    shapes: Vec<(Wanted, Vec<usize>)>,
-}
-
-impl Inputs {
-    fn of(model: &Model, flags: &Flags, ui: &Ui) -> Result<Inputs> {
-        match Feeder::new(&wanted(model), &flags.inputs, ui) {
-            Ok(feeder) => Ok(Inputs {
-                shapes: feeder.shapes(),
-                feeder: Some(feeder),
-            }),
-            Err(e) if !flags.inputs.inputs.is_empty() || !ui.common.sizes.is_empty() => Err(e),
-            Err(e) => {
-                ui.note(&format!("not timed: {}", super::ui::chain(&e)));
-                let (feeder, shapes) = (None, vec![]);
-                Ok(Inputs { feeder, shapes })
-            }
-        }
-    }
-
-    /// Milliseconds of both models; unknown, with a note, where they cannot run.
-    fn race(&self, old: &Model, new: &Model, ui: &Ui) -> (Option<f64>, Option<f64>) {
-        let made = self.feeder.as_ref().map(|f| f.make(ui.common.seed));
-        match made {
-            Some(Ok(inputs)) => {
-                let ms = timing::race(&[old, new], &inputs, ui);
-                (ms[0], ms[1])
-            }
-            Some(Err(e)) => {
-                ui.note(&format!("not timed: {}", super::ui::chain(&e)));
-                (None, None)
-            }
-            None => (None, None),
-        }
-    }
 }
