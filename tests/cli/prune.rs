@@ -8,9 +8,9 @@ use secateur::{Session, Tensor};
 
 use super::*;
 
-/// Pseudo-random numbers from -1 to 1, some of them equal in magnitude.
+/// Pseudo-random numbers from -1 to 1, none of them 0 and many equal in magnitude.
 fn noise(n: usize, seed: usize) -> Vec<f64> {
-    let number = |i: usize| ((i + seed) * 7919 % 2003) as f64 / 1001.0 - 1.0;
+    let number = |i: usize| (((i + seed) * 7919 % 2002) as f64 + 0.5) / 1001.0 - 1.0;
     (0..n).map(number).collect()
 }
 
