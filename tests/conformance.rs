@@ -1,6 +1,8 @@
 //! ONNX's own backend tests (`$SECATEUR_MODELS/onnx-tests`, fetched by `scripts/extended.sh`): every case whose operators
 //! the engine has must give the expected outputs. Cases with other operators are counted and passed over.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
