@@ -214,7 +214,7 @@ mod cpu {
             2 * self.affine.channels * size_of::<f32>()
         }
 
-        fn run(&self, io: &mut Io) {
+        fn run(&self, io: &mut Io) -> Result<(), OpError> {
             let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|i| io.input(i).slice::<f32>());
             let x = io.input(0);
             let y = io.outputs[0].as_mut().expect("output");
@@ -228,6 +228,7 @@ mod cpu {
                 summand[c] = (f64::from(bias[c]) - f * f64::from(mean[c])) as f32;
             }
             self.affine.run(x, y, factor, summand, io.pool);
+            Ok(())
         }
     }
 

@@ -13,9 +13,9 @@ pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
-pub mod conv;
 pub mod concat;
 pub mod constant;
+pub mod conv;
 pub mod depth;
 pub mod expand;
 pub mod gather;
@@ -60,12 +60,10 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
-    &pool::AveragePool,
-    &batchnorm::BatchNormalization,
-    &Pointwise::<unary::Ceil>::new(),
-    &conv::Conv,
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &pool::AveragePool,
+    &batchnorm::BatchNormalization,
     &cast::Cast,
     &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
@@ -160,7 +158,6 @@ pub static OPS: &[&dyn Op] = &[
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
-    &conv::Fused,
     &softmax::Softmax::<false>,
     &softmax::Softmax::<true>,
     &gemm::Fused,

@@ -105,7 +105,7 @@ impl Convolution {
     }
 
     /// Whether weights have to be packed when the kernel runs.
-    fn packs(&self) -> bool {
+    pub fn packs(&self) -> bool {
         matches!(self.weights, Weights::Plain)
     }
 

@@ -10,7 +10,7 @@ use crate::cpu::gemm::{Bands, Strides};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Act, Candidate, Cost, Io, Kernel};
 use crate::ir::DType;
-use crate::ops::NodeRef;
+use crate::ops::{NodeRef, OpError};
 
 /// The kernels for `act(Conv + residual)`, the residual being input 3.
 pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
@@ -125,14 +125,24 @@ struct General {
 }
 
 impl Kernel for General {
+    fn reads(&self, i: usize) -> bool {
+        i != 1 || self.kernel.packs()
+    }
+
     fn scratch(&self, threads: usize) -> usize {
         self.kernel.scratch(threads)
     }
 
-    fn run(&self, io: &mut Io) {
-        let (images, w) = (self.extra.images(io), io.input(1).slice());
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
+        let images = self.extra.images(io);
+        let w: &[f32] = if self.kernel.packs() {
+            io.input(1).slice()
+        } else {
+            &[]
+        };
         // SAFETY: the shape is that of the inputs and the output, which nobody else writes to.
         unsafe { self.kernel.run(images, w, io.scratch, io.pool) };
+        Ok(())
     }
 }
 
@@ -146,10 +156,11 @@ impl Kernel for Single {
         self.kernel.scratch(threads)
     }
 
-    fn run(&self, io: &mut Io) {
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let (images, w) = (self.extra.images(io), io.input(1).slice());
         // SAFETY: as above.
         unsafe { self.kernel.run(images, w, io.scratch, io.pool) };
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::pool::{Means, Planes, Pooling};
 use crate::cpu::{Candidate, Cost, Io, Kernel};
 use crate::ir::{DType, Element};
-use crate::ops::NodeRef;
+use crate::ops::{NodeRef, OpError};
 
 /// What becomes of a window.
 #[derive(Clone, Copy, Debug)]
@@ -116,12 +116,13 @@ impl Kernel for Floats {
         self.0.scratch(threads)
     }
 
-    fn run(&self, io: &mut Io) {
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let x = io.input(0).slice();
         let (scratch, pool) = (&mut *io.scratch, io.pool);
         // A field of its own, unlike `Io::output`.
         let y = io.outputs[0].as_mut().expect("output").slice();
         self.0.run(x, y, scratch, pool);
+        Ok(())
     }
 }
 
