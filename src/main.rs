@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cmd;
+mod engines;
 
 fn main() -> std::process::ExitCode {
     cmd::start(std::env::args_os().collect())

@@ -11,4 +11,5 @@ pub mod reference;
 pub mod run;
 
 pub use ir::{Model, Tensor};
+pub use ndarray;
 pub use run::{Feed, Outputs, RunError, Session};

@@ -149,7 +149,7 @@ pub fn nearest(given: &str, known: &[String]) -> String {
 }
 
 /// The number of insertions, deletions and replacements of characters that make `b` of `a` (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -509,6 +509,19 @@ impl Session {
             last = Instant::now();
         })?;
         Ok((outputs, times))
+    }
+
+    /// Does what can be done before the first run on `inputs`, and says how they will be run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn prepare<'f, N: AsRef<str>, F: Into<Feed<'f>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, F)>,
+    ) -> Result<Arc<Plan>, RunError> {
+        let feeds = self.feeds(inputs)?;
+        self.plan(&feeds.iter().map(|f| f.ty().1.to_vec()).collect::<Vec<_>>())
     }
 
     /// The plan for inputs of these shapes, in the order of the inputs.

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use secateur::ir::{AttrValue, Constant, DType, Dim, Form, Graph, Model, Type, ValueId};
-use secateur::opt::infer::infer;
-use secateur::plan::macs;
+use secateur::engine::ir::{AttrValue, Constant, DType, Dim, Form, Graph, Model, Type, ValueId};
+use secateur::engine::opt::infer::infer;
+use secateur::engine::plan::macs;
+use secateur::engine::run::unsupported;
 use serde_json::{Value, json};
 
 use super::shapes::Wanted;
@@ -169,6 +170,9 @@ fn total_macs(model: &Model, inputs: &[(Wanted, Vec<usize>)]) -> Option<u64> {
             Some((v, Type::tensor(w.dtype(), dims.iter().copied())))
         })
         .collect();
+    if !unsupported(model).is_empty() {
+        return None;
+    }
     let facts = infer(model, &types).ok()?;
     let each = model.graph.iter().map(|(id, _)| macs(model, &facts, id));
     each.fold(Dim::Known(0), |sum, n| sum + n)

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use secateur::ir::{Graph, Model, Port};
-use secateur::opt::infer::full_name;
-use secateur::run::{Unsupported, unsupported};
-use secateur::{Session, onnx};
+use secateur::Session;
+use secateur::engine::ir::{Graph, Model, Port};
+use secateur::engine::onnx;
+use secateur::engine::opt::infer::full_name;
+use secateur::engine::run::{Unsupported, unsupported};
 use serde_json::{Value, json};
 
 use super::card::{self, Card};
@@ -112,7 +113,9 @@ impl Seen<'_> {
         let one = |p: &Port| {
             let ty = p.ty.as_ref().map(|d| &d.ty);
             let shape = ty.and_then(|t| t.shape()).map(|s| {
-                let dim = |d: &secateur::ir::Dim| d.known().map_or_else(|| json!(d.to_string()), Value::from);
+                let dim = |d: &secateur::engine::ir::Dim| {
+                    d.known().map_or_else(|| json!(d.to_string()), Value::from)
+                };
                 s.iter().map(dim).collect::<Vec<_>>()
             });
             json!({

@@ -1,15 +1,27 @@
 //! Verbs. To add one: a file here and a row in [`CMDS`].
 
+mod bars;
+mod bench;
 mod card;
+mod compare;
+mod digits;
 mod inspect;
+mod optimize;
+mod prune;
+mod run;
 mod shapes;
+mod source;
 mod table;
+mod timing;
 mod ui;
+mod verify;
+mod written;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde_json::{Value, json};
 
@@ -29,7 +41,14 @@ pub(crate) trait Cmd: Sync {
 }
 
 /// All verbs, sorted by name.
-pub(crate) static CMDS: &[&dyn Cmd] = &[&inspect::Inspect];
+pub(crate) static CMDS: &[&dyn Cmd] = &[
+    &bench::Bench,
+    &inspect::Inspect,
+    &optimize::Optimize,
+    &prune::Prune,
+    &run::Run,
+    &verify::Verify,
+];
 
 /// What a verb that came to its end has to say.
 pub(crate) struct Outcome {
@@ -48,11 +67,9 @@ impl Outcome {
 
 /// The whole command line, as `clap` sees it.
 fn command() -> Command {
-    let about = "Runs, prunes and rewrites ONNX models";
     let status = "Exit status: 0 done; 1 a gate failed; 2 bad usage or bad input.";
     let root = Command::new("secateur")
         .version(env!("CARGO_PKG_VERSION"))
-        .about(about)
         .after_help(status)
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -60,23 +77,15 @@ fn command() -> Command {
         .subcommand_help_heading("Verbs")
         .max_term_width(110)
         .subcommands(CMDS.iter().map(|c| c.command()));
-    Common::augment_args(root)
+    Common::augment_args(root).about("Runs, prunes and rewrites ONNX models")
 }
 
 /// Runs the command line `args`, program name included.
 pub(crate) fn start(args: Vec<OsString>) -> ExitCode {
     let json = args.iter().any(|a| a == "--json");
-    let result = match command().try_get_matches_from(args) {
+    let result = match command().try_get_matches_from(&args) {
         Ok(matches) => dispatch(&matches),
-        Err(e) if !e.use_stderr() => {
-            // Nobody may be listening any more.
-            let _ = e.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            let _ = e.print();
-            return refused(json, e.to_string().trim_start_matches("error: ").trim_end());
-        }
+        Err(e) => return misused(&e, &args, json),
     };
     match result {
         Ok(outcome) => {
@@ -91,6 +100,42 @@ pub(crate) fn start(args: Vec<OsString>) -> ExitCode {
             refused(json, &text)
         }
     }
+}
+
+/// Help and version, which are no errors, and what `clap` refuses.
+fn misused(e: &clap::Error, args: &[OsString], json: bool) -> ExitCode {
+    // Nobody may be listening any more.
+    let _ = e.print();
+    if !e.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let known = match e.kind() {
+        ErrorKind::InvalidSubcommand => format!("Verbs: {}\n", names(CMDS.iter().map(|c| c.command()))),
+        ErrorKind::UnknownArgument => format!("Flags: {}\n", flags(args)),
+        _ => String::new(),
+    };
+    ui::stderr(&known);
+    let first = e.to_string().lines().next().unwrap_or_default().to_owned();
+    refused(json, first.trim_start_matches("error: "))
+}
+
+fn names(verbs: impl Iterator<Item = Command>) -> String {
+    verbs
+        .map(|v| v.get_name().to_owned())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The flags of the verb that `args` name, and those of all verbs.
+fn flags(args: &[OsString]) -> String {
+    let root = command();
+    let verb = root
+        .get_subcommands()
+        .find(|c| args.iter().any(|a| a == c.get_name()));
+    let own = verb.into_iter().flat_map(Command::get_arguments);
+    let all = own.chain(root.get_arguments()).filter(|a| !a.is_hide_set());
+    let long: Vec<String> = all.filter_map(|a| Some(format!("--{}", a.get_long()?))).collect();
+    long.join(", ")
 }
 
 fn refused(json: bool, error: &str) -> ExitCode {

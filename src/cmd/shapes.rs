@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use secateur::ir::{DType, Dim, Model, Type};
-use secateur::run::nearest;
+use secateur::engine::ir::{DType, Dim, Model, Type};
+use secateur::engine::run::nearest;
 
 use super::ui::Ui;
 
@@ -28,7 +28,7 @@ impl Wanted {
 pub(crate) fn wanted(model: &Model) -> Vec<Wanted> {
     let g = &model.graph;
     let needed = g.inputs.iter().filter(|p| g[p.value].konst.is_none());
-    let input = |p: &secateur::ir::Port| Wanted {
+    let input = |p: &secateur::engine::ir::Port| Wanted {
         name: g[p.value].name.to_string(),
         ty: p.ty.as_ref().map_or(Type::Unknown, |d| d.ty.clone()),
     };
@@ -64,9 +64,14 @@ impl Sizes {
     /// Takes over the sizes of an array that is handed in for an input of type `ty`.
     pub(crate) fn learn(&mut self, ty: &Type, dims: &[usize]) {
         for (d, &size) in ty.shape().into_iter().flatten().zip(dims) {
-            if let Dim::Symbol(s) = d {
-                self.known.entry(s.to_string()).or_insert(size);
-            }
+            self.learn_axis(d, size);
+        }
+    }
+
+    /// Takes over the size of one dimension, unless it is known already.
+    pub(crate) fn learn_axis(&mut self, dim: &Dim, size: usize) {
+        if let Dim::Symbol(s) = dim {
+            self.known.entry(s.to_string()).or_insert(size);
         }
     }
 

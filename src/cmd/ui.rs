@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use secateur::cpu::default_threads;
+use secateur::engine::cpu::default_threads;
 
 /// The flags that every verb takes, before or after its name.
 #[derive(clap::Args, Clone, Debug)]
@@ -34,6 +34,7 @@ fn size(text: &str) -> Result<(String, usize), String> {
     Ok((name.to_owned(), size))
 }
 
+#[derive(Clone)]
 /// Where a verb finds the common flags, and what it talks to people through.
 pub(crate) struct Ui {
     pub(crate) common: Common,

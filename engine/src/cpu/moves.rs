@@ -54,24 +54,28 @@ pub fn width(dtype: DType) -> Option<usize> {
     (dtype.bits() >= 8).then(|| dtype.bits() / 8)
 }
 
-/// Fills `out` with the bytes `pattern`, again and again.
+/// Fills `out` with the bytes `pattern`, again and again, on all threads.
 pub fn fill(pool: &Pool, out: &mut [u8], pattern: &[u8]) {
     const TASK: usize = 64 << 10;
     let len = (TASK / pattern.len().max(1)).max(1) * pattern.len();
-    if pattern.iter().all(|b| Some(b) == pattern.first()) {
-        let byte = pattern.first().copied().unwrap_or(0);
-        return chunks(pool, out, TASK, &|_, part| part.fill(byte));
+    chunks(pool, out, len, &|_, part| repeat(part, pattern));
+}
+
+/// Fills `out` with the bytes `pattern`, again and again.
+pub fn repeat(out: &mut [u8], pattern: &[u8]) {
+    if let Some(&byte) = pattern
+        .first()
+        .filter(|&first| pattern.iter().all(|b| b == first))
+    {
+        return out.fill(byte);
     }
-    chunks(pool, out, len, &|_, part| {
-        let n = pattern.len().min(part.len());
-        part[..n].copy_from_slice(&pattern[..n]);
-        let mut done = n;
-        while done < part.len() {
-            let more = done.min(part.len() - done);
-            part.copy_within(..more, done);
-            done += more;
-        }
-    });
+    let mut done = pattern.len().min(out.len());
+    out[..done].copy_from_slice(&pattern[..done]);
+    while done < out.len() && done > 0 {
+        let more = done.min(out.len() - done);
+        out.copy_within(..more, done);
+        done += more;
+    }
 }
 
 /// Calls `task` with each stretch of `len` elements of `out` (the last may be shorter) and its number, on all threads.

@@ -29,5 +29,7 @@ pub use tensor::{Buffer, Bytes, Constant, Data, Element, External, Form, SizeMis
 pub use ty::{Declared, Shape, Type};
 pub use verify::{Flaw, verify};
 
+pub use half::{bf16, f16};
+
 /// A name: cheap to copy and to compare.
 pub type Name = std::sync::Arc<str>;

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod concat;
 pub mod constant;
 pub mod conv;
+pub mod cumsum;
 pub mod depth;
 pub mod expand;
 pub mod gather;
@@ -25,6 +26,8 @@ pub mod identity;
 pub mod matmul;
 mod node;
 pub mod norm;
+pub mod onehot;
+pub mod pad;
 pub mod pick;
 pub mod pointwise;
 pub mod pool;
@@ -34,6 +37,7 @@ pub mod range;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod scatter;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
@@ -43,7 +47,9 @@ pub mod split;
 pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod topk;
 pub mod transpose;
+pub mod trilu;
 pub mod unary;
 pub mod variadic;
 mod window;
@@ -72,7 +78,9 @@ pub static OPS: &[&dyn Op] = &[
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
+    &conv::Conv,
     &Pointwise::<unary::Cos>::new(),
+    &cumsum::CumSum,
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
     &identity::Dropout,
@@ -81,6 +89,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Erf>::new(),
     &Pointwise::<unary::Exp>::new(),
     &expand::Expand,
+    &trilu::EyeLike,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
     &gather::Gather,
@@ -99,39 +108,48 @@ pub static OPS: &[&dyn Op] = &[
     &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
-    &reduce::Reduce(reduce::L1),
-    &reduce::Reduce(reduce::L2),
     &norm::LayerNormalization,
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
-    &reduce::Reduce(reduce::LogSum),
-    &reduce::Reduce(reduce::LogSumExp),
+    &softmax::Softmax::<true>,
     &matmul::MatMul,
-    &reduce::Reduce(reduce::Max),
     &variadic::Variadic(variadic::Max),
     &pool::MaxPool,
-    &reduce::Reduce(reduce::Mean),
     &variadic::Variadic(variadic::Mean),
-    &reduce::Reduce(reduce::Min),
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &Pointwise::<unary::Neg>::new(),
+    &onehot::NonZero,
     &classify::Not,
+    &onehot::OneHot,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
+    &pad::Pad,
     &pow::Pow,
-    &reduce::Reduce(reduce::Prod),
     &norm::RMSNormalization,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
+    &reduce::Reduce(reduce::L1),
+    &reduce::Reduce(reduce::L2),
+    &reduce::Reduce(reduce::LogSum),
+    &reduce::Reduce(reduce::LogSumExp),
+    &reduce::Reduce(reduce::Max),
+    &reduce::Reduce(reduce::Mean),
+    &reduce::Reduce(reduce::Min),
+    &reduce::Reduce(reduce::Prod),
+    &reduce::Reduce(reduce::Sum),
+    &reduce::Reduce(reduce::SumSquare),
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
     &Pointwise::<unary::Round>::new(),
+    &scatter::Scatter,
+    &scatter::ScatterElements,
+    &scatter::ScatterND,
     &Pointwise::<act::Selu>::new(),
     &shape_of::ShapeOf,
     &Pointwise::<act::Sigmoid>::new(),
@@ -139,6 +157,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Sin>::new(),
     &shape_of::Size,
     &slice::Slice,
+    &softmax::Softmax::<false>,
     &Pointwise::<act::Softplus>::new(),
     &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
@@ -146,20 +165,21 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
-    &reduce::Reduce(reduce::Sum),
     &variadic::Variadic(variadic::Sum),
-    &reduce::Reduce(reduce::SumSquare),
     &Pointwise::<act::Silu>::new(),
     &Pointwise::<act::Tanh>::new(),
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
+    &topk::TopK,
     &transpose::Transpose,
+    &trilu::Trilu,
     &squeeze::Unsqueeze,
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
     &softmax::Softmax::<false>,
     &softmax::Softmax::<true>,
+    &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
 ];

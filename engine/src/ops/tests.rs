@@ -7,7 +7,8 @@ use crate::reference;
 
 #[test]
 fn the_table_is_sorted() {
-    assert!(OPS.is_sorted_by(|a, b| a.name() < b.name()));
+    let disorder = OPS.windows(2).find(|w| w[0].name() >= w[1].name());
+    assert_eq!(disorder.map(|w| [w[0].name(), w[1].name()]), None);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::fmt;
 use crate::ir::{Flaw, Model, verify};
 pub use find::Match;
 pub use infer::{Facts, NodeError};
-pub use passes::PASSES;
+pub use passes::{CLEANING, PASSES};
 pub use pattern::Pattern;
 pub use rules::{RULES, Rule, Site};
 
@@ -36,6 +36,15 @@ pub enum Why {
     NoEffect,
     /// A condition does not hold.
     No(&'static str),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Why::NoEffect => f.write_str("nothing would change"),
+            Why::No(why) => f.write_str(why),
+        }
+    }
 }
 
 /// One rewrite that happened, or did not.
@@ -161,18 +170,27 @@ fn prepare(model: &mut Model, report: &mut Report) {
 /// Passes are repeated until none changes anything, but not more often than this.
 const ROUNDS: usize = 8;
 
-/// Optimises `model` in place as far as `scope` allows.
+/// Optimises `model` in place as far as `scope` allows, with all of [`PASSES`].
 ///
 /// # Errors
 ///
 /// If a node does not fit its operator, or the graph is not well formed. The model is then between two passes.
 pub fn optimize(model: &mut Model, scope: Scope) -> Result<Report, PassError> {
+    apply(model, scope, PASSES)
+}
+
+/// Repeats `passes` over `model` until none changes anything.
+///
+/// # Errors
+///
+/// As [`optimize`].
+pub fn apply(model: &mut Model, scope: Scope, passes: &[&dyn Pass]) -> Result<Report, PassError> {
     let mut report = Report::default();
     prepare(model, &mut report);
     verify(&model.graph)?;
     for _ in 0..ROUNDS {
         let mut round = Report::default();
-        for pass in PASSES {
+        for pass in passes {
             pass.run(model, scope, &mut round)?;
             verify(&model.graph)?;
         }

@@ -2,6 +2,8 @@
 
 mod cpu;
 
+pub(super) use cpu::slices;
+
 use super::pick::{bounded, given, indices, integers, knowing, pick, place, sized};
 use super::shape::{arity, show, tied, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};

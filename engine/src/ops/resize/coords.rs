@@ -5,6 +5,9 @@
 
 use crate::ops::OpError;
 
+/// Longer axes are not resized.
+const LONGEST: usize = 1 << 26;
+
 /// How pixels are made of others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mode {
@@ -82,6 +85,12 @@ impl Style {
         if s.from == 0 && s.to > 0 {
             return Err(OpError::new(format!(
                 "an empty axis cannot become one of size {}",
+                s.to
+            )));
+        }
+        if s.to > LONGEST {
+            return Err(OpError::new(format!(
+                "an axis of size {}; expected at most {LONGEST}",
                 s.to
             )));
         }

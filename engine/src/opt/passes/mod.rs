@@ -19,3 +19,7 @@ pub static PASSES: &[&dyn Pass] = &[
     &rewrite::Rewrite,
     &dead::Dead,
 ];
+
+/// Those of [`PASSES`] that put no operator in the place of others: constants are folded, and what is doubled, unused or
+/// does nothing is dropped.
+pub static CLEANING: &[&dyn Pass] = &[&fold::Fold, &identity::Identity, &merge::Merge, &dead::Dead];

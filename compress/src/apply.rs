@@ -1,0 +1,295 @@
+//! Plans applied. Nothing else in this crate edits a model.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+
+use secateur_engine::Tensor;
+use secateur_engine::ir::{Buffer, Bytes, Constant, Data, Model};
+
+use crate::change::{Change, Mask, Plan};
+use crate::error::{ApplyError, ApplyErrorKind};
+use crate::math::float::with_float;
+use crate::math::{Float, Kind, mask};
+use crate::place::{Site, places};
+use crate::scan::Effort;
+
+/// What applying a plan changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// One entry for each change of the plan, in order.
+    pub edits: Vec<Edit>,
+}
+
+/// What one change did to one constant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edit {
+    /// The constant; see [`Weight::name`](crate::Weight::name).
+    pub value: String,
+    /// The number of elements.
+    pub elements: u64,
+    /// Elements that were zero.
+    pub zeros_before: u64,
+    /// Elements that are zero now.
+    pub zeros_after: u64,
+    /// Elements that are NaN, and stay.
+    pub nans: u64,
+}
+
+/// Where new tensors are kept while the model is in memory.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Bytes that may be ordinary memory.
+    pub memory: usize,
+    /// The folder for nameless files, mapped, that take what is more; best the one the model will be written to.
+    pub folder: PathBuf,
+}
+
+/// Applies `plan` to `model`. Tensors of which no element changes are not copied; the others keep the form in which files
+/// hold them.
+///
+/// # Errors
+///
+/// If the plan was made for another model.
+pub fn apply(plan: &Plan, model: &mut Model) -> Result<Report, ApplyError> {
+    apply_with(plan, model, &Effort::default(), None)
+}
+
+/// The same as [`apply`] for models that are larger than memory. The watch is told of one piece of work.
+///
+/// # Errors
+///
+/// If the plan was made for another model, or the file system refuses.
+pub fn apply_with(
+    plan: &Plan,
+    model: &mut Model,
+    effort: &Effort,
+    room: Option<&Room>,
+) -> Result<Report, ApplyError> {
+    let sites = sites(plan, model)?;
+    effort.watch.begin("pruning", bytes(model, &sites));
+    let mut edited = Edited {
+        model,
+        new: HashMap::new(),
+        left: room.map_or(usize::MAX, |r| r.memory),
+        room,
+    };
+    let changes = plan.0.iter().zip(sites);
+    let edits = changes
+        .map(|(Change::Mask(m), site)| edited.mask(m, site, effort))
+        .collect::<Result<_, _>>()?;
+    for (site, new) in edited.new {
+        if let Some(c) = site.constant_mut(model) {
+            *c = new;
+        }
+    }
+    Ok(Report { edits })
+}
+
+/// What [`apply`] would report, if each change were the only one.
+///
+/// # Errors
+///
+/// If the plan was made for another model.
+pub fn preview(plan: &Plan, model: &Model, effort: &Effort) -> Result<Report, ApplyError> {
+    let sites = sites(plan, model)?;
+    effort.watch.begin("counting zeros", bytes(model, &sites));
+    let edit = |(Change::Mask(m), site): (&Change, Site)| {
+        let c = site.constant(model).ok_or_else(|| unknown(&m.value))?;
+        Ok(edit(m, &c.tensor, effort)?.0)
+    };
+    let edits = plan.0.iter().zip(sites).map(edit).collect::<Result<_, _>>()?;
+    Ok(Report { edits })
+}
+
+/// What `m` does to `t`, and the type of its elements.
+fn edit(m: &Mask, t: &Tensor, effort: &Effort) -> Result<(Edit, Kind), ApplyError> {
+    let kind = Kind::of(t.dtype()).filter(|_| t.len() as u64 == m.elements && m.threshold >= 0.0);
+    let kind = kind.ok_or_else(|| mismatch(m, t))?;
+    let census = effort.sums(
+        &[t],
+        |_, bytes| with_float!(kind, F => mask::census::<F>(F::split(bytes), m.threshold)),
+    )[0];
+    let edit = Edit {
+        value: m.value.clone(),
+        elements: m.elements,
+        zeros_before: census.zeros,
+        zeros_after: census.zeros_after(m.ties),
+        nans: census.nans,
+    };
+    Ok((edit, kind))
+}
+
+/// The size of all constants at `sites`.
+fn bytes(model: &Model, sites: &[Site]) -> u64 {
+    let constants = sites.iter().filter_map(|s| s.constant(model));
+    constants.map(|c| c.tensor.bytes().len() as u64).sum()
+}
+
+/// Where the values are that the changes name.
+fn sites(plan: &Plan, model: &Model) -> Result<Vec<Site>, ApplyError> {
+    let all: HashMap<String, Site> = places(model).into_iter().map(|p| (p.name, p.site)).collect();
+    let find = |c: &Change| all.get(c.value()).cloned().ok_or_else(|| unknown(c.value()));
+    plan.0.iter().map(find).collect()
+}
+
+fn unknown(value: &str) -> ApplyError {
+    ApplyError::new(ApplyErrorKind::Unknown, value)
+}
+
+fn mismatch(m: &Mask, t: &Tensor) -> ApplyError {
+    let what = format!(
+        "expected {} floats and a threshold of at least 0, found {}{:?} and {}",
+        m.elements,
+        t.dtype(),
+        t.dims(),
+        m.threshold
+    );
+    ApplyError::new(ApplyErrorKind::Mismatch(what), &m.value)
+}
+
+/// A model and the constants that are to replace some of its own.
+struct Edited<'a> {
+    model: &'a Model,
+    new: HashMap<Site, Constant>,
+    room: Option<&'a Room>,
+    /// Bytes of ordinary memory that may still be taken.
+    left: usize,
+}
+
+/// Tensors of fewer bytes are not worth a file of their own.
+const SMALL: usize = 1 << 12;
+
+impl Edited<'_> {
+    fn mask(&mut self, m: &Mask, site: Site, effort: &Effort) -> Result<Edit, ApplyError> {
+        let constant = self.new.get(&site).or_else(|| site.constant(self.model));
+        let constant = constant.cloned().ok_or_else(|| unknown(&m.value))?;
+        let t = &*constant.tensor;
+        let (edit, kind) = edit(m, t, effort)?;
+        if edit.zeros_after > edit.zeros_before {
+            let new = self.masked(m, t, kind)?;
+            self.new.insert(site, constant.with(new));
+        }
+        Ok(edit)
+    }
+
+    fn masked(&mut self, m: &Mask, t: &Tensor, kind: Kind) -> Result<Tensor, ApplyError> {
+        let bytes = self.make(t, |to| {
+            with_float!(kind, F => mask::mask::<F>(F::split(t.bytes()), F::split_mut(to), m.threshold, m.ties));
+        });
+        let bytes = bytes.map_err(|e| ApplyError::new(ApplyErrorKind::Spill(e), &m.value))?;
+        Tensor::new(t.dtype(), t.dims().to_vec(), Data::Bytes(bytes)).map_err(|_| mismatch(m, t))
+    }
+
+    /// As many bytes as `t` has.
+    fn make(&mut self, t: &Tensor, fill: impl FnOnce(&mut [u8])) -> io::Result<Bytes> {
+        let len = t.bytes().len();
+        match self.room {
+            Some(room) if len > self.left && len >= SMALL => Bytes::spilled(&room.folder, len, fill),
+            _ => {
+                self.left = self.left.saturating_sub(len);
+                let mut buffer = Buffer::new(t.dtype(), t.len()).ok_or(io::ErrorKind::OutOfMemory)?;
+                fill(buffer.bytes_mut());
+                Ok(buffer.share())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::tests::chain;
+
+    fn mask(value: &str, elements: u64, threshold: f64) -> Change {
+        Change::Mask(Mask {
+            value: value.into(),
+            elements,
+            threshold,
+            ties: 0,
+        })
+    }
+
+    fn values(model: &Model, i: usize) -> Vec<f64> {
+        let g = &model.graph;
+        g[g.initializers[i]]
+            .konst
+            .as_ref()
+            .unwrap()
+            .tensor
+            .floats()
+            .unwrap()
+    }
+
+    #[test]
+    fn tensors_without_a_change_are_not_copied() {
+        let mut model = chain(vec![Tensor::of(&[1, 3], vec![0f32, 2.0, 3.0])]);
+        let before = model.clone();
+        let report = apply(&Plan(vec![mask("w0", 3, 1.0)]), &mut model).unwrap();
+        assert_eq!(
+            (report.edits[0].zeros_before, report.edits[0].zeros_after),
+            (1, 1)
+        );
+        let bytes = |m: &Model| match m.graph[m.graph.initializers[0]]
+            .konst
+            .as_ref()
+            .unwrap()
+            .tensor
+            .data()
+        {
+            Data::Bytes(b) => b.clone(),
+            Data::Strings(_) => panic!("floats"),
+        };
+        assert!(bytes(&model).same(&bytes(&before)));
+    }
+
+    #[test]
+    fn changes_of_one_value_follow_each_other() {
+        let mut model = chain(vec![Tensor::of(&[1, 3], vec![1f32, 2.0, 3.0])]);
+        let plan = Plan(vec![mask("w0", 3, 1.0), mask("w0", 3, 2.0)]);
+        let report = apply(&plan, &mut model).unwrap();
+        assert_eq!(
+            (report.edits[1].zeros_before, report.edits[1].zeros_after),
+            (1, 2)
+        );
+        assert_eq!(values(&model, 0), [0.0, 0.0, 3.0]);
+    }
+
+    #[test]
+    fn a_plan_for_another_model_changes_nothing() {
+        let mut model = chain(vec![Tensor::of(&[1, 2], vec![1f32, 2.0])]);
+        let before = model.clone();
+        for bad in [mask("w1", 2, 1.0), mask("w0", 3, 1.0), mask("w0", 2, f64::NAN)] {
+            let plan = Plan(vec![mask("w0", 2, 1.0), bad]);
+            assert!(apply(&plan, &mut model).is_err());
+            assert_eq!(model, before);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_in_memory_goes_to_the_folder() {
+        let tensors: Vec<_> = (1..4)
+            .map(|i| Tensor::of(&[i, 2000], vec![i as f32; i * 2000]))
+            .collect();
+        let (mut model, mut spilled) = (chain(tensors.clone()), chain(tensors));
+        let plan = Plan(
+            (0..3)
+                .map(|i| mask(&format!("w{i}"), (i + 1) * 2000, 2.0))
+                .collect(),
+        );
+        let room = Room {
+            memory: 10_000,
+            folder: std::env::temp_dir(),
+        };
+        let report = apply_with(&plan, &mut spilled, &Effort::default(), Some(&room)).unwrap();
+        assert_eq!(report, apply(&plan, &mut model).unwrap());
+        assert_eq!(model, spilled);
+        let nowhere = Room {
+            memory: 0,
+            folder: "/there is no such folder".into(),
+        };
+        let plan = Plan(vec![mask("w2", 6000, 3.0)]);
+        let error = apply_with(&plan, &mut spilled, &Effort::default(), Some(&nowhere)).unwrap_err();
+        assert!(matches!(error.kind(), ApplyErrorKind::Spill(_)) && error.value() == "w2");
+    }
+}

@@ -1,0 +1,166 @@
+//! Names chosen by patterns.
+
+use secateur_engine::run::distance;
+
+use crate::error::MethodError;
+use crate::weights::{Exempt, Weight};
+
+/// Whether all of `name` fits `pattern`, in which `*` stands for any characters or none and `?` for one. Everything else
+/// stands for itself, in the same case.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Behind the last star, and where in the name what follows it is tried.
+    let mut star = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p + 1, n));
+                p += 1;
+            }
+            Some(&c) if c == '?' || c == name[n] => (p, n) = (p + 1, n + 1),
+            _ => {
+                let Some((behind, tried)) = star else { return false };
+                star = Some((behind, tried + 1));
+                (p, n) = (behind, tried + 1);
+            }
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+/// What the caller says of which weights to prune, by patterns for the names of weights and of the nodes that read them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// What to leave as it is.
+    pub keep: Vec<String>,
+    /// What to prune although it would be left as it is: embeddings, biases. `keep` comes first.
+    pub include: Vec<String>,
+}
+
+impl Choice {
+    /// Marks `weights` accordingly.
+    ///
+    /// # Errors
+    ///
+    /// If a pattern fits no name.
+    pub fn mark(&self, weights: &mut [Weight]) -> Result<(), MethodError> {
+        for (patterns, exempt) in [(&self.include, None), (&self.keep, Some(Exempt::Kept))] {
+            for pattern in patterns {
+                let mut found = false;
+                for w in weights
+                    .iter_mut()
+                    .filter(|w| names(w).any(|n| matches(pattern, n)))
+                {
+                    found = true;
+                    w.exempt = exempt.clone();
+                }
+                if !found {
+                    return Err(MethodError::unmatched(pattern, nearest(pattern, weights)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn names(w: &Weight) -> impl Iterator<Item = &str> {
+    let own = [&*w.name, &*w.value].into_iter();
+    own.chain(w.nodes.iter().map(String::as_str))
+}
+
+/// Names that an error lists.
+const NEAREST: usize = 5;
+
+/// The names that are most like `pattern`.
+fn nearest(pattern: &str, weights: &[Weight]) -> Vec<String> {
+    let letters = pattern.replace(['*', '?'], "");
+    let mut names: Vec<&str> = weights.iter().flat_map(names).filter(|n| !n.is_empty()).collect();
+    names.sort();
+    names.dedup();
+    let within = |name: &str| name.to_lowercase().contains(&letters.to_lowercase());
+    names.sort_by_cached_key(|name| (!within(name), distance(&letters, name)));
+    names.into_iter().take(NEAREST).map(String::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use secateur_engine::Tensor;
+
+    use super::*;
+    use crate::math::Kind;
+
+    #[test]
+    fn stars_and_question_marks() {
+        let yes = [
+            ("*", ""),
+            ("a*c", "abbc"),
+            ("*head*", "model/head.weight"),
+            ("?*b", "aab"),
+            ("a?", "aé"),
+            ("**", "x"),
+            ("*a*b", "aaab"),
+            ("w[0]", "w[0]"),
+        ];
+        let no = [
+            ("", "a"),
+            ("a", "A"),
+            ("a?", "a"),
+            ("*b", "ba"),
+            ("a*a", "a"),
+            ("head", "my head"),
+        ];
+        assert!(yes.iter().all(|(p, n)| matches(p, n)));
+        assert!(!no.iter().any(|(p, n)| matches(p, n)));
+    }
+
+    #[test]
+    fn a_hostile_pattern_ends() {
+        let pattern = "*a".repeat(200) + "b";
+        assert!(!matches(&pattern, &"a".repeat(10_000)));
+    }
+
+    fn weight(name: &str, node: &str) -> Weight {
+        Weight {
+            name: name.into(),
+            value: name.into(),
+            nodes: vec![node.into()],
+            tensor: Arc::new(Tensor::of(&[1, 1], vec![1f32])),
+            kind: Kind::F32,
+            exempt: None,
+        }
+    }
+
+    #[test]
+    fn keep_wins_over_include_and_nodes_have_names_too() {
+        let mut weights = [
+            weight("a.w", "conv1"),
+            weight("b.w", "conv2"),
+            weight("c.w", "fc"),
+        ];
+        weights[2].exempt = Some(Exempt::Vector);
+        let choice = Choice {
+            keep: vec!["conv?".into()],
+            include: vec!["*.w".into()],
+        };
+        choice.mark(&mut weights).unwrap();
+        let exempt: Vec<_> = weights.iter().map(|w| w.exempt.clone()).collect();
+        assert_eq!(exempt, [Some(Exempt::Kept), Some(Exempt::Kept), None]);
+    }
+
+    #[test]
+    fn a_pattern_without_a_name_is_refused_with_near_names() {
+        let mut weights = [weight("encoder.weight", "mm"), weight("head.weight", "mm2")];
+        let choice = Choice {
+            keep: vec!["*haed*".into()],
+            include: vec![],
+        };
+        let error = choice.mark(&mut weights).unwrap_err().to_string();
+        assert!(
+            error.contains("\"*haed*\"") && error.contains("\"head.weight\""),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! Compression of ONNX models. A method looks at a model and decides; what it decided is a plan, which is data; applying
+//! the plan is the only thing that edits.
+//!
+//! ```
+//! use secateur_compress::{Amount, Choice, Effort, Goal, Scope, Task, apply, methods, weights};
+//! # use secateur_engine::ir::{Model, Node, Type};
+//! # use secateur_engine::Tensor;
+//! # let mut model = Model::default();
+//! # let x = model.graph.input("x", Type::Unknown);
+//! # let w = model.graph.constant("w", Tensor::of(&[2, 2], vec![0.1f32, -3.0, 2.0, 0.5]));
+//! # let y = model.graph.value("y");
+//! # model.graph.node(Node::new("MatMul", vec![Some(x), Some(w)], vec![Some(y)]));
+//! # model.graph.output(y, None);
+//! let mut weights = weights(&model);
+//! Choice::default().mark(&mut weights)?;
+//! let goal = Goal { amount: Amount::Sparsity(0.5), scope: Scope::Global };
+//! let task = Task { model: &model, weights: &weights, goal, effort: Effort::default() };
+//! let method = methods::find("magnitude").ok_or("no such method")?;
+//! let plan = method.decide(&task)?;
+//! print!("{plan}");
+//! let report = apply(&plan, &mut model)?;
+//! assert_eq!(report.edits[0].zeros_after, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod apply;
+mod change;
+mod contraction;
+mod error;
+mod glob;
+pub mod math;
+pub mod methods;
+mod place;
+mod scan;
+pub mod stats;
+mod weights;
+
+pub use apply::{Edit, Report, Room, apply, apply_with, preview};
+pub use change::{Change, Mask, Plan};
+pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind};
+pub use glob::{Choice, matches};
+pub use methods::{Amount, Goal, METHODS, Method, Scope, Task};
+pub use scan::{Effort, Watch};
+pub use weights::{Exempt, Weight, weights};

@@ -1,0 +1,8 @@
+//! The numeric hearts of the methods: functions on slices that know of no graph.
+
+pub mod float;
+pub mod mask;
+pub mod select;
+
+pub use float::{Float, Kind};
+pub use select::Search;

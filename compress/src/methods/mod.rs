@@ -1,0 +1,203 @@
+//! Methods: what to change in a model, decided without changing it.
+
+mod magnitude;
+mod threshold;
+
+use secateur_engine::ir::Model;
+use serde::{Deserialize, Serialize};
+
+use crate::change::Plan;
+use crate::error::MethodError;
+use crate::place::places;
+use crate::scan::Effort;
+use crate::weights::Weight;
+
+/// How much to prune.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Amount {
+    /// The share of weights, zeros that are there already included, that is zero afterwards: 0 to 1.
+    Sparsity(f64),
+    /// Weights of at most this magnitude become zero.
+    Threshold(f64),
+}
+
+/// Which weights a share is a share of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// All weights together: layers of small weights lose more.
+    #[default]
+    Global,
+    /// Each tensor by itself: every layer loses the same share.
+    Layer,
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Goal {
+    /// How much to prune.
+    pub amount: Amount,
+    /// Which weights a share is a share of.
+    pub scope: Scope,
+}
+
+/// What a method decides from.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Its [constants](crate::weights()); those that are exempt are none of the method's business.
+    pub weights: &'a [Weight],
+    /// What is to be reached.
+    pub goal: Goal,
+    /// How passes over the weights are made.
+    pub effort: Effort<'a>,
+}
+
+impl<'a> Task<'a> {
+    /// The weights to prune; at least one.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, with the reason.
+    pub fn targets(&self) -> Result<Vec<&'a Weight>, MethodError> {
+        let targets: Vec<_> = self.weights.iter().filter(|w| w.exempt.is_none()).collect();
+        match targets.is_empty() {
+            false => Ok(targets),
+            true => Err(MethodError::nothing(self.why_none())),
+        }
+    }
+
+    fn why_none(&self) -> String {
+        let all = places(self.model).into_iter();
+        let constants = all.filter_map(|p| Some((p.name, &*p.site.constant(self.model)?.tensor)));
+        let Some((name, t)) = constants.max_by_key(|(_, t)| t.len()) else {
+            return "nothing to prune: the model has no constants".into();
+        };
+        let weight = self.weights.iter().find(|w| w.name == name);
+        let why = match weight.and_then(|w| w.exempt.as_ref()) {
+            Some(exempt) => exempt.to_string(),
+            None => format!("its elements are of type {}", t.dtype()),
+        };
+        format!("nothing to prune: the largest constant, {name:?}, is left as it is: {why}")
+    }
+}
+
+/// A way of deciding what to change.
+pub trait Method: Sync {
+    /// The name, as recipes and the command line spell it.
+    fn name(&self) -> &'static str;
+
+    /// What it does, in a sentence.
+    fn about(&self) -> &'static str;
+
+    /// Decides. The same task gives the same plan, on any number of threads.
+    ///
+    /// # Errors
+    ///
+    /// If the method does not understand the goal, or there is nothing to prune.
+    fn decide(&self, task: &Task) -> Result<Plan, MethodError>;
+}
+
+/// All methods, sorted by name.
+pub static METHODS: &[&dyn Method] = &[&magnitude::Magnitude, &threshold::Threshold];
+
+/// The method `name`.
+pub fn find(name: &str) -> Option<&'static dyn Method> {
+    let at = METHODS.binary_search_by_key(&name, |m| m.name()).ok()?;
+    Some(METHODS[at])
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use secateur_engine::Tensor;
+    use secateur_engine::ir::{Node, Type};
+
+    use super::*;
+    use crate::weights::weights;
+
+    /// A model with a chain of `MatMul`s with the weights `w0`, `w1` …
+    pub(crate) fn chain(weights: Vec<Tensor>) -> Model {
+        let mut model = Model::default();
+        let g = &mut model.graph;
+        let mut at = g.input("x", Type::Unknown);
+        for (i, w) in weights.into_iter().enumerate() {
+            let w = g.constant(format!("w{i}"), w);
+            let y = g.value(format!("y{i}"));
+            let mut node = Node::new("MatMul", vec![Some(at), Some(w)], vec![Some(y)]);
+            node.name = Some(format!("mm{i}").into());
+            g.node(node);
+            at = y;
+        }
+        g.output(at, None);
+        model
+    }
+
+    /// What `method` decides on `threads` threads.
+    pub(crate) fn decide(
+        method: &dyn Method,
+        model: &Model,
+        goal: Goal,
+        threads: usize,
+    ) -> Result<Plan, MethodError> {
+        let effort = Effort {
+            threads,
+            ..Effort::default()
+        };
+        let weights = weights(model);
+        let task = Task {
+            model,
+            weights: &weights,
+            goal,
+            effort,
+        };
+        method.decide(&task)
+    }
+
+    fn goal(amount: Amount) -> Goal {
+        Goal {
+            amount,
+            scope: Scope::Global,
+        }
+    }
+
+    #[test]
+    fn methods_are_sorted_and_found() {
+        assert!(METHODS.is_sorted_by_key(|m| m.name()));
+        for m in METHODS {
+            assert_eq!(find(m.name()).map(|f| f.name()), Some(m.name()));
+            assert!(m.about().ends_with('.') && m.about().len() < 100);
+        }
+        assert!(find("wanda").is_none());
+    }
+
+    #[test]
+    fn every_method_is_deterministic_and_refuses_goals_that_are_none() {
+        let model = chain(vec![Tensor::of(&[2, 3], vec![1f32, -2.0, 3.0, 0.0, 5.0, 2.0])]);
+        for m in METHODS {
+            let amounts = [Amount::Sparsity(0.5), Amount::Threshold(2.0)];
+            let plans = amounts.map(|a| decide(*m, &model, goal(a), 1));
+            assert!(plans.iter().any(Result::is_ok), "{}", m.name());
+            assert_eq!(plans, amounts.map(|a| decide(*m, &model, goal(a), 3)));
+            for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+                assert!(decide(*m, &model, goal(Amount::Sparsity(bad)), 1).is_err());
+            }
+            for bad in [-1.0, f64::NAN, f64::INFINITY] {
+                assert!(decide(*m, &model, goal(Amount::Threshold(bad)), 1).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_without_weights_is_refused_with_the_reason() {
+        let model = chain(vec![Tensor::of(&[3], vec![1f32, 2.0, 3.0])]);
+        let error = decide(METHODS[0], &model, goal(Amount::Sparsity(0.5)), 1).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("\"w0\", is left as it is: fewer than two axes"),
+            "{error}"
+        );
+    }
+}

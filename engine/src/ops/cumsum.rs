@@ -1,0 +1,191 @@
+//! ONNX `CumSum`: sums of all elements so far along an axis.
+
+use super::pick::given;
+use super::shape::{arity, like_first};
+use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use crate::cpu::indices::integers;
+use crate::cpu::moves::{chunks, short};
+use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
+use crate::cpu::{Candidate, Cost, Io, Pool, View, ViewMut};
+use crate::ir::{Element, Tensor, count};
+
+/// ONNX `CumSum`.
+pub struct CumSum;
+
+/// What the attributes say.
+#[derive(Clone, Copy)]
+struct Order {
+    /// Without the element itself.
+    exclusive: bool,
+    /// From the end.
+    reverse: bool,
+}
+
+fn order(n: &NodeRef) -> Result<Order, OpError> {
+    Ok(Order {
+        exclusive: n.int_or("exclusive", 0)? != 0,
+        reverse: n.int_or("reverse", 0)? != 0,
+    })
+}
+
+fn axis_of(all: &[i64], rank: usize) -> Result<usize, OpError> {
+    match all {
+        [axis] => NodeRef::axis(*axis, rank),
+        _ => Err(OpError::new(format!("{} axes; expected one", all.len()))),
+    }
+}
+
+/// The sizes before, along and behind `axis`.
+fn around(dims: &[usize], axis: usize) -> (usize, usize, usize) {
+    let product = |d: &[usize]| d.iter().product();
+    (product(&dims[..axis]), dims[axis], product(&dims[axis + 1..]))
+}
+
+/// Replaces each element by the sum so far; integers keep their low bits in the end.
+fn sums<T: Copy + Default + std::ops::Add<Output = T>>(
+    all: &mut [T],
+    dims: &[usize],
+    axis: usize,
+    order: Order,
+) {
+    let (outer, len, inner) = around(dims, axis);
+    for lane in 0..outer * inner {
+        let mut sum = T::default();
+        for i in 0..len {
+            let i = if order.reverse { len - 1 - i } else { i };
+            let x = &mut all[(lane / inner * len + i) * inner + lane % inner];
+            let next = sum + *x;
+            *x = if order.exclusive { sum } else { next };
+            sum = next;
+        }
+    }
+}
+
+impl Op for CumSum {
+    fn name(&self) -> OpName {
+        onnx("CumSum")
+    }
+
+    fn since(&self) -> &'static [u16] {
+        &[11, 14]
+    }
+
+    fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        arity(n, 2, 2)?;
+        order(n)?;
+        if let (Some(axis), Some(rank)) = (n.ints_in(1), n.rank(0)) {
+            axis_of(&axis, rank)?;
+        }
+        like_first(n)
+    }
+
+    fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        let rank = n.rank(0)?;
+        let axis = axis_of(&n.ints_in(1)?, rank).ok()?;
+        Some(super::shape::tied(rank, |i| match i == axis {
+            true => vec![],
+            false => vec![(0, i)],
+        }))
+    }
+
+    fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+        let (data, axis) = (given(x, 0)?, super::pick::integers(given(x, 1)?, 1)?);
+        let (dims, order) = (data.dims(), order(n)?);
+        let axis = axis_of(&axis, dims.len())?;
+        let refuse = || OpError::new(format!("elements of type {} cannot be added", data.dtype()));
+        let mut all = Numbers::of(data).ok_or_else(refuse)?;
+        match &mut all {
+            Numbers::Real(all) => sums(all, dims, axis, order),
+            Numbers::Int(all) => sums(all, dims, axis, order),
+        }
+        Ok(vec![all.tensor(data.dtype(), dims).ok_or_else(refuse)?])
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        let (Some(dtype), Some(dims), Ok(order)) = (n.dtype(0), n.dims(0), order(n)) else {
+            return vec![];
+        };
+        let Some(run) = by_type(dtype, Pick) else {
+            return vec![];
+        };
+        let bytes = count(&dims).and_then(|c| dtype.bytes(c)).unwrap_or(0);
+        let kernel = move |io: &mut Io| {
+            let axis = axis_of(&integers(&io.input(1))?, dims.len())?;
+            let (pool, x) = (io.pool, io.input(0));
+            run(pool, &x, io.output(0), around(&dims, axis), order);
+            Ok(())
+        };
+        let name = format!("cumsum.{}", short(dtype));
+        vec![Candidate::new(name, Cost::bytes(2 * bytes), kernel)]
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let x = || case::floats(&[3, 5, 4], 1);
+        let mut cases = vec![
+            Case::new(
+                "integers",
+                [
+                    Tensor::of(&[4], vec![1i32, i32::MAX, 3, -4]),
+                    Tensor::scalar(0i64),
+                ],
+            ),
+            Case::new(
+                "bytes",
+                [Tensor::of(&[3], vec![200u8, 100, 7]), Tensor::scalar(-1i32)],
+            ),
+            Case::new("nothing", [case::floats(&[2, 0], 1), Tensor::scalar(1i64)]).opset(11),
+        ];
+        for (exclusive, reverse) in [(0i64, 0i64), (0, 1), (1, 0), (1, 1)] {
+            for axis in [0i64, 1, -1] {
+                let c = Case::new("each order", [x(), Tensor::of(&[1], vec![axis])]).within(1e-5, 0.0);
+                cases.push(c.attr("exclusive", exclusive).attr("reverse", reverse));
+            }
+        }
+        cases
+    }
+}
+
+type Run = fn(&Pool, &View, &mut ViewMut, (usize, usize, usize), Order);
+
+struct Pick;
+
+impl ByType for Pick {
+    type Out = Run;
+    fn real<T: Real>(self) -> Run {
+        |pool, x, y, around, order| {
+            let add = |a: T::Wide, b: T| a + b.wide();
+            run::<T, T::Wide>(pool, x, y, (around, order), (num_traits::zero(), add, T::narrow));
+        }
+    }
+    fn int<T: Int>(self) -> Run {
+        |pool, x, y, around, order| {
+            // The low bits of the sum are the sum of the low bits.
+            let add = |a: i64, b: T| a.wrapping_add(b.wide() as i64);
+            run::<T, i64>(pool, x, y, (around, order), (0, add, |x| T::narrow(x.into())));
+        }
+    }
+}
+
+fn run<T: Element, A: Copy + Sync>(
+    pool: &Pool,
+    x: &View,
+    y: &mut ViewMut,
+    ((_, len, inner), order): ((usize, usize, usize), Order),
+    (zero, add, narrow): (A, impl Fn(A, T) -> A + Sync, impl Fn(A) -> T + Sync),
+) {
+    let x: &[T] = x.slice();
+    let block = len * inner;
+    chunks(pool, y.slice::<T>(), block, &|part, y| {
+        let x = &x[part * block..][..y.len()];
+        let mut sums = vec![zero; inner];
+        for i in 0..len {
+            let i = if order.reverse { len - 1 - i } else { i };
+            let (x, y) = (&x[i * inner..][..inner], &mut y[i * inner..][..inner]);
+            for ((sum, &x), y) in sums.iter_mut().zip(x).zip(y) {
+                let next = add(*sum, x);
+                *y = narrow(if order.exclusive { *sum } else { next });
+                *sum = next;
+            }
+        }
+    });
+}

@@ -1,0 +1,208 @@
+//! `secateur demo`: the whole main job on what is built in: measure, prune, write, read back, verify.
+
+mod chart;
+mod page;
+mod trial;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use secateur::Model;
+use secateur::engine::ir::Bytes;
+use secateur::engine::onnx;
+use serde_json::{Value, json};
+
+use super::digits::Digits;
+use super::table::{Table, thousands};
+use super::ui::Ui;
+use super::written::{self, Receipt};
+use super::{Cmd, Outcome};
+use trial::Trial;
+
+/// The verb.
+pub(super) struct Demo;
+
+#[derive(Args)]
+struct Flags {
+    /// The folder to write to, made if it is not there
+    #[arg(long, short, value_name = "DIR", default_value = "secateur-demo")]
+    output: PathBuf,
+    /// Replace files that the demo did not write
+    #[arg(long)]
+    force: bool,
+}
+
+impl Cmd for Demo {
+    fn command(&self) -> Command {
+        Flags::augment_args(Command::new("demo").about("Prunes a built-in model, with nothing else needed"))
+    }
+
+    fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
+        demo(&Flags::from_arg_matches(flags)?, ui)
+    }
+}
+
+/// A digits CNN: see `assets/README.md`.
+static MODEL: &[u8] = include_bytes!("../../../assets/digits-cnn.onnx");
+
+/// The shares of zeros to prune to, in percent. The first is the model as it is.
+const SHARES: [u32; 6] = [0, 50, 70, 80, 90, 95];
+
+/// One row of the demo.
+struct Step {
+    share: u32,
+    file: PathBuf,
+    trial: Trial,
+    file_bytes: usize,
+    zipped_bytes: usize,
+    /// Whether the model read back from the file gives the same outputs, bit for bit.
+    verified: bool,
+    ms: f64,
+}
+
+fn demo(flags: &Flags, ui: &Ui) -> Result<Outcome> {
+    let start = Instant::now();
+    std::fs::create_dir_all(&flags.output).with_context(|| flags.output.display().to_string())?;
+    let dense = onnx::parse(Bytes::of(MODEL), None)?;
+    let digits = Digits::test();
+    let progress = ui.progress(SHARES.len() as u64 + 1, "pruning, models");
+    let mut steps = vec![];
+    for share in SHARES {
+        steps.push(step(&dense, share, &digits, flags, ui)?);
+        progress.add(1);
+    }
+    let times = trial::race(steps.iter_mut().map(|s| &mut s.trial), &digits)?;
+    steps.iter_mut().zip(times).for_each(|(step, ms)| step.ms = ms);
+    progress.add(1);
+    drop(progress);
+    let page = flags.output.join("report.html");
+    let html = page::page(&steps, ui.threads());
+    replace(&page, html.as_bytes(), flags.force)?;
+    let seconds = start.elapsed().as_secs_f64();
+    ui.say(&text(&steps, &page, ui.threads()));
+    let pass = steps.iter().all(|s| s.verified);
+    Ok(Outcome {
+        json: json!({
+            "model": "digits-cnn (built in)",
+            "threads": ui.threads(),
+            "images": digits.labels.len(),
+            "steps": steps.iter().map(Step::json).collect::<Vec<_>>(),
+            "report": page.display().to_string(),
+            "seconds": seconds,
+            "pass": pass,
+        }),
+        pass,
+    })
+}
+
+/// Prunes to `share` percent, tries the model, writes it, reads it back and tries that.
+fn step(dense: &Model, share: u32, digits: &Digits, flags: &Flags, ui: &Ui) -> Result<Step> {
+    let (mut model, zeros) = trial::pruned(dense, share)?;
+    let mut trial = Trial::new(&model, zeros, digits, ui.threads())?;
+    if share > 0 {
+        sign(&mut model, share, &trial, ui);
+    }
+    let file = flags.output.join(format!("digits-{share}.onnx"));
+    let bytes = onnx::to_bytes(&model);
+    replace(&file, &bytes, flags.force)?;
+    let read = Model::load(&file)?;
+    let again = Trial::new(&read, trial.zeros, digits, ui.threads())?;
+    let verified = trial.outputs == again.outputs;
+    trial.session = again.session;
+    Ok(Step {
+        share,
+        file,
+        trial,
+        file_bytes: bytes.len(),
+        zipped_bytes: trial::zipped(&bytes)?,
+        verified,
+        ms: 0.0,
+    })
+}
+
+fn sign(model: &mut Model, share: u32, trial: &Trial, ui: &Ui) {
+    let receipt = Receipt {
+        verb: "demo",
+        flags: json!({"method": "magnitude", "sparsity": f64::from(share) / 100.0, "scope": "global"}),
+        seed: ui.common.seed,
+        figures: json!({"zeros": trial.zeros.zeros, "accuracy": trial.accuracy()}),
+    };
+    receipt.sign(model);
+}
+
+/// Writes a file, over another one only if that is the same or the demo wrote it.
+fn replace(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
+    let ours = std::fs::read(path).is_ok_and(|old| old == bytes || is_ours(&old));
+    written::replace(path, force || ours, |out| Ok(std::io::Write::write_all(out, bytes)?))
+}
+
+fn is_ours(old: &[u8]) -> bool {
+    if old.starts_with(page::HEAD.as_bytes()) {
+        return true;
+    }
+    let model = onnx::parse(Bytes::new(old.to_vec()), None);
+    model.is_ok_and(|m| {
+        let all = onnx::metadata(&m);
+        all.iter().any(|(k, v)| k == "secateur.1" && v.contains(r#""verb":"demo""#))
+    })
+}
+
+impl Step {
+    fn json(&self) -> Value {
+        let zeros = &self.trial.zeros;
+        json!({
+            "name": if self.share == 0 { "dense".into() } else { format!("pruned {} %", self.share) },
+            "sparsity": f64::from(self.share) / 100.0,
+            "file": self.file.display().to_string(),
+            "weights": zeros.weights,
+            "zeros": zeros.zeros,
+            "zeros_percent": zeros.percent(),
+            "right": self.trial.right,
+            "accuracy": self.trial.accuracy(),
+            "file_bytes": self.file_bytes,
+            "zipped_bytes": self.zipped_bytes,
+            "ms": self.ms,
+            "verified": self.verified,
+        })
+    }
+
+    /// The row of the tables, as text.
+    fn cells(&self) -> [String; 8] {
+        let kb = |bytes: usize| format!("{:.1}", bytes as f64 / 1e3);
+        [
+            if self.share == 0 { "dense".into() } else { format!("pruned {} %", self.share) },
+            thousands(self.trial.zeros.zeros),
+            format!("{:.2}", self.trial.zeros.percent()),
+            format!("{:.2}", 100.0 * self.trial.accuracy()),
+            kb(self.file_bytes),
+            kb(self.zipped_bytes),
+            format!("{:.3}", self.ms),
+            if self.verified { "same bits".into() } else { "DIFFERS".into() },
+        ]
+    }
+}
+
+/// The heads of [`Step::cells`].
+const HEADS: [&str; 8] = ["model", "zeros", "zeros %", "accuracy %", "file kB", "zipped kB", "ms", "read back"];
+
+fn text(steps: &[Step], page: &Path, threads: usize) -> String {
+    let mut table = Table::new(&HEADS);
+    steps.iter().for_each(|s| table.row(s.cells()));
+    let weights = thousands(steps[0].trial.zeros.weights);
+    let about = format!(
+        "A digits CNN of {weights} weights on {} test images; ms is one batch of all of them on {threads} threads.",
+        steps[0].trial.images
+    );
+    let file = steps.iter().find(|s| s.share == 80).map_or(page, |s| &s.file).display();
+    format!(
+        "{about}\n\n{table}\n\nReport: {}\n\nNext:\n  \
+         secateur inspect {file}\n  \
+         secateur verify {} {file} --data digits --max-drop 1\n  \
+         secateur bench {file} -b 64\n  \
+         secateur prune your-model.onnx pruned.onnx --sparsity 0.8",
+        page.display(),
+        steps[0].file.display()
+    )
+}

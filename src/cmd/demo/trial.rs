@@ -1,0 +1,124 @@
+//! What a pruned model is worth.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use secateur::compress::{Amount, Choice, Effort, Goal, Scope, Task, apply, methods, weights};
+use secateur::{Model, Session, Tensor};
+
+use crate::cmd::compare::argmax;
+use crate::cmd::digits::Digits;
+use crate::cmd::timing::median;
+
+/// Weights that can be pruned, and those of them that are zero.
+#[derive(Clone, Copy)]
+pub(super) struct Zeros {
+    pub(super) weights: u64,
+    pub(super) zeros: u64,
+}
+
+impl Zeros {
+    /// The share of zeros in percent.
+    pub(super) fn percent(&self) -> f64 {
+        100.0 * self.zeros as f64 / self.weights.max(1) as f64
+    }
+}
+
+/// `dense` with the smallest `share` percent of all weights together set to zero.
+///
+/// # Errors
+///
+/// If the model has no weights.
+pub(super) fn pruned(dense: &Model, share: u32) -> Result<(Model, Zeros)> {
+    let mut model = dense.clone();
+    let mut all = weights(dense);
+    Choice::default().mark(&mut all)?;
+    let task = Task {
+        model: dense,
+        weights: &all,
+        goal: Goal {
+            amount: Amount::Sparsity(f64::from(share) / 100.0),
+            scope: Scope::Global,
+        },
+        effort: Effort::default(),
+    };
+    let method = methods::find("magnitude").context("no method \"magnitude\"")?;
+    apply(&method.decide(&task)?, &mut model)?;
+    let mut now = weights(&model);
+    Choice::default().mark(&mut now)?;
+    let counted = || now.iter().filter(|w| w.exempt.is_none());
+    let zeros = Zeros {
+        weights: counted().map(|w| w.elements()).sum(),
+        zeros: counted().map(|w| w.tensor.zeros_count() as u64).sum(),
+    };
+    Ok((model, zeros))
+}
+
+/// A model that has named the digits on all test images.
+pub(super) struct Trial {
+    pub(super) session: Session,
+    pub(super) outputs: Tensor,
+    pub(super) zeros: Zeros,
+    pub(super) images: usize,
+    /// Images named right.
+    pub(super) right: usize,
+}
+
+impl Trial {
+    /// Runs `model` on the images.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub(super) fn new(model: &Model, zeros: Zeros, digits: &Digits, threads: usize) -> Result<Trial> {
+        let session = Session::builder(model).threads(threads).build()?;
+        let outputs = session.run([("image", &digits.images)])?.tensors.swap_remove(0);
+        let said = argmax(&outputs);
+        Ok(Trial {
+            right: said.iter().zip(&digits.labels).filter(|(s, l)| s == l).count(),
+            images: digits.labels.len(),
+            session,
+            outputs,
+            zeros,
+        })
+    }
+
+    /// The share of images named right.
+    pub(super) fn accuracy(&self) -> f64 {
+        self.right as f64 / self.images as f64
+    }
+}
+
+const BUDGET: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 200;
+
+/// Median milliseconds of each on all images, run in turn.
+///
+/// # Errors
+///
+/// If one does not run.
+pub(super) fn race<'a>(trials: impl Iterator<Item = &'a mut Trial>, digits: &Digits) -> Result<Vec<f64>> {
+    let trials: Vec<_> = trials.collect();
+    let mut times = vec![vec![]; trials.len()];
+    let start = Instant::now();
+    while times[0].len() < ROUNDS && (times[0].len() < 3 || start.elapsed() < BUDGET) {
+        for (trial, times) in trials.iter().zip(&mut times) {
+            let start = Instant::now();
+            trial.session.run([("image", &digits.images)])?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    Ok(times.iter_mut().map(|t| median(t)).collect())
+}
+
+/// The bytes that `bytes` take when they are packed as ZIP archives pack them.
+///
+/// # Errors
+///
+/// None that is known.
+pub(super) fn zipped(bytes: &[u8]) -> Result<usize> {
+    let mut packer = flate2::write::DeflateEncoder::new(vec![], flate2::Compression::default());
+    packer.write_all(bytes)?;
+    Ok(packer.finish()?.len())
+}

@@ -1,0 +1,151 @@
+//! Files that verbs write, and what they say of how they were made.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use secateur::Model;
+use secateur::engine::onnx;
+use serde_json::{Value, json};
+
+/// Where a verb writes its model.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// The ONNX file to write
+    pub(crate) output: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+impl Target {
+    /// Refuses early, before any long work, what [`Target::write`] would refuse.
+    ///
+    /// # Errors
+    ///
+    /// If the file is there and not to be replaced, or its folder is not there.
+    pub(crate) fn check(&self) -> Result<()> {
+        check(&self.output, self.force)
+    }
+
+    /// Writes `model`.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub(crate) fn write(&self, model: &Model) -> Result<()> {
+        Ok(onnx::save(model, &self.output, self.force)?)
+    }
+}
+
+/// Refuses to write over a file, or into a folder that is not there.
+///
+/// # Errors
+///
+/// In both cases.
+pub(crate) fn check(path: &Path, force: bool) -> Result<()> {
+    if path.exists() && !force {
+        bail!(
+            "{}: the file is there already; --force replaces it",
+            path.display()
+        );
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    match folder.is_some_and(|f| !f.is_dir()) {
+        true => bail!("{}: there is no such folder to write to", path.display()),
+        false => Ok(()),
+    }
+}
+
+/// Writes a file under a temporary name and renames it when it is complete.
+///
+/// # Errors
+///
+/// As [`check`]; if `write` fails or the system refuses.
+pub(crate) fn replace(
+    path: &Path,
+    force: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    check(path, force)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let done = || -> Result<()> {
+        let mut out = BufWriter::new(File::create(&temporary)?);
+        write(&mut out)?;
+        out.flush()?;
+        Ok(fs::rename(&temporary, path)?)
+    };
+    done().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        e.context(path.display().to_string())
+    })
+}
+
+/// What was done to a model, for its `metadata_props`.
+pub(crate) struct Receipt<'a> {
+    /// The verb.
+    pub(crate) verb: &'a str,
+    /// Its flags, those left out included.
+    pub(crate) flags: Value,
+    /// The seed.
+    pub(crate) seed: u64,
+    /// What was measured.
+    pub(crate) figures: Value,
+}
+
+impl Receipt<'_> {
+    /// Adds an entry `secateur.N` to the model's metadata, N being one more than the entries that are there.
+    pub(crate) fn sign(&self, model: &mut Model) {
+        let old = onnx::metadata(model);
+        let number = |(key, _): &(String, String)| key.strip_prefix("secateur.")?.parse::<u32>().ok();
+        let last = old.iter().filter_map(number).max().unwrap_or(0);
+        let entry = json!({
+            "verb": self.verb,
+            "flags": self.flags,
+            "seed": self.seed,
+            "version": env!("CARGO_PKG_VERSION"),
+            "figures": self.figures,
+        });
+        let key = format!("secateur.{}", last.saturating_add(1));
+        onnx::set_metadata(model, &key, &entry.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_are_numbered() {
+        let mut model = Model::default();
+        let receipt = Receipt {
+            verb: "optimize",
+            flags: json!({"level": "basic"}),
+            seed: 7,
+            figures: json!({}),
+        };
+        receipt.sign(&mut model);
+        receipt.sign(&mut model);
+        let entries = onnx::metadata(&model);
+        assert_eq!(entries[1].0, "secateur.2");
+        let text: Value = serde_json::from_str(&entries[0].1).unwrap();
+        assert_eq!(text["seed"], 7);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let folder = std::env::temp_dir().join(format!("secateur-written-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("x");
+        assert!(replace(&file, false, |_| bail!("no")).is_err());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        replace(&file, false, |out| Ok(out.write_all(b"1")?)).unwrap();
+        assert!(replace(&file, false, |_| Ok(())).is_err());
+        replace(&file, true, |out| Ok(out.write_all(b"2")?)).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"2");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,91 @@
+//! The command line as its users meet it: a process with arguments, two streams and an exit status.
+
+mod figures;
+mod files;
+mod prune;
+mod usage;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/digits-cnn.onnx");
+
+/// What came of one command.
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    command.args(args);
+    command
+}
+
+fn secateur(args: &[&str]) -> Ran {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(args).output().unwrap();
+    let ran = Ran {
+        status: status.code().unwrap_or(-1),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    };
+    assert!(!ran.err.contains("panicked"), "{args:?}: {}", ran.err);
+    ran
+}
+
+/// The object that `args` with `--json` print, and the exit status.
+fn json(args: &[&str]) -> (Value, i32) {
+    let ran = secateur(&[args, &["--json"]].concat());
+    let value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", ran.out));
+    (value, ran.status)
+}
+
+/// The object that `args` with `--json` print; they must succeed.
+fn done(args: &[&str]) -> Value {
+    let (value, status) = json(args);
+    assert_eq!(status, 0, "{args:?}: {value}");
+    value
+}
+
+/// The error that `args` end in, with exit status 2 and nothing on standard output.
+fn refused(args: &[&str]) -> String {
+    let ran = secateur(args);
+    assert_eq!(ran.status, 2, "{args:?}: {}{}", ran.out, ran.err);
+    assert!(ran.out.is_empty(), "{args:?}: {}", ran.out);
+    assert!(ran.err.contains("error: "), "{args:?}: {}", ran.err);
+    ran.err
+}
+
+/// A folder for one test, empty at first and removed at last.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.0.join(name), bytes).unwrap();
+        self.file(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
