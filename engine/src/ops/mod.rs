@@ -177,8 +177,6 @@ pub static OPS: &[&dyn Op] = &[
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
-    &softmax::Softmax::<false>,
-    &softmax::Softmax::<true>,
     &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
