@@ -4,9 +4,10 @@
 #   extended.sh      needs python3 with pip, onnx, onnxruntime, numpy; what is missing is skipped, with the reason
 #
 # 1. Fetches the models and test files (fetch.sh) into $CARGO_TARGET_DIR/extended/models = SECATEUR_MODELS.
-# 2. Runs the Rust tests of tests/extended.rs, which read SECATEUR_MODELS and leave the models they wrote in SECATEUR_OUT.
+# 2. Runs the Rust tests of tests/extended.rs and tests/conformance.rs, which read SECATEUR_MODELS and leave the models they wrote in SECATEUR_OUT.
 # 3. Rewrites each model with `secateur optimize --level none` and compares the messages (onnx_equal.py).
-# 4. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
+# 4. Compares each model, as it is, optimised and with 80 % zeros, with ONNX Runtime (`secateur verify --engine ort`).
+# 5. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
 #
 # Ends in a line `extended: N passed, N failed, N skipped`. Exit status: 1 if any failed.
 set -eu
@@ -33,6 +34,19 @@ rewrite() { # in out
   "$target/release/secateur" optimize --level none "$1" "$2" --force --quiet && scripts/onnx_equal.py "$1" "$2"
 }
 
+against_ort() { # file
+  local sizes=()
+  case ${1##*/} in
+    *320n* | *nudenet*) sizes=(-s height=320 -s width=320) ;;
+    *MiniLM* | *minilm*) sizes=(-s sequence_length=128) ;;
+  esac
+  "$target/release/secateur" verify "$1" --engine ort --runs 5 --quiet "${sizes[@]}"
+}
+
+prune() { # in out
+  "$target/release/secateur" prune "$1" "$2" --sparsity 80% --force --quiet >/dev/null
+}
+
 check() { # file
   local shape=()
   # Its free height and width must be multiples of 32.
@@ -45,14 +59,18 @@ for name in $(awk -F '\t' 'FNR > 1 { print $1 }' scripts/models.tsv) onnx-tests;
 done
 
 cargo build --release --features ort
-judge cargo test --release --features ort --test extended -- --nocapture
+judge cargo test --release --features ort --test extended --test conformance -- --nocapture
 
 if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then
   for model in "$SECATEUR_MODELS"/*/*.onnx; do
-    [ ! -e "$model" ] || judge rewrite "$model" "$SECATEUR_OUT/rewritten/${model##*/}"
+    [ -e "$model" ] || continue
+    judge rewrite "$model" "$SECATEUR_OUT/rewritten/${model##*/}"
+    judge prune "$model" "$SECATEUR_OUT/pruned-${model##*/}"
+    judge against_ort "$model"
   done
   while IFS= read -r -d '' model; do
     judge check "$model"
+    case $model in */rewritten/*) ;; *) judge against_ort "$model" ;; esac
   done < <(find "$SECATEUR_OUT" -name '*.onnx' -print0 | sort -z)
 else
   skip "comparison by onnx and ONNX Runtime: ${missing##*$'\n'}"

@@ -3,6 +3,8 @@
 //! They read `$SECATEUR_MODELS/NAME/…` and leave the models they write in `$SECATEUR_OUT`, for other runtimes to judge.
 //! What is not there is skipped, with the reason on standard error.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::path::{Path, PathBuf};
 
 use secateur::engine::ir::{Bytes, Dim, Element, Model, Tensor};

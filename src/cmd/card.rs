@@ -60,7 +60,7 @@ fn collect<'a>(g: &'a Graph, found: &mut Vec<Weight<'a>>) {
                 let name = out.map_or(node.label(), |v| &g[v].name).to_owned();
                 found.push(Weight { name, constant });
             }
-            attr.value.graphs().into_iter().for_each(|g| collect(g, found));
+            attr.value.graphs().iter().for_each(|g| collect(g, found));
         }
     }
 }

@@ -58,10 +58,10 @@ impl Cmd for Run {
 }
 
 fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
-    if let Some(path) = &flags.output {
-        written::check(path, flags.force)?;
-    }
     let model = card::load(&flags.model)?;
+    if let Some(path) = &flags.output {
+        check(path, flags.force, model.graph.outputs.len() + flags.dump.len())?;
+    }
     let feeder = Feeder::new(&wanted(&model), &flags.inputs, ui)?;
     let builder = Session::builder(&model).threads(ui.threads());
     let builder = flags.dump.iter().fold(builder, |b, name| b.tap(name));
@@ -251,16 +251,24 @@ fn profile_table(rows: &[Row]) -> Table {
     table
 }
 
-fn write(path: &Path, force: bool, outputs: &Outputs) -> Result<()> {
-    let named = || outputs.names.iter().map(|n| &**n).zip(&outputs.tensors);
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-    written::replace(path, force, |out| match (extension, &outputs.tensors[..]) {
-        ("npz", _) => npz::write(out, named()),
-        ("npy", [only]) => Ok(out.write_all(&npy::write(only)?)?),
-        ("npy", all) => bail!(
-            "a .npy file holds one array, and there are {}: use .npz",
-            all.len()
+/// Refuses early what [`write`] would refuse.
+fn check(path: &Path, force: bool, outputs: usize) -> Result<()> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("npz") => {}
+        Some("npy") if outputs == 1 => {}
+        Some("npy") => bail!(
+            "{}: a .npy file holds one array, and there are {outputs}: use .npz",
+            path.display()
         ),
-        _ => bail!("expected a name that ends in .npz or .npy"),
+        _ => bail!("{}: expected a name that ends in .npz or .npy", path.display()),
+    }
+    written::check(path, force)
+}
+
+fn write(path: &Path, force: bool, outputs: &Outputs) -> Result<()> {
+    let named = outputs.names.iter().map(|n| &**n).zip(&outputs.tensors);
+    written::replace(path, force, |out| match &outputs.tensors[..] {
+        [only] if path.extension().is_some_and(|e| e == "npy") => Ok(out.write_all(&npy::write(only)?)?),
+        _ => npz::write(out, named),
     })
 }

@@ -1,5 +1,8 @@
 //! The command line as its users meet it: a process with arguments, two streams and an exit status.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod demo;
 mod figures;
 mod files;
 mod prune;

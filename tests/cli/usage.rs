@@ -16,6 +16,7 @@ fn every_verb_has_help_and_wants_a_file() {
         }
         assert!(refused(&[verb]).contains("<MODEL>"), "{verb}");
     }
+    assert_eq!(secateur(&["demo", "--help"]).status, 0);
     assert!(secateur(&["--help"]).out.contains("inspect"));
     assert_eq!(secateur(&["--version"]).status, 0);
     assert_eq!(secateur(&[]).status, 2);

@@ -1,5 +1,7 @@
 //! The position of the greatest or least element along an axis.
 
+use secateur_simd::{Simd, Vectorised, dispatch};
+
 use super::elementwise::{source, target};
 use super::number::{ByType, Int, Real, by_type};
 use super::reduce::{Greatest, Least, fold_run};
@@ -38,6 +40,8 @@ pub fn kernel(dtype: DType, along: Along, least: bool, last: bool) -> Option<Box
     let seek = Seek { along, least, last };
     match dtype {
         DType::F32 if along.inner == 1 && along.size >= 32 => Some(rows(seek)),
+        // Positions are counted as floats, which are exact so far.
+        DType::F32 if along.inner > 1 && along.size < 1 << 24 => Some(float_columns(seek)),
         _ => by_type(dtype, seek),
     }
 }
@@ -105,6 +109,91 @@ impl Seek {
                 }
             }
         }
+    }
+}
+
+/// Columns of floats, a vector of them at a time.
+fn float_columns(seek: Seek) -> Box<dyn Kernel> {
+    let Along { outer, size, inner } = seek.along;
+    Box::new(move |io: &mut Io| {
+        let x = source::<f32>(io, 0, outer * size * inner);
+        let out = target::<i64>(io, 0, outer * inner);
+        let (wide, pieces, each) = seek.along.cut();
+        let all = outer * pieces;
+        io.pool.run(all.div_ceil(each), &|task| {
+            for p in task * each..all.min((task + 1) * each) {
+                let (row, column) = (p / pieces, p % pieces * wide);
+                let n = wide.min(inner - column);
+                // SAFETY: the columns are within the tensors whose sizes were checked; only this task has them.
+                let (x, out) = unsafe {
+                    let out = out.get().add(row * inner + column);
+                    let x = x.get().add(row * size * inner + column);
+                    (x, std::slice::from_raw_parts_mut(out, n))
+                };
+                dispatch(Columns { seek, x, out });
+            }
+        });
+    })
+}
+
+struct Columns<'a> {
+    seek: Seek,
+    x: *const f32,
+    out: &'a mut [i64],
+}
+
+impl Vectorised for Columns<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut places = [0.0f32; 64];
+        assert!(S::LANES <= places.len());
+        for c in (0..self.out.len()).step_by(S::LANES) {
+            let n = S::LANES.min(self.out.len() - c);
+            // SAFETY: whoever made it says that the columns are readable; the array has as many floats as a vector.
+            unsafe {
+                let best = self.seek.vector(s, self.x.add(c), n);
+                s.store(places.as_mut_ptr(), best);
+            }
+            for (out, place) in self.out[c..c + n].iter_mut().zip(places) {
+                *out = place as i64;
+            }
+        }
+    }
+}
+
+impl Seek {
+    /// The positions for `n` columns, at most a vector.
+    ///
+    /// # Safety
+    ///
+    /// The columns are readable from `x` on.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(self, s: S, x: *const f32, n: usize) -> S::F32 {
+        let Along { size, inner, .. } = self.along;
+        let (mut best, mut place) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
+        for k in 0..size {
+            // SAFETY: as the caller says.
+            let x = unsafe { s.load_first(x.add(k * inner), n) };
+            let x = if self.least { s.neg(x) } else { x };
+            let here = s.splat(k as f32);
+            if k == 0 {
+                best = x;
+                continue;
+            }
+            // NaN takes the place of all but NaN; nothing takes its place but, if the last is sought, NaN.
+            let over_nan = if self.last { here } else { place };
+            let as_nan = s.select(s.eq(best, best), here, over_nan);
+            let as_number = if self.last {
+                let ahead = s.select(s.lt(x, best), place, here);
+                s.select(s.eq(best, best), ahead, place)
+            } else {
+                s.select(s.lt(best, x), here, place)
+            };
+            place = s.select(s.eq(x, x), as_number, as_nan);
+            best = s.select(s.eq(x, x), s.select(s.lt(best, x), x, best), x);
+        }
+        place
     }
 }
 

@@ -188,24 +188,35 @@ pub fn pick<T: Pod + Send>(walk: Walk<3>) -> Box<dyn Kernel> {
         let c = source::<u8>(io, 0, c);
         let (a, b) = (source::<T>(io, 1, a), source::<T>(io, 2, b));
         let out = target::<T>(io, 0, walk.len());
-        let [sc, sa, sb] = walk.steps();
-        io.pool.run(walk.tasks(), &|task| {
-            walk.pieces(
-                task,
-                // SAFETY: the walk stays within tensors of the sizes that were checked, whose pieces do not overlap; an
-                // input that shares its memory is read at the position that is written next.
-                |o, [k, i, j], n| unsafe {
-                    let (c, out) = (c.get().add(k), out.get().add(o));
-                    let (a, b) = (a.get().add(i), b.get().add(j));
-                    match sc {
-                        0 if *c != 0 => (0..n).for_each(|i| *out.add(i) = *a.add(i * sa)),
-                        0 => (0..n).for_each(|i| *out.add(i) = *b.add(i * sb)),
-                        _ => pick_row(c, a, b, [sa, sb], out, n),
-                    }
-                },
-            )
+        io.pool.run(walk.tasks(), &|task| match size_of::<T>() {
+            4 => dispatch(Inside(
+                #[inline(always)]
+                || pick_task(&walk, task, c, a, b, out),
+            )),
+            _ => pick_task(&walk, task, c, a, b, out),
         });
     })
+}
+
+/// The part `task` of `out = c ? a : b` along `walk`.
+#[inline(always)]
+fn pick_task<T: Pod>(walk: &Walk<3>, task: usize, c: Ptr<u8>, a: Ptr<T>, b: Ptr<T>, out: Ptr<T>) {
+    let [sc, sa, sb] = walk.steps();
+    walk.pieces(
+        task,
+        #[inline(always)]
+        // SAFETY: the walk stays within tensors of the sizes that were checked, whose pieces do not overlap; an input
+        // that shares its memory is read at the position that is written next.
+        |o, [k, i, j], n| unsafe {
+            let (c, out) = (c.get().add(k), out.get().add(o));
+            let (a, b) = (a.get().add(i), b.get().add(j));
+            match sc {
+                0 if *c != 0 => (0..n).for_each(|i| *out.add(i) = *a.add(i * sa)),
+                0 => (0..n).for_each(|i| *out.add(i) = *b.add(i * sb)),
+                _ => pick_row(c, a, b, [sa, sb], out, n),
+            }
+        },
+    )
 }
 
 /// # Safety
@@ -248,19 +259,6 @@ pub fn each<A: Pod + Send, U: Pod + Send>(len: usize, f: impl Func<A, U>) -> Box
             }
         });
     })
-}
-
-/// `f` of each lane, for functions that have no vector form yet.
-#[inline(always)]
-pub fn by_lane<S: Simd>(s: S, x: S::F32, f: fn(f32) -> f32) -> S::F32 {
-    let mut lanes = [0.0; 64];
-    assert!(S::LANES <= lanes.len());
-    // SAFETY: the array has as many floats as a vector, or more.
-    unsafe {
-        s.store(lanes.as_mut_ptr(), x);
-        lanes[..S::LANES].iter_mut().for_each(|x| *x = f(*x));
-        s.load(lanes.as_ptr())
-    }
 }
 
 /// An [`ActFn`] on its way to [`dispatch`].

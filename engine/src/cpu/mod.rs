@@ -23,6 +23,7 @@ pub mod rows;
 pub mod rowwise;
 pub mod softmax;
 mod threads;
+pub mod trig;
 pub mod walk;
 pub mod window;
 

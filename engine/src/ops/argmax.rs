@@ -168,6 +168,10 @@ fn cases() -> Vec<Case> {
         Case::new("columns, last", [ties])
             .attr("axis", 0)
             .attr("select_last_index", 1),
+        Case::new("columns with NaN", [odd_floats(&[5, 19], 2)]).attr("axis", 0),
+        Case::new("last, columns with NaN", [odd_floats(&[19, 5], 2)])
+            .attr("axis", 0)
+            .attr("select_last_index", 1),
         Case::new("nothing", [floats(&[0, 3], 1)]).attr("axis", 1),
         Case::new("old", [floats(&[3, 4], 1)]).opset(1).attr("axis", 1),
     ];

@@ -7,7 +7,7 @@ use super::case::{floats, odd_floats};
 use super::pointwise::Function;
 use super::{Case, NodeRef, OpError};
 use crate::cpu::act::ActFn;
-use crate::cpu::elementwise::by_lane;
+use crate::cpu::trig::sin_shifted;
 use crate::ir::Dim;
 
 /// `|x|`
@@ -249,13 +249,13 @@ pub struct Sin;
 impl ActFn for Sin {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
-        by_lane(s, x, f32::sin)
+        sin_shifted(s, x, 0)
     }
 }
 impl Function for Sin {
     const NAME: &'static str = "Sin";
     const SINCE: &'static [u16] = &[7, 22];
-    const WITHIN: (f64, f64) = (1e-7, 3e-7);
+    const WITHIN: (f64, f64) = (1.5e-7, 2e-7);
     fn read(_: &NodeRef) -> Result<Sin, OpError> {
         Ok(Sin)
     }
@@ -270,13 +270,13 @@ pub struct Cos;
 impl ActFn for Cos {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
-        by_lane(s, x, f32::cos)
+        sin_shifted(s, x, 1)
     }
 }
 impl Function for Cos {
     const NAME: &'static str = "Cos";
     const SINCE: &'static [u16] = &[7, 22];
-    const WITHIN: (f64, f64) = (1e-7, 3e-7);
+    const WITHIN: (f64, f64) = (1.5e-7, 2e-7);
     fn read(_: &NodeRef) -> Result<Cos, OpError> {
         Ok(Cos)
     }

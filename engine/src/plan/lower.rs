@@ -131,7 +131,15 @@ impl Lowering<'_> {
         let opset = opset_of(&model.opsets, node);
         let error = |what: &str| self.facts.error(&model.graph, node, opset, OpError::new(what));
         let op = ops::find(node.domain(), &node.op).ok_or_else(|| error("the operator is unknown"))?;
-        if let (true, Some(&Some(x)), [Some(y)]) = (op.laws().view, node.inputs.first(), &wanted[..]) {
+        // What else a view reads (a shape, a flag) must be known now, for nobody looks at it when the plan runs.
+        let known = node
+            .inputs
+            .iter()
+            .skip(1)
+            .flatten()
+            .all(|v| self.facts.konst(*v).is_some());
+        let view = op.laws().view && known;
+        if let (true, Some(&Some(x)), [Some(y)]) = (view, node.inputs.first(), &wanted[..]) {
             return self.alias(x, *y, node, opset);
         }
         let (chosen, facts) = self.choose(op, node, opset)?;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use secateur::engine::ir::{Dim, Model};
+use secateur::engine::ir::Dim;
 use serde_json::{Map, Value, json};
 
 use super::shapes::{Wanted, wanted};
@@ -85,28 +85,21 @@ fn feeder(flags: &Flags, ui: &Ui) -> Result<Feeder> {
     let inputs = wanted(&model);
     let mut ui = ui.clone();
     if let Some(n) = flags.batch {
-        ui.common.sizes.extend(batch(&model, &inputs, n)?);
+        ui.common.sizes.extend(batch(&inputs, n)?);
     }
     Feeder::new(&inputs, &flags.inputs, &ui)
 }
 
-/// The dimension to set for a batch of `n`; none where the file fixes it at `n`.
-fn batch(model: &Model, inputs: &[Wanted], n: usize) -> Result<Option<(String, usize)>> {
+/// The dimension to set for a batch of `n`, the first of the first input that has any; none where it is `n` already.
+fn batch(inputs: &[Wanted], n: usize) -> Result<Option<(String, usize)>> {
     ensure!(n > 0, "a batch of 0");
-    let first = inputs.iter().filter_map(|i| i.ty.shape()?.first());
-    for dim in first {
-        match dim {
-            Dim::Symbol(s) => return Ok(Some((s.to_string(), n))),
-            d if d.size() == Some(n) => return Ok(None),
-            d => bail!("the batch of input {:?} is {d} and not free", input_name(model)),
-        }
+    let first = inputs.iter().find_map(|i| Some((i, i.ty.shape()?.first()?)));
+    match first {
+        Some((_, Dim::Symbol(s))) => Ok(Some((s.to_string(), n))),
+        Some((_, d)) if d.size() == Some(n) => Ok(None),
+        Some((i, _)) => bail!("input {:?} is {}: its batch is not free", i.name, i.ty),
+        None => bail!("no input has a batch"),
     }
-    bail!("no input has a batch")
-}
-
-fn input_name(model: &Model) -> &str {
-    let first = model.graph.inputs.first();
-    first.map_or("", |p| &model.graph[p.value].name)
 }
 
 /// What the process of one engine does.
@@ -294,7 +287,7 @@ mod tests {
             name: "x".into(),
             ty: Type::tensor(DType::F32, [dim, Dim::Known(3)]),
         };
-        let of = |dim, n| batch(&Model::default(), &[input(dim)], n);
+        let of = |dim, n| batch(&[input(dim)], n);
         assert_eq!(of(Dim::symbol("b"), 4).unwrap(), Some(("b".into(), 4)));
         assert_eq!(of(Dim::Known(4), 4).unwrap(), None);
         assert!(of(Dim::Known(1), 4).is_err());

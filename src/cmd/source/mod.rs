@@ -281,7 +281,11 @@ impl Feed {
                 .filter_map(|d| sizes.get(d))
                 .product::<usize>()
                 .max(1);
-            ensure!(n % others == 0, "{n} numbers do not fill {}", self.input.ty);
+            ensure!(
+                n.is_multiple_of(others),
+                "{n} numbers do not fill {}",
+                self.input.ty
+            );
             sizes.learn_axis(&shape[last], n / others);
             let mut dims = sizes.shape(&self.input);
             dims[last] = n / others;

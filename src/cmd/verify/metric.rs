@@ -102,7 +102,7 @@ fn shaped(images: &Tensor, ty: &Type) -> Result<(Tensor, usize)> {
     if let Some(first) = dims.first_mut() {
         *first = n;
     }
-    let fits = batch > 0 && n % batch == 0 && ty.dtype().is_none_or(|d| d == images.dtype());
+    let fits = batch > 0 && n.is_multiple_of(batch) && ty.dtype().is_none_or(|d| d == images.dtype());
     let images = images.reshaped(&dims).filter(|_| fits);
     let images =
         images.with_context(|| format!("the input is {ty}, which does not take images of 1×8×8 floats"))?;

@@ -110,6 +110,10 @@ unsafe fn one<S: Simd, J: Join, T: Term>(s: S, cut: &Cut, x: *const f32, out: *c
     } else {
         0.0
     };
+    if cut.run < 8 {
+        // SAFETY: as the caller says.
+        return unsafe { short::<J, T>(cut, x, shift) };
+    }
     let mut total = J::START;
     cut.rows(
         #[inline(always)]
@@ -118,6 +122,27 @@ unsafe fn one<S: Simd, J: Join, T: Term>(s: S, cut: &Cut, x: *const f32, out: *c
                 // SAFETY: as the caller says.
                 let part = unsafe { run::<S, J, T>(s, x.add(at + k), FEW.min(cut.run - k), shift) };
                 total = J::real(total, part);
+            }
+        },
+    );
+    total
+}
+
+/// The same for runs of a few elements.
+///
+/// # Safety
+///
+/// The runs are readable from `x` on.
+#[inline(always)]
+unsafe fn short<J: Join, T: Term>(cut: &Cut, x: *const f32, shift: f32) -> f64 {
+    let mut total = J::START;
+    cut.rows(
+        #[inline(always)]
+        |at| {
+            for i in at..at + cut.run {
+                // SAFETY: as the caller says.
+                let x = unsafe { *x.add(i) };
+                total = J::real(total, T::real(x.into(), shift.into()));
             }
         },
     );

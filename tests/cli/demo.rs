@@ -1,0 +1,61 @@
+//! `demo`, from a folder in which there is nothing.
+
+use std::fs;
+
+use super::*;
+
+fn demo(folder: &Folder, more: &[&str]) -> (Value, i32) {
+    let args = [&["demo", "--json"][..], more].concat();
+    let ran = command(&args).current_dir(&folder.0).output().unwrap();
+    let value = serde_json::from_slice(&ran.stdout);
+    let value = value.unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&ran.stderr)));
+    (value, ran.status.code().unwrap_or(-1))
+}
+
+#[test]
+fn the_demo_prunes_and_verifies() {
+    let folder = Folder::new("demo");
+    let (said, status) = demo(&folder, &[]);
+    assert_eq!((status, &said["pass"]), (0, &true.into()), "{said}");
+    let steps = said["steps"].as_array().unwrap();
+    let of = |key: &str| -> Vec<f64> { steps.iter().map(|s| s[key].as_f64().unwrap()).collect() };
+    // What assets/README.md states of other software.
+    assert_eq!(of("right"), [356.0, 356.0, 357.0, 357.0, 358.0, 341.0]);
+    assert_eq!(of("weights"), [35_800.0; 6]);
+    let shares = of("sparsity")
+        .iter()
+        .map(|s| (s * 35_800.0).round())
+        .collect::<Vec<_>>();
+    assert_eq!(of("zeros"), shares);
+    assert!(of("zipped_bytes").is_sorted_by(|a, b| a > b));
+    assert!(
+        steps
+            .iter()
+            .all(|s| s["verified"] == true && s["ms"].as_f64().unwrap() > 0.0)
+    );
+    for step in steps {
+        let file = folder.file(step["file"].as_str().unwrap());
+        let inspected = done(&["inspect", &file]);
+        assert_eq!(inspected["zeros"], step["zeros"], "{file}");
+        assert_eq!(inspected["unsupported"], serde_json::json!([]));
+    }
+    let dense = folder.file(steps[0]["file"].as_str().unwrap());
+    assert_eq!(fs::read(dense).unwrap(), fs::read(DIGITS).unwrap());
+    let page = fs::read_to_string(folder.file(said["report"].as_str().unwrap())).unwrap();
+    assert!(page.contains("<svg") && !page.contains("http://") && !page.contains("https://"));
+}
+
+#[test]
+fn the_demo_replaces_its_own_files_only() {
+    let folder = Folder::new("demo-again");
+    assert_eq!(demo(&folder, &["-o", "d"]).1, 0);
+    assert_eq!(demo(&folder, &["-o", "d"]).1, 0);
+    for name in ["report.html", "digits-80.onnx"] {
+        let mine = folder.write(&format!("d/{name}"), b"mine");
+        let (said, status) = demo(&folder, &["-o", "d"]);
+        assert_eq!(status, 2);
+        assert!(said["error"].as_str().unwrap().contains("--force"), "{said}");
+        assert_eq!(fs::read(&mine).unwrap(), b"mine");
+        assert_eq!(demo(&folder, &["-o", "d", "--force"]).1, 0);
+    }
+}
