@@ -36,7 +36,7 @@ pub fn unsupported(model: &Model) -> Vec<Unsupported> {
             |f: &crate::ir::Function| f.name == node.op && f.domain.as_deref().unwrap_or("") == node.domain();
         let why = match ops::find(node.domain(), &node.op) {
             _ if model.functions.iter().any(function) => "model-local functions are not run yet",
-            None => "the operator is unknown",
+            None => "the engine does not have it",
             Some(_) if opset.is_none() => "the model does not import the operator's domain",
             Some(op)
                 if op
