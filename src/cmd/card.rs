@@ -44,6 +44,14 @@ pub(crate) fn weights(model: &Model) -> Vec<Weight<'_>> {
     found
 }
 
+/// Bytes of all tensors of `model`.
+pub(crate) fn weight_bytes(model: &Model) -> usize {
+    weights(model)
+        .iter()
+        .map(|w| w.constant.tensor.bytes().len())
+        .sum()
+}
+
 fn collect<'a>(g: &'a Graph, found: &mut Vec<Weight<'a>>) {
     let initializers = g
         .initializers

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Session;
-use secateur::engine::ir::{Graph, Model, Port};
+use secateur::engine::ir::{DType, Graph, Model, Port, Type};
 use secateur::engine::onnx;
 use secateur::engine::opt::infer::full_name;
+use secateur::engine::plan;
 use secateur::engine::run::{Unsupported, unsupported};
 use serde_json::{Value, json};
 
 use super::card::{self, Card};
-use super::shapes::{Sizes, wanted};
+use super::shapes::{Sizes, Wanted, wanted};
 use super::table::{Table, thousands};
 use super::ui::Ui;
 use super::{Cmd, Outcome};
@@ -56,8 +57,8 @@ fn inspect(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let mut sizes = Sizes::of(&inputs, &ui.common.sizes)?;
     let shapes = sizes.shapes(&inputs);
     sizes.note(ui);
-    let bound: Vec<_> = inputs.into_iter().zip(shapes.clone()).collect();
-    let peak = peak_bytes(&model, &shapes, ui);
+    let bound: Vec<_> = inputs.into_iter().zip(shapes).collect();
+    let peak = peak_bytes(&model, &bound, ui);
     let seen = Seen {
         card: Card::of(&model, Some(&flags.model), &bound),
         ops: ops(&model),
@@ -74,16 +75,34 @@ fn inspect(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     Ok(Outcome::done(json))
 }
 
-/// Bytes that a run would work in, packed weights not counted.
-fn peak_bytes(model: &Model, shapes: &[Vec<usize>], ui: &Ui) -> Result<usize> {
+/// With more bytes of weights, memory is planned without packing them for the kernels.
+const LARGE: usize = 1 << 28;
+
+/// Bytes that a run would work in, weights not counted.
+fn peak_bytes(model: &Model, inputs: &[(Wanted, Vec<usize>)], ui: &Ui) -> Result<usize> {
     let session = Session::builder(model).threads(ui.threads()).build()?;
-    let mut shapes = shapes.iter();
-    let g = &model.graph;
-    let all = g.inputs.iter().map(|p| match &g[p.value].konst {
-        Some(c) => c.tensor.dims().to_vec(),
-        None => shapes.next().cloned().unwrap_or_default(),
-    });
-    Ok(session.plan(&all.collect::<Vec<_>>())?.peak_bytes())
+    let g = &session.model().graph;
+    let dims = |p: &Port| match (
+        &g[p.value].konst,
+        inputs.iter().find(|(w, _)| *w.name == *g[p.value].name),
+    ) {
+        (_, Some((_, dims))) => dims.clone(),
+        (Some(c), None) => c.tensor.dims().to_vec(),
+        (None, None) => vec![],
+    };
+    if card::weight_bytes(model) <= LARGE {
+        let shapes: Vec<_> = g.inputs.iter().map(dims).collect();
+        return Ok(session.plan(&shapes)?.peak_bytes());
+    }
+    ui.note("peak memory is without the scratch memory of kernels: the weights take more than 256 MiB");
+    let ty = |p: &Port| {
+        let dtype = p.ty.as_ref().and_then(|d| d.ty.dtype()).unwrap_or(DType::F32);
+        (p.value, Type::tensor(dtype, dims(p)))
+    };
+    Ok(plan::peak_bytes(
+        session.model(),
+        &g.inputs.iter().map(ty).collect(),
+    )?)
 }
 
 /// How often each operator is used, in subgraphs too.

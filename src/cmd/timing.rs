@@ -33,13 +33,7 @@ const ROUNDS: std::ops::RangeInclusive<usize> = 3..=200;
 
 /// Median milliseconds of each of `models` on the same inputs, run in turn; `None`, and a note, where they cannot run.
 fn race<const N: usize>(models: [&Model; N], inputs: &[(String, Tensor)], ui: &Ui) -> [Option<f64>; N] {
-    let bytes = |m: &Model| -> usize {
-        card::weights(m)
-            .iter()
-            .map(|w| w.constant.tensor.bytes().len())
-            .sum()
-    };
-    if models.iter().any(|m| bytes(m) > LARGE) {
+    if models.iter().any(|m| card::weight_bytes(m) > LARGE) {
         ui.note("not timed: the weights take more than 1 GiB (see bench)");
         return [None; N];
     }

@@ -31,8 +31,8 @@ mod ready {
     use secateur::engine::ir::{DType, Element};
     use secateur::{Outputs, Tensor};
     use tract_onnx::prelude::{
-        Datum, DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoTensor, TValue,
-        TypedRunnableModel, tvec,
+        Datum, DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
+        IntoTensor, TValue, TypedRunnableModel,
     };
 
     use crate::engines::{Job, Loaded, Ran};
@@ -150,7 +150,7 @@ mod ready {
 
     fn tensor(v: &tract_onnx::prelude::Tensor) -> Result<Tensor> {
         fn of<T: Element + Datum>(v: &tract_onnx::prelude::Tensor) -> Result<Tensor> {
-            let view = v.to_array_view::<T>()?;
+            let view = v.to_plain_array_view::<T>()?;
             Ok(Tensor::of(v.shape(), view.iter().copied().collect()))
         }
         match v.datum_type() {
@@ -163,7 +163,4 @@ mod ready {
             other => bail!("outputs of {other:?} are not passed on"),
         }
     }
-
-    #[allow(unused_imports)]
-    use tvec as _;
 }

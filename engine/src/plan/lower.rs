@@ -74,6 +74,8 @@ struct Lowering<'a> {
     /// Number of steps that still read each value.
     pending: HashMap<ValueId, usize>,
     steps: Vec<(Step, Vec<Option<ValueId>>)>,
+    /// No kernel is built and no constant kept, so that nothing is copied.
+    dry: bool,
 }
 
 /// Plans `model`, whose inputs have the types `inputs`. Weights are packed into `packs`.
@@ -87,8 +89,29 @@ pub fn lower(
     packs: &Packs,
     threads: usize,
 ) -> Result<Plan, PlanError> {
+    lower_as(model, inputs, packs, threads, false)
+}
+
+/// Bytes that a run of `model` would work in, as [`Plan::peak_bytes`] has them but without the scratch memory of kernels.
+/// Weights are neither read nor packed.
+///
+/// # Errors
+///
+/// As [`lower`].
+pub fn peak_bytes(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<usize, PlanError> {
+    Ok(lower_as(model, inputs, &Packs::default(), 1, true)?.peak_bytes())
+}
+
+fn lower_as(
+    model: &Model,
+    inputs: &HashMap<ValueId, Type>,
+    packs: &Packs,
+    threads: usize,
+    dry: bool,
+) -> Result<Plan, PlanError> {
     let facts = infer(model, inputs)?;
     let mut low = Lowering {
+        dry,
         model,
         facts,
         packs,
@@ -275,7 +298,10 @@ impl Lowering<'_> {
             kernel: chosen.name,
             cost: chosen.cost,
             opset,
-            run: (chosen.build)(),
+            run: match self.dry {
+                true => Box::new(|_: &mut Io| {}),
+                false => (chosen.build)(),
+            },
             inputs: vec![],
             outputs: vec![],
             names: names.collect(),
@@ -350,7 +376,10 @@ impl Lowering<'_> {
         let steps: Vec<Step> = steps.into_iter().map(|(s, _)| s).collect();
         Ok(Plan {
             scratch: steps.iter().map(|s| s.run.scratch(threads)).max().unwrap_or(0),
-            constants: self.constants_of(&steps, &outputs),
+            constants: match self.dry {
+                true => vec![],
+                false => self.constants_of(&steps, &outputs),
+            },
             steps,
             outputs,
             arena,

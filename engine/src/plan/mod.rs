@@ -7,7 +7,7 @@ mod memory;
 use crate::cpu::{Cost, Frame, Kernel, Slot};
 use crate::ir::{Tensor, Type, ValueId};
 pub use cost::macs;
-pub use lower::{PlanError, lower};
+pub use lower::{PlanError, lower, peak_bytes};
 
 /// One kernel on its way through the graph.
 pub struct Step {

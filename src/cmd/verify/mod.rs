@@ -17,6 +17,8 @@ use super::table::Table;
 use super::ui::Ui;
 use super::{Cmd, Outcome, card};
 use crate::engines::{self, Engine, Job, Loaded};
+use layers::Layer;
+use metric::Metric;
 
 /// The verb.
 pub(super) struct Verify;
@@ -82,7 +84,6 @@ impl Sides<'_> {
 }
 
 fn verify(flags: &Flags, ui: &Ui) -> Result<Outcome> {
-    let other = flags.other.as_deref().unwrap_or(&flags.model);
     if flags.other.is_none() && flags.engine == "self" {
         bail!("nothing to compare with: name another file, or an engine with --engine ort");
     }
@@ -92,61 +93,98 @@ fn verify(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     );
     let sides = Sides {
         a: (engines::find("self")?, &flags.model),
-        b: (engines::find(&flags.engine)?, other),
+        b: (engines::find(&flags.engine)?, flags.other()),
         threads: ui.threads(),
     };
-    let model = card::load(&flags.model)?;
-    let feeder = Feeder::new(&wanted(&model), &flags.inputs, ui)?;
-    let [mut a, mut b] = sides.load(&[])?;
-    let found = compare(&mut *a, &mut *b, &feeder, flags, ui)?;
-    let layers = match flags.layers {
-        true => layers::compare(&sides, &model, &feeder.make(ui.common.seed)?, flags.within)?,
-        false => vec![],
-    };
-    let metric = flags
-        .data
-        .as_deref()
-        .map(|d| metric::measure(d, &model, &mut *a, &mut *b))
-        .transpose()?;
-    let pass = match (flags.max_drop, &metric) {
-        (Some(points), Some(m)) => m.drop_points() <= points,
-        _ => found.pass(),
-    };
-    ui.say(&found.table(flags.within).to_string());
-    layers::say(&layers, ui);
-    let agreement = metric.as_ref().map_or(found.agreement(), |m| Some(m.agreement));
-    if let Some(m) = &metric {
-        ui.say(&format!("\n{m}"));
-    }
-    let share = agreement.map_or("no choices to compare".into(), |a| format!("{:.2} %", 100.0 * a));
-    ui.say(&format!(
-        "\nargmax agreement: {share}\n{}",
-        if pass { "pass" } else { "FAIL" }
-    ));
-    let first = layers
-        .iter()
-        .find(|l| !l.distance.pass())
-        .map(layers::Layer::json);
+    let told = Told::of(&sides, flags, ui)?;
+    told.say(flags, ui);
     Ok(Outcome {
-        json: json!({
+        json: told.json(flags),
+        pass: told.pass,
+    })
+}
+
+impl Flags {
+    /// The file of the second side.
+    fn other(&self) -> &Path {
+        self.other.as_deref().unwrap_or(&self.model)
+    }
+}
+
+/// Everything that was found out.
+struct Told {
+    found: Found,
+    layers: Vec<Layer>,
+    metric: Option<Metric>,
+    version: String,
+    pass: bool,
+}
+
+impl Told {
+    fn of(sides: &Sides, flags: &Flags, ui: &Ui) -> Result<Told> {
+        let model = card::load(&flags.model)?;
+        let feeder = Feeder::new(&wanted(&model), &flags.inputs, ui)?;
+        let [mut a, mut b] = sides.load(&[])?;
+        let found = compare(&mut *a, &mut *b, &feeder, flags, ui)?;
+        let layers = match flags.layers {
+            true => layers::compare(sides, &model, &feeder.make(ui.common.seed)?, flags.within)?,
+            false => vec![],
+        };
+        let measure = |data| metric::measure(data, &model, &mut *a, &mut *b);
+        let metric = flags.data.as_deref().map(measure).transpose()?;
+        let pass = match (flags.max_drop, &metric) {
+            (Some(points), Some(m)) => m.drop_points() <= points,
+            _ => found.pass(),
+        };
+        Ok(Told {
+            version: b.version(),
+            found,
+            layers,
+            metric,
+            pass,
+        })
+    }
+
+    /// How often both name the same greatest element: on the data set, or else on the inputs.
+    fn agreement(&self) -> Option<f64> {
+        match &self.metric {
+            Some(m) => Some(m.agreement),
+            None => self.found.agreement(),
+        }
+    }
+
+    fn say(&self, flags: &Flags, ui: &Ui) {
+        ui.say(&self.found.table(flags.within).to_string());
+        layers::say(&self.layers, ui);
+        if let Some(m) = &self.metric {
+            ui.say(&format!("\n{m}"));
+        }
+        if let Some(share) = self.agreement() {
+            ui.say(&format!("\nargmax agreement: {:.2} %", 100.0 * share));
+        }
+        ui.say(if self.pass { "pass" } else { "FAIL" });
+    }
+
+    fn json(&self, flags: &Flags) -> Value {
+        let first = self.layers.iter().find(|l| !l.distance.pass()).map(Layer::json);
+        json!({
             "model": flags.model.display().to_string(),
-            "other": other.display().to_string(),
+            "other": flags.other().display().to_string(),
             "engine": flags.engine,
-            "engine_version": b.version(),
-            "runs": found.runs,
+            "engine_version": self.version,
+            "runs": self.found.runs,
             "rtol": flags.within.rtol,
             "atol": flags.within.atol,
-            "max_abs": found.worst(|d| d.max_abs),
-            "max_rel": found.worst(|d| d.max_rel),
-            "outputs": found.json(),
-            "argmax_agreement": agreement,
-            "metric": metric.as_ref().map_or(json!({}), metric::Metric::json),
-            "layers": layers.iter().map(layers::Layer::json).collect::<Vec<_>>(),
-            "first_divergence": first.or_else(|| found.first_divergence()),
-            "pass": pass,
-        }),
-        pass,
-    })
+            "max_abs": self.found.worst(|d| d.max_abs),
+            "max_rel": self.found.worst(|d| d.max_rel),
+            "outputs": self.found.json(),
+            "argmax_agreement": self.agreement(),
+            "metric": self.metric.as_ref().map_or(json!({}), Metric::json),
+            "layers": self.layers.iter().map(Layer::json).collect::<Vec<_>>(),
+            "first_divergence": first.or_else(|| self.found.first_divergence()),
+            "pass": self.pass,
+        })
+    }
 }
 
 /// What all runs together have shown.
