@@ -240,3 +240,26 @@ fn kernels_agree_with_the_reference() {
         }
     }
 }
+
+#[test]
+fn letters_of_products_count_multiply_adds() {
+    for b in benches().filter(|b| ["Conv", "Gemm", "MatMul"].contains(&b.op.name().name)) {
+        let (n, y) = (b.view(false), b.expected());
+        let (x, w) = (
+            b.case.inputs[0].as_ref().unwrap(),
+            b.case.inputs[1].as_ref().unwrap(),
+        );
+        let summed: usize = match b.op.name().name {
+            "Conv" => w.dims()[1..].iter().product(),
+            "Gemm" if n.int_or("transA", 0) == Ok(1) => x.dims()[0],
+            _ => x.dims()[x.dims().len() - 1],
+        };
+        let size = |t: &Tie| match (t.output, t.inputs.first()) {
+            (Some(axis), _) => y[0].dims()[axis],
+            (None, Some(&(i, axis))) => b.case.inputs[i].as_ref().unwrap().dims()[axis],
+            _ => panic!("{}: a letter of nothing", b.place()),
+        };
+        let letters: usize = b.op.axes(&n).unwrap().0.iter().map(size).product();
+        assert_eq!(letters, y[0].len() * summed, "{}", b.place());
+    }
+}

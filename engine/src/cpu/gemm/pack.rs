@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use secateur_simd::{Simd, Vectorised, dispatch};
+
 use super::tile::tile_size;
 use crate::cpu::Arena;
 
@@ -102,17 +104,52 @@ impl Panels {
 /// As many rows of `b` as `panel` has are readable.
 pub(crate) unsafe fn panel_into(panel: &mut [f32], b: *const f32, strides: Strides, cols: usize) {
     let width = tile_size().1;
+    if strides.col == 1 {
+        return dispatch(CopyRows {
+            panel,
+            b,
+            pitch: strides.row,
+            cols,
+        });
+    }
     for (k, row) in panel.chunks_exact_mut(width).enumerate() {
         let from = b.wrapping_add(k * strides.row);
         let (row, rest) = row.split_at_mut(cols);
         rest.fill(0.0);
-        if strides.col == 1 {
-            // SAFETY: row `k` has `cols` floats, which are not the scratch memory that is written.
-            row.copy_from_slice(unsafe { std::slice::from_raw_parts(from, cols) });
-        } else {
-            for (j, x) in row.iter_mut().enumerate() {
-                // SAFETY: row `k` has `cols` floats.
-                *x = unsafe { *from.add(j * strides.col) };
+        for (j, x) in row.iter_mut().enumerate() {
+            // SAFETY: row `k` has `cols` floats.
+            *x = unsafe { *from.add(j * strides.col) };
+        }
+    }
+}
+
+/// Copies rows that lie in memory as they are wanted.
+struct CopyRows<'a> {
+    panel: &'a mut [f32],
+    b: *const f32,
+    pitch: usize,
+    cols: usize,
+}
+
+impl Vectorised for CopyRows<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let lanes = S::LANES;
+        let (first, second) = (self.cols.min(lanes), self.cols.saturating_sub(lanes));
+        for (k, row) in self.panel.chunks_exact_mut(2 * lanes).enumerate() {
+            let from = self.b.wrapping_add(k * self.pitch);
+            // SAFETY: a row of the panel has two vectors, and row `k` of the matrix `cols` floats.
+            unsafe {
+                let (x, y) = match second == lanes {
+                    true => (s.load(from), s.load(from.add(lanes))),
+                    false => (
+                        s.load_first(from, first),
+                        s.load_first(from.wrapping_add(first), second),
+                    ),
+                };
+                s.store(row.as_mut_ptr(), x);
+                s.store(row.as_mut_ptr().add(lanes), y);
             }
         }
     }
