@@ -3,7 +3,7 @@
 use secateur_simd::{Simd, Vectorised, dispatch, isa};
 
 use super::coords::{Mode, Taps};
-use super::{Plan, plan, weighable};
+use super::{Plan, pixels, plan, weighable};
 use crate::cpu::copy::steps;
 use crate::cpu::moves::{chunks, short, width};
 use crate::cpu::{Candidate, Cost, Io, Pool, View, ViewMut};
@@ -241,7 +241,7 @@ impl Weighted {
         let wide = crate::ops::cast::widened(dtype, x);
         let mut result = vec![0f64; y.len()];
         self.slabs::<f64>(pool, &wide, &mut result);
-        if let Some(t) = Tensor::rounded(dtype, &[result.len()], &result) {
+        if let Some(t) = pixels(dtype, y.dims(), result) {
             y.bytes().copy_from_slice(t.bytes());
         }
     }

@@ -348,7 +348,15 @@ fn weighted(x: &Tensor, plan: &Plan) -> Result<Tensor, OpError> {
     if plan.to.contains(&0) {
         all.clear();
     }
-    Tensor::rounded(x.dtype(), &plan.to, &all).ok_or_else(refuse)
+    pixels(x.dtype(), &plan.to, all).ok_or_else(refuse)
+}
+
+/// Sums as pixels: integers are rounded to nearest, ties to even.
+fn pixels(dtype: DType, dims: &[usize], mut all: Vec<f64>) -> Option<Tensor> {
+    if dtype.is_int() {
+        all.iter_mut().for_each(|x| *x = x.round_ties_even());
+    }
+    Tensor::rounded(dtype, dims, &all)
 }
 
 fn eval(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
