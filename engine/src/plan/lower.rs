@@ -23,6 +23,13 @@ pub enum PlanError {
     Node(NodeError),
     /// An output of the graph whose type or shape does not follow from the inputs'.
     Output(String),
+    /// A run would work in more memory than the machine has.
+    Memory {
+        /// Bytes that it would work in.
+        needed: usize,
+        /// Bytes that there are.
+        available: usize,
+    },
 }
 
 impl fmt::Display for PlanError {
@@ -34,6 +41,9 @@ impl fmt::Display for PlanError {
                     f,
                     "output {name:?}: its type and shape do not follow from those of the inputs"
                 )
+            }
+            PlanError::Memory { needed, available } => {
+                write!(f, "a run with these shapes works in {needed} bytes; the machine has {available}")
             }
         }
     }
@@ -190,7 +200,7 @@ impl Lowering<'_> {
         for (v, fact) in node.outputs.iter().zip(&facts) {
             let Some(v) = v else { continue };
             let fixed = fact.ty.dtype().is_some_and(|d| d.bits() > 0);
-            if fact.ty.dims().is_none() || !fixed {
+            if size(fact).is_none() || !fixed {
                 let what = format!(
                     "the type of its output {:?} is {}; expected numbers of a shape that follows from the shapes of the inputs",
                     self.graph()[*v].name,
@@ -276,7 +286,7 @@ impl Lowering<'_> {
         self.release(node);
         for (slot, v) in wanted.iter().enumerate() {
             let Some(v) = *v else { continue };
-            let bytes = size(&facts[slot]);
+            let bytes = size(&facts[slot]).unwrap_or(0);
             let taken = op
                 .laws()
                 .in_place
@@ -374,8 +384,17 @@ impl Lowering<'_> {
         }
         let outputs: Vec<Slot> = outputs.into_iter().map(|v| self.slot(v, &places)).collect();
         let steps: Vec<Step> = steps.into_iter().map(|(s, _)| s).collect();
+        let scratch = steps.iter().map(|s| s.run.scratch(threads)).max().unwrap_or(0);
+        let sizes = [arena, scratch].into_iter().chain(outputs.iter().map(Slot::bytes));
+        let needed = sizes.fold(0, usize::saturating_add);
+        match memory::available() {
+            Some(available) if needed > available && !self.dry => {
+                return Err(PlanError::Memory { needed, available });
+            }
+            _ => {}
+        }
         Ok(Plan {
-            scratch: steps.iter().map(|s| s.run.scratch(threads)).max().unwrap_or(0),
+            scratch,
             constants: match self.dry {
                 true => vec![],
                 false => self.constants_of(&steps, &outputs),
@@ -428,15 +447,16 @@ impl Lowering<'_> {
     }
 }
 
-fn size(fact: &Fact) -> usize {
-    let count = fact.ty.dims().and_then(|d| crate::ir::count(&d)).unwrap_or(0);
-    fact.ty.dtype().and_then(|d| d.bytes(count)).unwrap_or(0)
+/// The bytes of a tensor; `None` where they are not known, or are more than memory can have.
+fn size(fact: &Fact) -> Option<usize> {
+    let bytes = fact.ty.dtype()?.bytes(crate::ir::count(&fact.ty.dims()?)?)?;
+    isize::try_from(bytes).is_ok().then_some(bytes)
 }
 
 /// Runs the reference where no kernel fits.
 fn interpreted(op: &'static dyn Op, node: &Node, opset: i64, facts: &[Fact]) -> Candidate {
     let (node, facts) = (node.clone(), facts.to_vec());
-    let bytes = facts.iter().map(size).sum();
+    let bytes = facts.iter().filter_map(size).sum();
     Candidate::new("reference", Cost::bytes(bytes), move |io: &mut Io| {
         let tensor = |v: &View| {
             let bytes = crate::ir::Bytes::new(v.bytes().to_vec());

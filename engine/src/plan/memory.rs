@@ -20,33 +20,41 @@ const ALIGN: usize = 64;
 pub(super) fn place(buffers: &[Buffer]) -> (Vec<usize>, usize) {
     let mut by_size: Vec<usize> = (0..buffers.len()).collect();
     by_size.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].bytes), buffers[i].from));
-    let mut offsets = vec![0; buffers.len()];
+    let mut offsets = vec![0usize; buffers.len()];
     let mut placed: Vec<usize> = vec![];
-    let mut total = 0;
+    let mut total = 0usize;
     for i in by_size {
         let b = &buffers[i];
         let mut taken: Vec<(usize, usize)> = placed
             .iter()
             .filter(|&&j| buffers[j].from <= b.to && b.from <= buffers[j].to)
-            .map(|&j| (offsets[j], offsets[j] + rounded(buffers[j].bytes)))
+            .map(|&j| (offsets[j], offsets[j].saturating_add(rounded(buffers[j].bytes))))
             .collect();
         taken.sort_unstable();
-        let mut offset = 0;
+        let mut offset = 0usize;
         for (start, end) in taken {
-            if offset + rounded(b.bytes) <= start {
+            if offset.saturating_add(rounded(b.bytes)) <= start {
                 break;
             }
             offset = offset.max(end);
         }
         offsets[i] = offset;
-        total = total.max(offset + rounded(b.bytes));
+        total = total.max(offset.saturating_add(rounded(b.bytes)));
         placed.push(i);
     }
     (offsets, total)
 }
 
+/// Bytes of memory that the machine has; `None` where it does not tell.
+pub(super) fn available() -> Option<usize> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = info.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kib: usize = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 fn rounded(bytes: usize) -> usize {
-    bytes.next_multiple_of(ALIGN)
+    bytes.div_ceil(ALIGN).saturating_mul(ALIGN)
 }
 
 #[cfg(test)]
