@@ -51,11 +51,16 @@ fn drops(n: &NodeRef) -> Option<bool> {
     if n.opset() < 12 || !n.has(2) {
         return Some(false);
     }
-    let training = *n.konst(2)?.truths()?.first()?;
-    if !training || !n.has(1) {
-        return Some(training);
+    let training = n.konst(2)?.truths()?;
+    let ratio = match n.has(1) {
+        true => n.konst(1).and_then(Tensor::item),
+        false => Some(0.5),
+    };
+    match (training.first(), ratio) {
+        (Some(true), Some(0.0)) => Some(false),
+        (Some(true), None) => None,
+        (t, _) => t.copied(),
     }
-    Some(n.konst(1)?.item()? != 0.0)
 }
 
 fn training() -> OpError {
@@ -74,11 +79,8 @@ impl Op for Dropout {
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         arity(n, 1, 3)?;
         n.ignore(&["ratio", "seed", "is_test", "consumed_inputs"]);
-        match drops(n) {
-            Some(false) => {}
-            Some(true) => return Err(training()),
-            // As a view it would never be looked at when the model runs.
-            None => return Err(OpError::new("training_mode is not known before the model runs")),
+        if drops(n) == Some(true) {
+            return Err(training());
         }
         let mask = match n.opset() {
             ..10 => n.dtype(0),
@@ -121,6 +123,12 @@ impl Op for Dropout {
         let one = Tensor::rounded(mask, &[], &[1.0]);
         let bytes = n.dims(0).map_or(0, |d| d.iter().product::<usize>());
         let run = move |io: &mut Io| {
+            let flag = io.inputs.get(2).copied().flatten();
+            let ratio = io.inputs.get(1).copied().flatten();
+            let zero = ratio.is_some_and(|r| r.bytes().iter().all(|&b| b == 0));
+            if flag.is_some_and(|f| f.bytes().contains(&1)) && !zero {
+                return Err(training());
+            }
             let x = io.input(0);
             if let Some(y) = io.outputs[0].as_mut() {
                 y.bytes().copy_from_slice(x.bytes());
@@ -128,6 +136,7 @@ impl Op for Dropout {
             if let (Some(Some(mask)), Some(one)) = (io.outputs.get_mut(1), &one) {
                 crate::cpu::moves::fill(io.pool, mask.bytes(), one.bytes());
             }
+            Ok(())
         };
         vec![Candidate::new(
             "dropout.copy",
