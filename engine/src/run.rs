@@ -687,8 +687,8 @@ fn fits(name: &str, ty: &Type, feed: &Feed, symbols: &mut HashMap<Name, usize>) 
         return Err(wrong(ty.to_string()));
     }
     for (d, &size) in ty.shape().into_iter().flatten().zip(dims) {
-        match d {
-            Dim::Known(n) if usize::try_from(*n) != Ok(size) => return Err(wrong(ty.to_string())),
+        match d.named() {
+            Dim::Known(n) if usize::try_from(n) != Ok(size) => return Err(wrong(ty.to_string())),
             Dim::Symbol(s) => {
                 let seen = *symbols.entry(s.clone()).or_insert(size);
                 if seen != size {

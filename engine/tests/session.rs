@@ -34,14 +34,20 @@ fn rows(n: usize, from: f32) -> Tensor {
 
 fn refused(inputs: &[(&str, Tensor)]) -> RunErrorKind {
     let session = Session::builder(&model()).build().unwrap();
-    session.run(inputs.iter().map(|(n, t)| (n, t))).unwrap_err().kind().clone()
+    session
+        .run(inputs.iter().map(|(n, t)| (n, t)))
+        .unwrap_err()
+        .kind()
+        .clone()
 }
 
 #[test]
 fn shapes_change_from_run_to_run_and_outputs_share_nothing() {
     let session = Session::builder(&model()).threads(2).build().unwrap();
     for n in [2, 0, 5, 2] {
-        let out = session.run([("x", &rows(n, -4.0)), ("w", &rows(n, 1.0))]).unwrap();
+        let out = session
+            .run([("x", &rows(n, -4.0)), ("w", &rows(n, 1.0))])
+            .unwrap();
         let want: Vec<f32> = (0..3 * n).map(|i| (2.0 * i as f32 - 3.0).max(0.0)).collect();
         assert_eq!(out["y"], Tensor::of(&[n, 3], want.clone()));
         assert_eq!(out["z"], Tensor::of(&[3 * n], want));
@@ -82,9 +88,16 @@ fn wrong_inputs_are_refused_with_what_was_expected() {
     assert!(matches!(refused(&[x.clone()]), RunErrorKind::MissingInput { name, .. } if name == "w"));
     let unknown = refused(&[x.clone(), w.clone(), ("v", rows(2, 0.0))]);
     assert!(matches!(unknown, RunErrorKind::UnknownInput { known, .. } if known == ["x", "w"]));
-    for bad in [rows(3, 0.0), Tensor::of(&[2], vec![0f32; 2]), Tensor::of(&[2, 3], vec![0f64; 6])] {
+    for bad in [
+        rows(3, 0.0),
+        Tensor::of(&[2], vec![0f32; 2]),
+        Tensor::of(&[2, 3], vec![0f64; 6]),
+    ] {
         let kind = refused(&[x.clone(), ("w", bad)]);
-        assert!(matches!(&kind, RunErrorKind::WrongInput { name, .. } if name == "w"), "{kind:?}");
+        assert!(
+            matches!(&kind, RunErrorKind::WrongInput { name, .. } if name == "w"),
+            "{kind:?}"
+        );
     }
 }
 
@@ -93,14 +106,18 @@ fn a_free_dimension_may_be_fixed_but_must_exist() {
     let m = model();
     let session = Session::builder(&m).size("n", 2).build().unwrap();
     assert!(session.run([("x", &rows(3, 0.0)), ("w", &rows(3, 0.0))]).is_err());
-    let Err(e) = Session::builder(&m).size("batch", 2).build() else { panic!("built") };
+    let Err(e) = Session::builder(&m).size("batch", 2).build() else {
+        panic!("built")
+    };
     assert!(e.to_string().contains("\"n\""), "{e}");
 }
 
 #[test]
 fn taps_show_inner_values() {
     let session = Session::builder(&model()).tap("sum").build().unwrap();
-    let out = session.run([("x", &rows(1, -4.0)), ("w", &rows(1, 1.0))]).unwrap();
+    let out = session
+        .run([("x", &rows(1, -4.0)), ("w", &rows(1, 1.0))])
+        .unwrap();
     assert_eq!(out["sum"], Tensor::of(&[1, 3], vec![-3f32, -1.0, 1.0]));
 }
 
@@ -116,8 +133,12 @@ fn every_unsupported_operator_is_listed() {
         };
         m.graph.node(node);
     }
-    let Err(e) = Session::builder(&m).build() else { panic!("built") };
-    let RunErrorKind::Unsupported(all) = e.kind() else { panic!("{e}") };
+    let Err(e) = Session::builder(&m).build() else {
+        panic!("built")
+    };
+    let RunErrorKind::Unsupported(all) = e.kind() else {
+        panic!("{e}")
+    };
     let found: Vec<_> = all.iter().map(|u| (&*u.op, u.opset, u.nodes.len())).collect();
     assert_eq!(found, [("Magic", Some(17), 2), ("com.acme.Trick", None, 1)]);
 }
@@ -128,7 +149,10 @@ fn an_attribute_that_nobody_understands_is_an_error() {
     let relu = m.graph.order[1];
     m.graph[relu].attrs.push(Attr::new("slope", 0.5f32));
     let session = Session::builder(&m).build().unwrap();
-    let e = session.run([("x", &rows(1, 0.0)), ("w", &rows(1, 0.0))]).unwrap_err().to_string();
+    let e = session
+        .run([("x", &rows(1, 0.0)), ("w", &rows(1, 0.0))])
+        .unwrap_err()
+        .to_string();
     assert!(e.contains("slope") && e.contains("Relu"), "{e}");
 }
 
@@ -136,11 +160,16 @@ fn an_attribute_that_nobody_understands_is_an_error() {
 fn a_run_that_memory_cannot_hold_is_refused() {
     let mut m = model();
     let y = m.graph.outputs[0].value;
-    let size = m.graph.constant("size", Tensor::of(&[4], vec![1i64 << 20, 1 << 20, 1, 3]));
+    let size = m
+        .graph
+        .constant("size", Tensor::of(&[4], vec![1i64 << 20, 1 << 20, 1, 3]));
     let big = m.graph.value("big");
-    m.graph.node(Node::new("Expand", vec![Some(y), Some(size)], vec![Some(big)]));
+    m.graph
+        .node(Node::new("Expand", vec![Some(y), Some(size)], vec![Some(big)]));
     m.graph.output(big, None);
     let session = Session::builder(&m).build().unwrap();
-    let e = session.run([("x", &rows(1, 0.0)), ("w", &rows(1, 0.0))]).unwrap_err();
+    let e = session
+        .run([("x", &rows(1, 0.0)), ("w", &rows(1, 0.0))])
+        .unwrap_err();
     assert!(matches!(e.kind(), RunErrorKind::Plan(_)), "{e}");
 }

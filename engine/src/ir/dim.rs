@@ -40,6 +40,15 @@ impl Dim {
         Dim::Symbol(name.into())
     }
 
+    /// The same, but unknown where the symbol is one that exporters write for sizes they do not know, which stands for
+    /// another size each time.
+    pub fn named(&self) -> Dim {
+        match self {
+            Dim::Symbol(s) if ["", "?", "-1", "None"].contains(&&**s) => Dim::Unknown,
+            other => other.clone(),
+        }
+    }
+
     /// The number, where it is one.
     pub fn known(&self) -> Option<i64> {
         match self {
@@ -293,6 +302,12 @@ mod tests {
         assert_eq!(at(320), Dim::Known(160));
         assert_eq!(at(7), Dim::Known(4));
         assert_eq!(half.to_string(), "(1 + floor((-1 + h)/2))");
+    }
+
+    #[test]
+    fn a_placeholder_is_no_symbol() {
+        assert_eq!(s("?").named(), Dim::Unknown);
+        assert_eq!(s("n").named(), s("n"));
     }
 
     #[test]

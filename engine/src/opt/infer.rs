@@ -140,7 +140,7 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
         facts.set(v, Fact::of(&c.tensor), fixed);
     }
     for p in &graph.inputs {
-        let declared = p.ty.as_ref().map(|d| d.ty.clone());
+        let declared = p.ty.as_ref().map(|d| named(&d.ty));
         let ty = inputs
             .get(&p.value)
             .cloned()
@@ -152,6 +152,20 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
         infer_node(model, id, &mut facts)?;
     }
     Ok(facts)
+}
+
+/// A tensor type whose sizes are numbers, symbols that mean one size each, or unknown.
+fn named(ty: &Type) -> Type {
+    match ty {
+        Type::Tensor {
+            dtype,
+            shape: Some(shape),
+        } => Type::Tensor {
+            dtype: *dtype,
+            shape: Some(shape.iter().map(Dim::named).collect()),
+        },
+        other => other.clone(),
+    }
 }
 
 fn infer_node(model: &Model, id: NodeId, facts: &mut Facts) -> Result<(), NodeError> {

@@ -43,7 +43,10 @@ impl fmt::Display for PlanError {
                 )
             }
             PlanError::Memory { needed, available } => {
-                write!(f, "a run with these shapes works in {needed} bytes; the machine has {available}")
+                write!(
+                    f,
+                    "a run with these shapes works in {needed} bytes; the machine has {available}"
+                )
             }
         }
     }
@@ -385,7 +388,9 @@ impl Lowering<'_> {
         let outputs: Vec<Slot> = outputs.into_iter().map(|v| self.slot(v, &places)).collect();
         let steps: Vec<Step> = steps.into_iter().map(|(s, _)| s).collect();
         let scratch = steps.iter().map(|s| s.run.scratch(threads)).max().unwrap_or(0);
-        let sizes = [arena, scratch].into_iter().chain(outputs.iter().map(Slot::bytes));
+        let sizes = [arena, scratch]
+            .into_iter()
+            .chain(outputs.iter().map(Slot::bytes));
         let needed = sizes.fold(0, usize::saturating_add);
         match memory::available() {
             Some(available) if needed > available && !self.dry => {
