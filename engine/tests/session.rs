@@ -1,5 +1,7 @@
 //! Sessions as callers see them: what is given, what is got, and what is refused.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should end there")]
+
 use secateur_engine::ir::{Attr, DType, Dim, Node, Opset, Type};
 use secateur_engine::run::RunErrorKind;
 use secateur_engine::{Model, Session, Tensor};
@@ -85,7 +87,9 @@ fn arrays_go_in_and_come_out() {
 fn wrong_inputs_are_refused_with_what_was_expected() {
     let given = [("x", rows(2, 0.0)), ("w", rows(2, 0.0))];
     let [x, w] = given.clone();
-    assert!(matches!(refused(&[x.clone()]), RunErrorKind::MissingInput { name, .. } if name == "w"));
+    assert!(
+        matches!(refused(std::slice::from_ref(&x)), RunErrorKind::MissingInput { name, .. } if name == "w")
+    );
     let unknown = refused(&[x.clone(), w.clone(), ("v", rows(2, 0.0))]);
     assert!(matches!(unknown, RunErrorKind::UnknownInput { known, .. } if known == ["x", "w"]));
     for bad in [
