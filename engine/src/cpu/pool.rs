@@ -22,7 +22,7 @@ impl Means {
 
 /// A pool by windows over one or two axes.
 ///
-/// As a depthwise convolution, it copies each channel into a [`Plane`].
+/// As a depthwise convolution, it copies each channel into a `Plane`.
 pub struct Pooling {
     window: Window,
     plane: Plane,

@@ -12,7 +12,7 @@ const TASK: usize = 1 << 16;
 
 /// A convolution whose groups have one input channel, over one or two axes.
 ///
-/// Each channel is copied into a [`Plane`], where every element of the window lies at a fixed distance from the position
+/// Each channel is copied into a `Plane`, where every element of the window lies at a fixed distance from the position
 /// of the output, so that one loop runs over all rows without regard for borders.
 pub struct Depthwise {
     shape: Shape,
