@@ -4,7 +4,7 @@ mod baseline;
 mod rival;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -158,6 +158,10 @@ fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     Ok(Outcome { json, pass })
 }
 
+/// How long an engine that has run is left alone: threads that wait actively for more work, as those of ONNX Runtime do,
+/// would take the cores from the next one.
+const REST: Duration = Duration::from_millis(5);
+
 /// Runs the engines in turn until the time is over, at least three times each.
 fn measure(rivals: &mut [Rival], flags: &Flags, ui: &Ui) -> Result<()> {
     for _ in 0..flags.warmup {
@@ -176,6 +180,7 @@ fn measure(rivals: &mut [Rival], flags: &Flags, ui: &Ui) -> Result<()> {
         for r in rivals.iter_mut() {
             let ms = r.run()?;
             r.times.push(ms);
+            std::thread::sleep(REST);
         }
         let done = flags.runs.map_or(start.elapsed().as_millis() as u64, |_| round);
         progress.add(done.min(total) - shown);
