@@ -166,6 +166,11 @@ impl Op for TopK {
                 .outputs(2)
                 .konst(&[1]),
             Case::new("values only", [case::floats(&[40], 2), k(7)]),
+            Case::new("few of many", [case::odd_floats(&[2, 700], 4), k(5)]).outputs(2),
+            Case::new("least of many", [case::odd_floats(&[700, 2], 5), k(9)])
+                .attr("axis", 0i64)
+                .attr("largest", 0i64)
+                .outputs(2),
             Case::new("none", [case::floats(&[2, 3], 1), k(0)])
                 .outputs(2)
                 .konst(&[1]),
@@ -200,11 +205,27 @@ fn block<T: Element>((x, places, (len, inner), largest): Block) {
     let x: &[T] = bytemuck::cast_slice(x);
     let k = places.len() / inner.max(1);
     let order = |a: &(T, usize), b: &(T, usize)| before(a, b, largest);
-    let mut lane = vec![];
+    let mut lane: Vec<(T, usize)> = vec![];
     for i in 0..inner {
         lane.clear();
-        lane.extend((0..len).map(|j| (x[j * inner + i], j)));
-        if k < len && k > 0 {
+        let mut bar = None;
+        for j in 0..len {
+            let x = (x[j * inner + i], j);
+            let behind = |bar: (T, usize)| match largest {
+                true => x.0 <= bar.0,
+                false => x.0 >= bar.0,
+            };
+            if bar.is_some_and(|bar| behind(bar) || order(&x, &bar).is_gt()) {
+                continue;
+            }
+            lane.push(x);
+            // What is not before the k-th of those seen so far will not be among the first k.
+            if lane.len() >= 4 * k + 64 && k > 0 {
+                bar = Some(*lane.select_nth_unstable_by(k - 1, order).1);
+                lane.truncate(k);
+            }
+        }
+        if k < lane.len() && k > 0 {
             lane.select_nth_unstable_by(k - 1, order);
         }
         lane.truncate(k);
