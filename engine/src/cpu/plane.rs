@@ -6,6 +6,8 @@ use super::window::Window;
 
 /// Floats behind the last one that vectors may reach.
 const SLACK: usize = 64;
+/// Floats of the largest plane: 256 MiB.
+const MOST: usize = 1 << 26;
 
 /// A channel cut into phases: the elements whose places differ by whole strides stand side by side.
 ///
@@ -59,14 +61,19 @@ impl Axis {
 
 impl Plane {
     /// The plane for windows over one or two axes, of which it takes in what `rows` rows of the output need; `None` for
-    /// more axes.
+    /// more axes, and where it would be enormous.
     pub(crate) fn new(w: &Window, rows: usize) -> Option<Plane> {
         let axes = match w.size.len() {
             1 => [Axis::new(w, None, 1), Axis::new(w, Some(0), w.output[0])],
             2 => [Axis::new(w, Some(0), rows), Axis::new(w, Some(1), w.output[1])],
             _ => return None,
         };
-        let phase = (axes[0].len * axes[1].len + SLACK).next_multiple_of(16);
+        let phases = axes[0].phases.checked_mul(axes[1].phases)?;
+        let elements = axes[0].len.checked_mul(axes[1].len)?;
+        if elements.checked_mul(phases).is_none_or(|n| n > MOST) {
+            return None;
+        }
+        let phase = (elements + SLACK).next_multiple_of(16);
         let place = |tap: usize, a: usize, axis: &Axis| {
             let ahead = tap * w.dilations[a];
             (ahead % axis.stride, ahead / axis.stride)

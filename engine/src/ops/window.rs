@@ -5,6 +5,9 @@ use super::{NodeRef, OpError};
 use crate::cpu::window::Window;
 use crate::ir::{Dim, Shape};
 
+/// Elements of the largest window.
+const MOST: i64 = 1 << 24;
+
 /// How the border is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Auto {
@@ -49,6 +52,15 @@ impl Windows {
         if size.len() != axes || size.iter().any(|&k| k < 1 || k > i64::from(i32::MAX)) {
             return Err(OpError::new(format!(
                 "a window of {size:?}; expected {axes} positive sizes"
+            )));
+        }
+        if size
+            .iter()
+            .try_fold(1i64, |n, k| n.checked_mul(*k))
+            .is_none_or(|n| n > MOST)
+        {
+            return Err(OpError::new(format!(
+                "a window of {size:?}; expected at most {MOST} elements"
             )));
         }
         let auto = match n.str_or("auto_pad", "NOTSET")? {

@@ -42,8 +42,10 @@ impl Shape {
     }
 
     /// Multiply-adds.
-    pub fn work(&self) -> usize {
-        self.images * self.groups * self.outputs * self.window.positions() * self.depth()
+    pub fn work(&self) -> f64 {
+        let window = [&self.window.output, &self.window.size].into_iter().flatten();
+        let all = [self.images, self.groups, self.inputs, self.outputs];
+        all.iter().chain(window).map(|&n| n as f64).product()
     }
 }
 

@@ -239,7 +239,7 @@ fn speed() {
         println!(
             "{name}: {:.0} us, {:.0} GFLOP/s",
             best * 1e6,
-            2.0 * s.work() as f64 / best * 1e-9
+            2.0 * s.work() / best * 1e-9
         );
     }
 }

@@ -123,6 +123,9 @@ pub(crate) unsafe fn panel_into(panel: &mut [f32], b: *const f32, strides: Strid
     }
 }
 
+/// Rows that are fetched before they are copied.
+const AHEAD: usize = 24;
+
 /// Copies rows that lie in memory as they are wanted.
 struct CopyRows<'a> {
     panel: &'a mut [f32],
@@ -139,6 +142,9 @@ impl Vectorised for CopyRows<'_> {
         let (first, second) = (self.cols.min(lanes), self.cols.saturating_sub(lanes));
         for (k, row) in self.panel.chunks_exact_mut(2 * lanes).enumerate() {
             let from = self.b.wrapping_add(k * self.pitch);
+            // Rows are often pages apart, where the processor does not look ahead.
+            s.prefetch(from.wrapping_add(AHEAD * self.pitch));
+            s.prefetch(from.wrapping_add(AHEAD * self.pitch + 2 * lanes - 1));
             // SAFETY: a row of the panel has two vectors, and row `k` of the matrix `cols` floats.
             unsafe {
                 let (x, y) = match second == lanes {

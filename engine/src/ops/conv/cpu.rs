@@ -30,10 +30,11 @@ pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
         window: s.window.clone(),
         act,
     };
-    let elements: usize = [&x, &w, &y].iter().map(|d| d.iter().product::<usize>()).sum();
+    let count = |d: &[usize]| d.iter().map(|&n| n as f64).product::<f64>();
+    let elements = count(&x) + count(&w) + count(&y);
     let cost = |bytes: usize, efficiency| Cost {
-        flops: 2.0 * shape.work() as f64,
-        bytes: (elements * bytes) as f64,
+        flops: 2.0 * shape.work(),
+        bytes: elements * bytes as f64,
         efficiency,
     };
     if n.dtype(0) == Some(DType::F32) {

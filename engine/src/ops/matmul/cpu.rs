@@ -40,11 +40,12 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
     let Some(m) = Matrices::new(&a, &b, transposed).ok().filter(|m| m.dims == out) else {
         return vec![];
     };
-    let products = (m.batch.len() * m.m * m.n * m.k) as f64;
-    let sizes: usize = [&a, &b, &out].iter().map(|d| d.iter().product::<usize>()).sum();
+    let products: f64 = [m.batch.len(), m.m, m.n, m.k].iter().map(|&n| n as f64).product();
+    let elements = |d: &[usize]| d.iter().map(|&n| n as f64).product::<f64>();
+    let sizes = elements(&a) + elements(&b) + elements(&out);
     let cost = |bytes: usize, efficiency| Cost {
         flops: 2.0 * products,
-        bytes: (sizes * bytes) as f64,
+        bytes: sizes * bytes as f64,
         efficiency,
     };
     let op = n.node().op.to_lowercase();
@@ -88,14 +89,17 @@ fn addends(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<[Option<Added>; 2
         let batch = &m.dims[..m.dims.len() - inner];
         let outer = dims.len().saturating_sub(inner);
         let size: usize = dims[outer..].iter().product();
-        let starts = starts(&dims[..outer], batch).into_iter().map(|p| p * size);
+        let starts = match m.batch.len() {
+            0 => vec![],
+            _ => starts(&dims[..outer], batch),
+        };
         *slot = Some(Added {
             input,
             row: step(m.axes[0]),
             // 0 or 1: it is that of the last axis.
             col: step(m.axes[1]),
             scale,
-            starts: starts.collect(),
+            starts: starts.into_iter().map(|p| p * size).collect(),
         });
     }
     Some(all)

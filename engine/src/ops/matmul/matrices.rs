@@ -67,8 +67,14 @@ impl Matrices {
         let mut dims = stretched(batch_a, batch_b)
             .filter(|_| rows == k)
             .ok_or_else(wrong)?;
-        let places = starts(batch_a, &dims).into_iter().zip(starts(batch_b, &dims));
-        let batch = places.map(|(x, y)| [x * a0 * a1, y * b0 * b1]).collect();
+        // Without elements there may be any number of products.
+        let batch = match (m, n) {
+            (0, _) | (_, 0) => vec![],
+            _ => {
+                let places = starts(batch_a, &dims).into_iter().zip(starts(batch_b, &dims));
+                places.map(|(x, y)| [x * a0 * a1, y * b0 * b1]).collect()
+            }
+        };
         let mut axes = [None; 2];
         for (axis, size, there) in [(0, m, a.len() > 1), (1, n, b.len() > 1)] {
             if there {

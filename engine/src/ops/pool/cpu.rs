@@ -32,10 +32,12 @@ pub(super) fn candidates(n: &NodeRef, kind: Kind) -> Vec<Candidate> {
         return vec![];
     };
     let op = n.node().op.to_lowercase();
-    let bytes = s.channels * (s.window.plane() + s.window.positions()) * dtype.bits() / 8;
+    let (from, to) = (s.window.plane() as f64, s.window.positions() as f64);
+    let channels = s.channels as f64;
     let cost = Cost {
-        flops: (s.channels * s.window.positions() * s.window.taps()) as f64,
-        ..Cost::bytes(bytes)
+        flops: channels * to * s.window.taps() as f64,
+        bytes: channels * (from + to) * (dtype.bits() / 8) as f64,
+        efficiency: 1.0,
     };
     if dtype == DType::F32 && !n.wants(1) {
         let means = match kind {
