@@ -214,7 +214,11 @@ impl<'g> Builder<'g> {
             })
         });
         let inferred = ops::find(node.domain(), &node.op)
-            .and_then(|op| op.infer(&NodeRef::new(node, self.opset, inputs.collect())).ok())
+            .and_then(|op| {
+                let first = op.since().first().copied().unwrap_or(1).into();
+                let opset = self.opset.max(first);
+                op.infer(&NodeRef::new(node, opset, inputs.collect())).ok()
+            })
             .unwrap_or_default();
         let mut types = inferred.into_iter().map(|f| Some(f.ty));
         node.outputs.iter().map(|_| types.next().flatten()).collect()

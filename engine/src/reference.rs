@@ -39,7 +39,8 @@ pub fn eval(op: &dyn Op, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tenso
             .ok_or_else(|| OpError::new(format!("its body uses {}, which is unknown", node.op)))?;
         let x: Vec<_> = node.inputs.iter().map(|v| v.and_then(|v| env.get(&v))).collect();
         let facts: Vec<_> = x.iter().map(|t| t.map(Fact::of)).collect();
-        let inner = NodeRef::new(node, n.opset(), given(&node.inputs, &facts, &x));
+        let first = op.since().first().copied().unwrap_or(1).into();
+        let inner = NodeRef::new(node, n.opset().max(first), given(&node.inputs, &facts, &x));
         let y = eval(op, &inner, &x)?;
         env.extend(node.outputs.iter().zip(y).filter_map(|(v, y)| Some(((*v)?, y))));
     }

@@ -5,6 +5,7 @@
 
 mod attr;
 mod count;
+mod datum;
 mod dim;
 mod dtype;
 mod edit;
@@ -18,6 +19,7 @@ mod ty;
 mod verify;
 
 pub use attr::{Attr, AttrValue};
+pub use datum::{Datum, Map};
 pub use dim::{Dim, DimExpr};
 pub use dtype::DType;
 pub use edit::Patch;

@@ -56,7 +56,7 @@ mod window;
 
 use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
-use crate::ir::Tensor;
+use crate::ir::{Datum, Tensor};
 pub use case::Case;
 pub use node::{Fact, Input, NodeRef, OpError};
 use pointwise::Pointwise;
@@ -182,6 +182,9 @@ pub static OPS: &[&dyn Op] = &[
     &matmul::Fused,
 ];
 
+/// The newest version of ONNX's own operators that is known here.
+pub const OPSET: i64 = 27;
+
 /// The full name of an operator. Names sort by domain, then name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OpName {
@@ -194,6 +197,22 @@ pub struct OpName {
 /// The name of one of ONNX's own operators.
 pub const fn onnx(name: &'static str) -> OpName {
     OpName { domain: "", name }
+}
+
+/// The name of an operator of ONNX's classical machine learning.
+pub const fn ml(name: &'static str) -> OpName {
+    OpName {
+        domain: "ai.onnx.ml",
+        name,
+    }
+}
+
+/// The name of one of the operators that ONNX Runtime adds and exporters emit. Each has one meaning only.
+pub const fn microsoft(name: &'static str) -> OpName {
+    OpName {
+        domain: "com.microsoft",
+        name,
+    }
 }
 
 /// The name of one of secateur's private operators. Each has a body in ONNX's own.
@@ -233,6 +252,9 @@ pub struct Laws {
     /// Inputs whose memory output 0 may take over where both have the same size.
     pub in_place: &'static [usize],
 }
+
+/// Runs the subgraph that is the attribute of the given name on values for its inputs.
+pub type Bodies<'r> = &'r mut dyn FnMut(&str, Vec<Datum>) -> Result<Vec<Datum>, OpError>;
 
 /// What an operator is. Everything but the name has a default.
 pub trait Op: Sync {
@@ -287,6 +309,21 @@ pub trait Op: Sync {
     /// If the inputs do not fit, or the operator has a body instead.
     fn eval(&self, _n: &NodeRef, _x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         Err(OpError::no_reference())
+    }
+
+    /// Reference result of an operator that takes or makes values that are no tensors, or runs subgraphs; `None` where
+    /// the operator only knows tensors, and [`Op::eval`] or [`Op::body`] says what it is.
+    ///
+    /// # Errors
+    ///
+    /// If the inputs do not fit, or a subgraph fails.
+    fn apply(
+        &self,
+        _n: &NodeRef,
+        _x: &[Option<&Datum>],
+        _bodies: Bodies,
+    ) -> Option<Result<Vec<Datum>, OpError>> {
+        None
     }
 
     /// The function that an activation with constant parameters applies to every element of its first input.

@@ -108,15 +108,20 @@ impl Facts {
     }
 }
 
-/// The version at which `node`'s domain is imported; secateur's own operators always have their newest meaning.
+/// The version by which `node` is to be read: that of its domain. Operators of domains without versions of their own
+/// (secateur's and `com.microsoft`) are read, and their bodies written, by that of ONNX's own.
 pub fn opset_of(opsets: &[Opset], node: &Node) -> i64 {
+    let domain = match node.domain() {
+        "secateur" | "com.microsoft" => "",
+        own => own,
+    };
     match ops::find(node.domain(), &node.op) {
         // What the optimiser made may be newer than what the model imports.
         Some(op) => {
             let first = op.since().first().copied().unwrap_or(1).into();
-            version(opsets, node.domain()).unwrap_or(1).max(first)
+            version(opsets, domain).unwrap_or(ops::OPSET).max(first)
         }
-        None => version(opsets, node.domain()).unwrap_or(0),
+        None => version(opsets, domain).unwrap_or(0),
     }
 }
 
