@@ -14,6 +14,7 @@ mod graph;
 mod model;
 mod node;
 mod print;
+pub(crate) mod small;
 mod tensor;
 mod ty;
 mod verify;

@@ -8,6 +8,8 @@ pub mod argmax;
 pub mod arith;
 pub mod batchnorm;
 mod binary;
+pub mod bitcast;
+pub mod bitwise;
 pub mod case;
 pub mod cast;
 pub mod classify;
@@ -33,6 +35,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod pow;
 pub mod prelu;
+pub mod quant;
 pub mod range;
 pub mod reduce;
 pub mod reshape;
@@ -70,6 +73,12 @@ pub static OPS: &[&dyn Op] = &[
     &argmax::ArgMin,
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
+    &bitcast::BitCast,
+    &bitwise::BitShift,
+    &bitwise::Bitwise(bitwise::And),
+    &bitwise::Not,
+    &bitwise::Bitwise(bitwise::Or),
+    &bitwise::Bitwise(bitwise::Xor),
     &cast::Cast,
     &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
@@ -82,8 +91,10 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Cos>::new(),
     &cumsum::CumSum,
     &depth::DepthToSpace,
+    &quant::Dequantize::<false>,
     &arith::Binary(arith::Div),
     &identity::Dropout,
+    &quant::DynamicQuantizeLinear,
     &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
@@ -130,6 +141,7 @@ pub static OPS: &[&dyn Op] = &[
     &prelu::PRelu,
     &pad::Pad,
     &pow::Pow,
+    &quant::Quantize::<false>,
     &norm::RMSNormalization,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
@@ -177,6 +189,8 @@ pub static OPS: &[&dyn Op] = &[
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &quant::Dequantize::<true>,
+    &quant::Quantize::<true>,
     &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
