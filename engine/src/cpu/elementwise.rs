@@ -25,6 +25,10 @@ unsafe impl<T: Send> Send for Ptr<T> {}
 unsafe impl<T: Send> Sync for Ptr<T> {}
 
 impl<T> Ptr<T> {
+    pub(crate) fn new(start: *mut T) -> Ptr<T> {
+        Ptr(start)
+    }
+
     pub(crate) fn get(self) -> *mut T {
         self.0
     }

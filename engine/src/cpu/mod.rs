@@ -11,6 +11,7 @@ pub mod elementwise;
 mod frame;
 pub mod gemm;
 pub mod indices;
+pub mod int8;
 mod io;
 pub mod moves;
 pub mod norm;

@@ -35,6 +35,8 @@ pub mod pointwise;
 pub mod pool;
 pub mod pow;
 pub mod prelu;
+pub mod qconv;
+pub mod qmatmul;
 pub mod quant;
 pub mod range;
 pub mod reduce;
@@ -88,6 +90,7 @@ pub static OPS: &[&dyn Op] = &[
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
+    &qconv::ConvInteger,
     &Pointwise::<unary::Cos>::new(),
     &cumsum::CumSum,
     &depth::DepthToSpace,
@@ -126,6 +129,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
     &matmul::MatMul,
+    &qmatmul::MatMulInteger,
     &variadic::Variadic(variadic::Max),
     &pool::MaxPool,
     &variadic::Variadic(variadic::Mean),
@@ -141,6 +145,8 @@ pub static OPS: &[&dyn Op] = &[
     &prelu::PRelu,
     &pad::Pad,
     &pow::Pow,
+    &qconv::QLinearConv,
+    &qmatmul::QLinearMatMul,
     &quant::Quantize::<false>,
     &norm::RMSNormalization,
     &range::Range,

@@ -100,12 +100,24 @@ fn axes(n: &NodeRef) -> Option<Axes> {
 }
 
 /// `x`, rounded to a float type of at least 16 bits.
-fn rounded_to(dtype: DType, x: f64) -> f64 {
+pub(crate) fn rounded_to(dtype: DType, x: f64) -> f64 {
     match dtype {
         DType::F16 => to_f16(x).into(),
         DType::BF16 => to_bf16(x).into(),
         DType::F64 => x,
         _ => f64::from(x as f32),
+    }
+}
+
+/// `sum * factor + zero` in a type of 8 bits: an integer is rounded before the zero point is added.
+pub(crate) fn code_of(to: DType, sum: f64, factor: f64, zero: f64) -> u8 {
+    let scaled = f64::from(sum as f32 * factor as f32);
+    match small::limits(to) {
+        Some((low, high)) => {
+            let whole = scaled.round_ties_even().clamp(-1e9, 1e9) as i64;
+            (whole + zero as i64).clamp(low, high) as u8
+        }
+        None => small::encode(to, scaled + zero, true),
     }
 }
 
