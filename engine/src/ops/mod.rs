@@ -26,6 +26,7 @@ pub mod gemm;
 pub mod group_norm;
 pub mod identity;
 pub mod matmul;
+pub mod nbits;
 mod node;
 pub mod norm;
 pub mod onehot;
@@ -36,6 +37,7 @@ pub mod pool;
 pub mod pow;
 pub mod prelu;
 pub mod qconv;
+pub mod qlinear;
 pub mod qmatmul;
 pub mod quant;
 pub mod range;
@@ -196,6 +198,21 @@ pub static OPS: &[&dyn Op] = &[
     &select::Where,
     &compare::Compare(compare::Xor),
     &quant::Dequantize::<true>,
+    &qlinear::DYNAMIC_MATMUL,
+    &nbits::GatherBlockQuantized,
+    &qlinear::MATMUL_TO_FLOAT,
+    &nbits::MatMulNBits,
+    &qlinear::NHWC_MAX_POOL,
+    &qlinear::ATTENTION,
+    &qlinear::GEMM,
+    &qlinear::ADD,
+    &qlinear::AVERAGE_POOL,
+    &qlinear::CONCAT,
+    &qlinear::GLOBAL_AVERAGE_POOL,
+    &qlinear::LEAKY_RELU,
+    &qlinear::MUL,
+    &qlinear::SIGMOID,
+    &qlinear::SOFTMAX,
     &quant::Quantize::<true>,
     &conv::Fused,
     &gemm::Fused,

@@ -290,7 +290,8 @@ fn restore(x: &mut [f32], scale: &[f32], zero: &[f32]) {
     ));
 }
 
-fn narrow(to: DType, x: &[f32], y: &mut [u8]) {
+/// Rounds floats to halves of type `to`.
+pub(crate) fn narrow(to: DType, x: &[f32], y: &mut [u8]) {
     match to {
         DType::F16 => bytemuck::cast_slice_mut::<u8, f16>(y).convert_from_f32_slice(x),
         _ => bytemuck::cast_slice_mut::<u8, bf16>(y).convert_from_f32_slice(x),

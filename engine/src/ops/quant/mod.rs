@@ -11,7 +11,7 @@ use crate::cpu::Candidate;
 use crate::expr::{Call, Ex};
 use crate::ir::small::{self, to_bf16, to_f16};
 use crate::ir::{Attr, DType, Tensor};
-pub(crate) use cpu::Loader;
+pub(crate) use cpu::{Loader, narrow};
 pub(crate) use grid::{Grid, Piece};
 
 /// `saturate(round(x / scale) + zero point)`, with a scale for all, for each slice of an axis, or for each block of it.
@@ -415,11 +415,11 @@ pub(crate) fn requantised<'a>(n: &NodeRef, x: &[Ex<'a>], y: Ex<'a>, i: [usize; 2
 }
 
 fn call<'a>(n: &NodeRef, x: &[Ex<'a>], op: &str, first: Ex<'a>, i: [usize; 2]) -> Option<Ex<'a>> {
-    let inputs = [
-        Some(first.id),
-        Some(x.get(i[0])?.id),
-        x.get(i[1]).filter(|_| n.has(i[1])).map(|z| z.id),
-    ];
+    let zero = x.get(i[1]).filter(|_| n.has(i[1])).copied();
+    // Without a zero point, quantisation would make unsigned bytes of whatever the node has.
+    let signed = op == "QuantizeLinear" && n.dtype(0) == Some(DType::I8);
+    let zero = zero.or(signed.then(|| first.tensor(Tensor::scalar(0i8))));
+    let inputs = [Some(first.id), Some(x.get(i[0])?.id), zero.map(|z| z.id)];
     let call = Call {
         domain: "",
         op,
