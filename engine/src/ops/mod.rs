@@ -17,6 +17,7 @@ pub mod clip;
 pub mod compare;
 pub mod concat;
 pub mod constant;
+pub mod control;
 pub mod conv;
 pub mod cumsum;
 pub mod depth;
@@ -31,6 +32,7 @@ mod node;
 pub mod norm;
 pub mod onehot;
 pub mod pad;
+pub mod parts;
 pub mod pick;
 pub mod pointwise;
 pub mod pool;
@@ -46,6 +48,7 @@ pub mod reshape;
 pub mod resize;
 pub mod scatter;
 pub mod select;
+pub mod sequence;
 pub mod shape;
 pub mod shape_of;
 pub mod slice;
@@ -89,6 +92,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
     &concat::Concat,
+    &sequence::ConcatFromSequence,
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
@@ -121,6 +125,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
     &identity::Identity,
+    &control::If,
     &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
@@ -130,6 +135,7 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
+    &control::Loop,
     &matmul::MatMul,
     &qmatmul::MatMulInteger,
     &variadic::Variadic(variadic::Max),
@@ -143,6 +149,9 @@ pub static OPS: &[&dyn Op] = &[
     &onehot::NonZero,
     &classify::Not,
     &onehot::OneHot,
+    &sequence::Optional,
+    &sequence::OptionalGetElement,
+    &sequence::OptionalHasElement,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
     &pad::Pad,
@@ -167,10 +176,18 @@ pub static OPS: &[&dyn Op] = &[
     &reshape::Reshape,
     &resize::Resize,
     &Pointwise::<unary::Round>::new(),
+    &control::Scan,
     &scatter::Scatter,
     &scatter::ScatterElements,
     &scatter::ScatterND,
     &Pointwise::<act::Selu>::new(),
+    &sequence::SequenceAt,
+    &sequence::SequenceConstruct,
+    &sequence::SequenceEmpty,
+    &sequence::SequenceErase,
+    &sequence::SequenceInsert,
+    &sequence::SequenceLength,
+    &control::SequenceMap,
     &shape_of::ShapeOf,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
@@ -182,6 +199,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
     &split::Split,
+    &sequence::SplitToSequence,
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
     &arith::Binary(arith::Sub),
@@ -284,6 +302,8 @@ pub struct Laws {
     pub commutes: bool,
     /// `(a∘b)∘c = a∘(b∘c)`, up to rounding.
     pub associates: bool,
+    /// It takes or makes values that are no tensors, or runs subgraphs: [`Op::apply`] is what it is.
+    pub any: bool,
     /// Output 0 has the elements of input 0 in the same order, so that no copy is needed.
     pub view: bool,
     /// Inputs whose memory output 0 may take over where both have the same size.

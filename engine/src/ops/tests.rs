@@ -14,7 +14,7 @@ fn the_table_is_sorted() {
 #[test]
 fn every_operator_has_a_case_and_ascending_versions() {
     for op in OPS {
-        assert!(!op.cases().is_empty(), "{:?}", op.name());
+        assert!(op.laws().any || !op.cases().is_empty(), "{:?}", op.name());
         assert!(op.since().is_sorted_by(|a, b| a < b), "{:?}", op.name());
     }
 }
