@@ -1,10 +1,10 @@
 //! `BitCast`: the same bits as elements of another type.
 
 use super::pick::given;
-use super::reshape::VIEW;
 use super::shape::arity;
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
-use crate::ir::{DType, Tensor};
+use super::{Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use crate::cpu::{Candidate, Cost, Io};
+use crate::ir::{DType, Tensor, count};
 
 /// ONNX `BitCast`.
 pub struct BitCast;
@@ -49,15 +49,27 @@ impl Op for BitCast {
         Ok(vec![Fact::tensor(Some(to), n.shape(0).cloned())])
     }
 
-    fn laws(&self) -> Laws {
-        VIEW
-    }
-
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         let (x, to) = (given(x, 0)?, target(n)?);
         fits(x.dtype(), to)?;
         let y = Tensor::new(to, x.dims().to_vec(), x.data().clone());
         Ok(vec![y.map_err(|e| OpError::new(e.to_string()))?])
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        let len = n.out_dims(0).as_deref().and_then(count);
+        let Some(bytes) = n.out_dtype(0).zip(len).and_then(|(d, len)| d.bytes(len)) else {
+            return vec![];
+        };
+        let run = |io: &mut Io| {
+            let x = io.input(0);
+            io.output(0).bytes().copy_from_slice(x.bytes());
+        };
+        vec![Candidate::new(
+            "bitcast.copy",
+            Cost::bytes(bytes.saturating_mul(2)),
+            run,
+        )]
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -230,7 +230,11 @@ impl Op for MatMulNBits {
         let layout = Layout::of(n)?;
         super::pick::knowing(n, x, |n| layout.check(n))?;
         let a = given(x, 0)?;
-        let raw: Vec<_> = x.iter().map(|t| t.map(|t| (t.dtype(), t.bytes()))).collect();
+        let held: Vec<_> = x.iter().map(|t| t.map(Tensor::aligned)).collect();
+        let raw: Vec<_> = held
+            .iter()
+            .map(|t| t.as_ref().map(|t| (t.dtype(), t.bytes())))
+            .collect();
         let weights = weights(layout, &raw)?;
         let missing = || OpError::new("expected floats");
         let all = a.floats().ok_or_else(missing)?;
@@ -283,7 +287,7 @@ impl Op for MatMulNBits {
             case.within(2e-3, 1e-4).konst(&[1, 2])
         };
         let halves = |t: &Tensor| t.floats().and_then(|f| Tensor::rounded(DType::F16, t.dims(), &f));
-        let groups = Tensor::of(&[40], (0..40).map(|i| (i * 7 % 3) as i32).collect());
+        let groups = Tensor::of(&[40], (0..40).map(|i| i * 7 % 3).collect());
         let mut of_halves = case("halves", &[3, 40], 5, 4, 16, &[]).within(0.3, 1e-2);
         for i in [0, 2] {
             of_halves.inputs[i] = of_halves.inputs[i].as_ref().and_then(halves);

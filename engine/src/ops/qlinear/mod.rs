@@ -61,7 +61,10 @@ pub static ADD: Composite = Composite {
     name: "QLinearAdd",
     inputs: (7, 8),
     infer: both,
-    body: |n, x| binary(n, x, "Add"),
+    body: |n, x| {
+        let (a, b) = (dequantised(n, x, [0, 1, 2])?, dequantised(n, x, [3, 4, 5])?);
+        Some(vec![requantised(n, x, a + b, [6, 7])?])
+    },
     cases: cases::binary,
 };
 
@@ -70,7 +73,7 @@ pub static MUL: Composite = Composite {
     name: "QLinearMul",
     inputs: (7, 8),
     infer: both,
-    body: |n, x| binary(n, x, "Mul"),
+    body: multiplied,
     cases: cases::binary,
 };
 
@@ -99,7 +102,7 @@ pub static GLOBAL_AVERAGE_POOL: Composite = Composite {
     body: |n, x| {
         let last = n.int_or("channels_last", 0).ok()? != 0;
         let all = dequantised(n, x, [0, 1, 2])?;
-        let y = moved(n, all, last, n.rank(0)?, |x| x.op("GlobalAveragePool", &[]));
+        let y = moved(all, last, n.rank(0)?, |x| x.op("GlobalAveragePool", &[]));
         Some(vec![requantised(n, x, y, [3, 4])?])
     },
     cases: cases::global_average_pool,
@@ -270,13 +273,21 @@ fn unary<'a>(n: &NodeRef, x: &[Ex<'a>], f: impl FnOnce(Ex<'a>) -> Option<Ex<'a>>
     Some(vec![requantised(n, x, y, [3, 4])?])
 }
 
-fn binary<'a>(n: &NodeRef, x: &[Ex<'a>], op: &str) -> Option<Vec<Ex<'a>>> {
-    let (a, b) = (dequantised(n, x, [0, 1, 2])?, dequantised(n, x, [3, 4, 5])?);
-    Some(vec![requantised(n, x, a.op(op, &[b]), [6, 7])?])
+/// The product of whole numbers, which is exact, is scaled once: ties are rounded as ONNX Runtime does.
+fn multiplied<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+    let one = x[1].constant(1.0);
+    let whole = |i: usize| {
+        let inputs = [Some(x[i]), Some(one), there(n, x, i + 2)];
+        apply("DequantizeLinear", &inputs, vec![], 1)?.first().copied()
+    };
+    let y = whole(0)? * whole(3)? * (x[1] * x[4] / x[6]);
+    let mut scaled = x.to_vec();
+    scaled[6] = one;
+    Some(vec![requantised(n, &scaled, y, [6, 7])?])
 }
 
 /// `f` of a tensor whose channels are moved from behind to the second place and back, where they are `last`.
-fn moved<'a>(_: &NodeRef, x: Ex<'a>, last: bool, rank: usize, f: impl FnOnce(Ex<'a>) -> Ex<'a>) -> Ex<'a> {
+fn moved<'a>(x: Ex<'a>, last: bool, rank: usize, f: impl FnOnce(Ex<'a>) -> Ex<'a>) -> Ex<'a> {
     if !last {
         return f(x);
     }
@@ -292,7 +303,7 @@ fn pool<'a>(n: &NodeRef, x: Ex<'a>, op: &str, last: bool) -> Option<Ex<'a>> {
     let attrs = n.node().attrs.iter().filter(|a| &*a.name != "channels_last");
     let attrs: Vec<_> = attrs.cloned().collect();
     let rank = n.ints("kernel_shape").ok()??.len() + 2;
-    Some(moved(n, x, last, rank, |x| x.with(op, &[], attrs)))
+    Some(moved(x, last, rank, |x| x.with(op, &[], attrs)))
 }
 
 fn softmax<'a>(n: &NodeRef, x: Ex<'a>) -> Option<Ex<'a>> {

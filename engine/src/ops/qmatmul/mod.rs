@@ -121,8 +121,11 @@ pub(crate) fn values(x: &[Option<&Tensor>], i: usize) -> Result<Vec<f64>, OpErro
     }
 }
 
-/// The sums of products of differences from zero points, with the row and column of each.
-fn sums(x: &[Option<&Tensor>], at: Places) -> Result<(Matrices, Vec<(usize, usize, f64)>), OpError> {
+/// A sum of products with its row and column.
+type Sum = (usize, usize, f64);
+
+/// The sums of products of differences from zero points.
+fn sums(x: &[Option<&Tensor>], at: Places) -> Result<(Matrices, Vec<Sum>), OpError> {
     let (a, b) = (super::pick::given(x, at.a)?, super::pick::given(x, at.b)?);
     let m = Matrices::new(a.dims(), b.dims(), [false; 2])?;
     check_size(&m.dims)?;
@@ -229,7 +232,7 @@ impl Op for QLinearMatMul {
         let (Some(&sy), Some(&zy)) = (sy.first(), values(x, 7)?.first()) else {
             return Err(OpError::new("an output without a scale"));
         };
-        let code = |&(row, col, sum): &(usize, usize, f64)| {
+        let code = |&(row, col, sum): &Sum| {
             let factor = factor(scale, [sa[ia(row)], sb[ib(col)], sy]);
             code_of(zero.dtype(), sum, factor, zy)
         };
