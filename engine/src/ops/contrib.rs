@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::formula::ints;
-use super::pick::given;
+use super::formula::{given as given_in, ints};
+use super::pick::{given, rearranged};
 use super::shape::{arity, ranked, show};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, microsoft};
 use crate::expr::Ex;
@@ -64,7 +64,7 @@ impl Op for Pad {
         n.has(0).then_some(())?;
         let flat = |x: Ex<'a>, to: &[i64]| x.op("Reshape", &[ints(x, to)]);
         let mut rest = vec![flat(*x.get(1)?, &[-1])];
-        rest.extend(super::formula::given(n, x, 2).map(|v| flat(v, &[])));
+        rest.extend(given_in(n, x, 2).map(|v| flat(v, &[])));
         let mode = n.str_or("mode", "constant").ok()?;
         Some(vec![x[0].with("Pad", &rest, vec![Attr::new("mode", mode)])])
     }
@@ -136,7 +136,7 @@ impl Op for Unique {
             counts[slot] += 1;
             index.push(slot as i64);
         }
-        let y = super::pick::rearranged(x, &[first.len()], |at| first[at[0]])?;
+        let y = rearranged(x, &[first.len()], |at| first[at[0]])?;
         Ok(vec![
             y,
             Tensor::of(&[index.len()], index),

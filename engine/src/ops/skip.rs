@@ -1,7 +1,7 @@
 //! Normalisation as ONNX Runtime has it: with a residual added before, with embeddings looked up before, and by the
 //! root mean square.
 
-use super::formula::{apply, cast, given, reshape, slice};
+use super::formula::{apply, cast, given, ints, reshape, slice, zeros};
 use super::norm::{LayerNormalization, RMSNormalization};
 use super::shape::{arity, broadcast_all, like_first, ranked, show};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, microsoft, onnx};
@@ -33,7 +33,7 @@ fn inverse<'a>(n: &NodeRef, x: Ex<'a>, axes: &[i64], epsilon: f32, wide: DType) 
     let square = x * x;
     let mean = match n.opset() {
         ..18 => square.with("ReduceMean", &[], vec![Attr::new("axes", axes)]),
-        _ => square.op("ReduceMean", &[super::formula::ints(x, axes)]),
+        _ => square.op("ReduceMean", &[ints(x, axes)]),
     };
     let sum = mean + f64::from(epsilon);
     Some(sum.op("Sqrt", &[]).op("Reciprocal", &[]))
@@ -289,7 +289,7 @@ impl Op for EmbedLayerNormalization {
             1,
         )[0];
         let lengths = match given(n, x, 7) {
-            None => x[0].tensor(Tensor::of(&[batch], vec![0i32; batch])),
+            None => zeros(x[0], DType::I32, &[batch])?,
             Some(mask) => {
                 let own = cast(mask, n.dtype(7)?, DType::I32);
                 match n.opset() {
@@ -298,7 +298,7 @@ impl Op for EmbedLayerNormalization {
                         own.with("ReduceSum", &[], attrs)
                     }
                     _ => {
-                        let axes = super::formula::ints(own, &[1]);
+                        let axes = ints(own, &[1]);
                         own.with("ReduceSum", &[axes], vec![Attr::new("keepdims", 0)])
                     }
                 }

@@ -4,7 +4,7 @@ use super::super::formula::{apply, cast, concat, count_up, given, ints, reshape,
 use super::super::shape::{arity, ranked};
 use super::super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, microsoft};
 use super::body::{apart, bias, together};
-use super::heads::{Heads, Known, Sizes, heads, past, share};
+use super::heads::{Heads, Known, LONGEST, Sizes, heads, past, share};
 use crate::expr::Ex;
 use crate::ir::{Attr, DType, Dim, Tensor};
 
@@ -114,10 +114,13 @@ impl<'a> Parts<'a> {
     fn new(n: &NodeRef, x: &[Ex<'a>]) -> Option<Parts<'a>> {
         let (s, options) = (known(n).ok()??.sizes()?, Options::of(n).ok()?);
         let (room, total) = (past(n, 3).ok()?.size()?, total(n).ok()?.size()?);
+        if room.max(total) > LONGEST {
+            return None;
+        }
         let [q, k, v] = [0, 1, 2].map(|i| part(n, x, &s, i));
         let new = s.queries as i64;
         let start = match s.queries == total {
-            true => x[0].tensor(Tensor::of(&[s.batch, 1], vec![0i64; s.batch])),
+            true => zeros(x[0], DType::I64, &[s.batch, 1])?,
             false => {
                 let last = cast(*x.get(5)?, n.dtype(5)?, DType::I64);
                 reshape(last + ints(last, &[1 - new]), &[s.batch, 1])

@@ -4,6 +4,9 @@ use super::super::shape::{ranked, show};
 use super::super::{NodeRef, OpError};
 use crate::ir::{Dim, Shape};
 
+/// Sequences, and their lengths, are bounded by this.
+pub(super) const LONGEST: usize = 1 << 24;
+
 /// What is known of a tensor of heads.
 #[derive(Clone, Debug)]
 pub(super) struct Heads {
@@ -188,7 +191,7 @@ impl Known {
         Ok(())
     }
 
-    /// All sizes, where they are known.
+    /// All sizes, where they are known and not beyond all bounds.
     pub(super) fn sizes(&self) -> Option<Sizes> {
         let all = Sizes {
             batch: self.q.batch.size()?,
@@ -202,7 +205,15 @@ impl Known {
             packed: self.packed,
         };
         let shared = all.heads.checked_rem(all.kv_heads)? == 0;
-        (shared && all.past.checked_add(all.keys).is_some()).then_some(all)
+        let total = all.past.checked_add(all.keys)?;
+        let bounded = all.batch.max(all.queries).max(total) <= LONGEST;
+        // Where an axis has no elements, the others may be of any size.
+        let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |p, &n| p.checked_mul(n.max(1)));
+        let size = all.depth.max(all.width).max(1);
+        let counted = [all.queries, total].map(|len| product(&[all.batch, all.heads, len, size]));
+        let scores = product(&[all.batch, all.heads, all.queries, total]);
+        let fits = counted.iter().all(Option::is_some) && scores.is_some();
+        (shared && bounded && fits).then_some(all)
     }
 }
 

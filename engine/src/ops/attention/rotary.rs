@@ -1,9 +1,9 @@
 //! `RotaryEmbedding` of ONNX and of ONNX Runtime: pairs of numbers turned by an angle that grows with the place.
 
-use super::super::formula::{apply, concat, count_up, given, reshape, slice, stepped};
+use super::super::formula::{apply, concat, count_up, given, ints, reshape, slice, stepped};
 use super::super::shape::{arity, like_first, ranked, show};
 use super::super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, microsoft, onnx};
-use super::heads::{Heads, agree, heads, share};
+use super::heads::{Heads, LONGEST, agree, heads, share};
 use crate::expr::Ex;
 use crate::ir::{Attr, Dim, Tensor};
 
@@ -182,14 +182,12 @@ impl Op for Rotary {
 
     fn body<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
         let t = turn(n, 2).ok()??;
-        let (batch, length) = (t.x.batch.size()?, t.x.length.size()?);
+        let batch = t.x.batch.size()?;
+        let length = t.x.length.size().filter(|&l| l <= LONGEST)?;
         let at = match n.rank(1)? {
             1 => {
                 let places = *x.get(1)? + count_up(x[0], &[1, length], 0);
-                places.op(
-                    "Expand",
-                    &[super::super::formula::ints(x[0], &[batch as i64, length as i64])],
-                )
+                places.op("Expand", &[ints(x[0], &[batch as i64, length as i64])])
             }
             _ => *x.get(1)?,
         };
