@@ -5,6 +5,7 @@
 
 mod linear;
 mod rows;
+mod turn;
 
 use super::heads::Sizes;
 use super::{NodeRef, OpError, Options, sizes};
@@ -13,6 +14,7 @@ use crate::cpu::{Candidate, Cost, Io, Kernel};
 use crate::ir::DType;
 pub(super) use linear::linear;
 use rows::{Dots, Finish, Mix, Rows};
+pub(super) use turn::{Turns, rotary};
 
 /// Queries that a task handles.
 const QUERIES: usize = 64;

@@ -3,9 +3,11 @@
 use super::super::formula::{apply, concat, count_up, given, ints, reshape, slice, stepped};
 use super::super::shape::{arity, like_first, ranked, show};
 use super::super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, microsoft, onnx};
+use super::cpu::{Turns, rotary};
 use super::heads::{Heads, LONGEST, agree, heads, share};
+use crate::cpu::Candidate;
 use crate::expr::Ex;
-use crate::ir::{Attr, Dim, Tensor};
+use crate::ir::{Attr, DType, Dim, Tensor};
 
 /// ONNX's own. The tables of cosines and sines may be looked up by place, or be given for each element.
 pub struct RotaryEmbedding;
@@ -134,8 +136,12 @@ impl Op for RotaryEmbedding {
         Some(vec![if packed { reshape(y, &dims) } else { y }])
     }
 
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        kernel(n).into_iter().collect()
+    }
+
     fn cases(&self) -> Vec<Case> {
-        let at = || Tensor::of(&[2, 3], vec![0i64, 5, 1, 2, 3, 4]);
+        let at = || Tensor::of(&[2, 3], vec![0i64, 5, 1, 2, 3, -2]);
         let tables = |dims: &[usize]| [case::floats(dims, 2), case::floats(dims, 3)];
         let looked_up = |name, x: &[usize], half: usize| {
             let [cos, sin] = tables(&[6, half]);
@@ -152,6 +158,34 @@ impl Op for RotaryEmbedding {
             Case::new("for each element", [case::floats(&[2, 1, 3, 8], 1), cos, sin]).within(1e-5, 1e-5),
         ]
     }
+}
+
+/// The kernel, if all but places are floats.
+fn kernel(n: &NodeRef) -> Option<Candidate> {
+    if (0..3).any(|i| n.dtype(i) != Some(DType::F32)) || n.dtype(3).is_some_and(|d| d != DType::I64) {
+        return None;
+    }
+    let t = turn(n, 1).ok()??;
+    let [batch, heads, length, size] = [&t.x.batch, &t.x.heads, &t.x.length, &t.x.size].map(Dim::size);
+    let (batch, heads, length, size) = (batch?, heads?, length?, size?);
+    let packed = n.rank(0)? == 3;
+    let table = n.dims(1)?;
+    let elements = match n.has(3) {
+        true => n.dims(3)?,
+        false => table[..2].to_vec(),
+    };
+    (elements == [batch, length]).then(|| {
+        rotary(Turns {
+            dims: match packed {
+                true => [batch, length, heads, size],
+                false => [batch, heads, length, size],
+            },
+            packed,
+            half: t.turned.size().unwrap_or(0) / 2,
+            interleaved: t.interleaved,
+            table: n.has(3).then_some(table[0]),
+        })
+    })
 }
 
 impl Op for Rotary {
