@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod argmax;
 pub mod arith;
+pub mod attention;
 pub mod batchnorm;
 mod binary;
 pub mod bitcast;
@@ -17,12 +18,16 @@ pub mod clip;
 pub mod compare;
 pub mod concat;
 pub mod constant;
+pub mod contrib;
 pub mod control;
 pub mod conv;
 pub mod cumsum;
 pub mod depth;
 pub mod expand;
+mod formula;
+pub mod fused;
 pub mod gather;
+pub mod gelu;
 pub mod gemm;
 pub mod group_norm;
 pub mod identity;
@@ -51,6 +56,7 @@ pub mod select;
 pub mod sequence;
 pub mod shape;
 pub mod shape_of;
+pub mod skip;
 pub mod slice;
 pub mod softmax;
 pub mod split;
@@ -78,6 +84,7 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &attention::Attention,
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
     &bitcast::BitCast,
@@ -88,6 +95,7 @@ pub static OPS: &[&dyn Op] = &[
     &bitwise::Bitwise(bitwise::Xor),
     &cast::Cast,
     &cast::CastLike,
+    &attention::conv::CausalConvWithState,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
@@ -133,6 +141,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
+    &attention::linear::LinearAttention,
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
     &control::Loop,
@@ -175,6 +184,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
+    &attention::rotary::RotaryEmbedding,
     &Pointwise::<unary::Round>::new(),
     &control::Scan,
     &scatter::Scatter,
@@ -191,6 +201,7 @@ pub static OPS: &[&dyn Op] = &[
     &shape_of::ShapeOf,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
+    &skip::SimplifiedLayerNormalization,
     &Pointwise::<unary::Sin>::new(),
     &shape_of::Size,
     &slice::Slice,
@@ -206,6 +217,7 @@ pub static OPS: &[&dyn Op] = &[
     &variadic::Variadic(variadic::Sum),
     &Pointwise::<act::Silu>::new(),
     &Pointwise::<act::Tanh>::new(),
+    &attention::scatter::TensorScatter,
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
     &topk::TopK,
@@ -232,6 +244,26 @@ pub static OPS: &[&dyn Op] = &[
     &qlinear::SIGMOID,
     &qlinear::SOFTMAX,
     &quant::Quantize::<true>,
+    &attention::flex::FlexAttention,
+    &attention::multi::Projected,
+    &gelu::BiasGelu,
+    &fused::BiasSoftmax,
+    &attention::conv::Causal,
+    &attention::multi::MaskedStep,
+    &skip::EmbedLayerNormalization,
+    &gelu::FastGelu,
+    &fused::FusedGemm,
+    &fused::FusedMatMul,
+    &gelu::Gelu,
+    &attention::group::GroupQuery,
+    &attention::multi::MultiHead,
+    &contrib::Pad,
+    &gelu::QuickGelu,
+    &attention::rotary::Rotary,
+    &skip::SkipLayerNormalization,
+    &skip::SkipSimplifiedLayerNormalization,
+    &fused::SparseToDenseMatMul,
+    &contrib::Unique,
     &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
