@@ -427,7 +427,8 @@ fn pairs_of_halves_are_multiplied_and_added() {
         let a = i32::from(low) & 0xffff | i32::from(high) << 16;
         each_isa(Pairs { a, b: b.clone() }, |isa, out| {
             for (i, x) in out.into_iter().enumerate() {
-                let want = 1 + i32::from(low) * i32::from(b[2 * i]) + i32::from(high) * i32::from(b[2 * i + 1]);
+                let want =
+                    1 + i32::from(low) * i32::from(b[2 * i]) + i32::from(high) * i32::from(b[2 * i + 1]);
                 assert_eq!(x, want, "{isa}: lane {i}");
             }
         });
