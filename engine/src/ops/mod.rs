@@ -13,17 +13,22 @@ pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
+pub mod compress;
 pub mod concat;
 pub mod constant;
 pub mod conv;
 pub mod cumsum;
 pub mod depth;
+pub mod einsum;
 pub mod expand;
 pub mod gather;
 pub mod gemm;
 pub mod group_norm;
+pub mod hardmax;
 pub mod identity;
+pub mod loss;
 pub mod matmul;
+pub mod ml;
 mod node;
 pub mod norm;
 pub mod onehot;
@@ -33,24 +38,32 @@ pub mod pointwise;
 pub mod pool;
 pub mod pow;
 pub mod prelu;
+pub mod random;
 pub mod range;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod reverse_sequence;
 pub mod scatter;
 pub mod select;
 pub mod shape;
 pub mod shape_of;
+pub mod shrink;
 pub mod slice;
 pub mod softmax;
 pub mod split;
 pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod text;
+pub mod tfidf;
 pub mod topk;
+pub mod training;
 pub mod transpose;
+pub mod trig;
 pub mod trilu;
 pub mod unary;
+pub mod unique;
 pub mod variadic;
 mod window;
 
@@ -64,26 +77,37 @@ use pointwise::Pointwise;
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
+    &Pointwise::<trig::Acos>::new(),
+    &Pointwise::<trig::Acosh>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &Pointwise::<trig::Asin>::new(),
+    &Pointwise::<trig::Asinh>::new(),
+    &Pointwise::<trig::Atan>::new(),
+    &Pointwise::<trig::Atanh>::new(),
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
+    &random::Bernoulli,
     &cast::Cast,
     &cast::CastLike,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
+    &compress::Compress,
     &concat::Concat,
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
     &Pointwise::<unary::Cos>::new(),
-    &cumsum::CumSum,
+    &Pointwise::<trig::Cosh>::new(),
+    &cumsum::Cumulative::<true>,
+    &cumsum::Cumulative::<false>,
     &depth::DepthToSpace,
     &arith::Binary(arith::Div),
     &identity::Dropout,
+    &einsum::Einsum,
     &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
@@ -104,6 +128,7 @@ pub static OPS: &[&dyn Op] = &[
     &group_norm::GroupNormalization,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
+    &hardmax::Hardmax,
     &identity::Identity,
     &group_norm::InstanceNormalization,
     &classify::IsInf,
@@ -122,7 +147,9 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &random::Multinomial,
     &Pointwise::<unary::Neg>::new(),
+    &loss::NegativeLogLikelihoodLoss,
     &onehot::NonZero,
     &classify::Not,
     &onehot::OneHot,
@@ -131,6 +158,10 @@ pub static OPS: &[&dyn Op] = &[
     &pad::Pad,
     &pow::Pow,
     &norm::RMSNormalization,
+    &random::NORMAL,
+    &random::NORMAL_LIKE,
+    &random::UNIFORM,
+    &random::UNIFORM_LIKE,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &reduce::Reduce(reduce::L1),
@@ -143,40 +174,73 @@ pub static OPS: &[&dyn Op] = &[
     &reduce::Reduce(reduce::Prod),
     &reduce::Reduce(reduce::Sum),
     &reduce::Reduce(reduce::SumSquare),
+    &text::RegexFullMatch,
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
+    &reverse_sequence::ReverseSequence,
     &Pointwise::<unary::Round>::new(),
     &scatter::Scatter,
     &scatter::ScatterElements,
     &scatter::ScatterND,
     &Pointwise::<act::Selu>::new(),
     &shape_of::ShapeOf,
+    &shrink::Shrink,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
     &Pointwise::<unary::Sin>::new(),
+    &Pointwise::<trig::Sinh>::new(),
     &shape_of::Size,
     &slice::Slice,
     &softmax::Softmax::<false>,
+    &loss::SoftmaxCrossEntropyLoss,
     &Pointwise::<act::Softplus>::new(),
     &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
     &split::Split,
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
+    &text::StringConcat,
+    &text::StringNormalizer,
+    &text::StringSplit,
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
     &Pointwise::<act::Silu>::new(),
+    &Pointwise::<trig::Tan>::new(),
     &Pointwise::<act::Tanh>::new(),
+    &tfidf::TfIdfVectorizer,
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
     &topk::TopK,
     &transpose::Transpose,
     &trilu::Trilu,
+    &unique::Unique,
     &squeeze::Unsqueeze,
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &ml::arrays::ArrayFeatureExtractor,
+    &ml::arrays::Binarizer,
+    &ml::maps::CastMap,
+    &ml::labels::CategoryMapper,
+    &ml::maps::DictVectorizer,
+    &ml::arrays::FeatureVectorizer,
+    &ml::arrays::Imputer,
+    &ml::labels::LabelEncoder,
+    &ml::linear::LinearClassifier,
+    &ml::linear::LinearRegressor,
+    &ml::arrays::Normalizer,
+    &ml::arrays::OneHotEncoder,
+    &ml::svm::SVMClassifier,
+    &ml::svm::SVMRegressor,
+    &ml::arrays::Scaler,
+    &ml::tree::TreeEnsemble,
+    &ml::tree::TreeEnsembleClassifier,
+    &ml::tree::TreeEnsembleRegressor,
+    &ml::maps::ZipMap,
+    &training::Adagrad,
+    &training::Adam,
+    &training::Momentum,
     &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
@@ -220,6 +284,18 @@ pub const fn private(name: &'static str) -> OpName {
     OpName {
         domain: "secateur",
         name,
+    }
+}
+
+/// The version of ONNX's own operators by which the body of an operator of `domain` is written, which is read by version
+/// `opset` of its domain.
+///
+/// Domains with versions of their own do not say it: their bodies use what means the same in all versions that broadcast
+/// (from 7 on).
+pub fn body_opset(domain: &str, opset: i64) -> i64 {
+    match domain {
+        "" | "com.microsoft" | "secateur" => opset,
+        _ => OPSET,
     }
 }
 

@@ -56,8 +56,11 @@ fn cast(x: &Tensor, to: DType) -> Result<Tensor, OpError> {
     if x.dtype() == to {
         return Ok(x.clone());
     }
-    if !numeric(x.dtype()) || !numeric(to) {
-        return Err(refuse());
+    match (x.dtype(), to) {
+        (DType::String, to) if numeric(to) => return parsed(x, to),
+        (from, DType::String) if numeric(from) => return written(x).ok_or_else(refuse),
+        (from, to) if !numeric(from) || !numeric(to) => return Err(refuse()),
+        _ => {}
     }
     let numbers = match x.truths() {
         Some(t) => Some(Numbers::Int(t.into_iter().map(i128::from).collect())),
@@ -76,6 +79,51 @@ fn cast(x: &Tensor, to: DType) -> Result<Tensor, OpError> {
         Numbers::Real(all) => Tensor::rounded(to, x.dims(), &all),
     };
     y.ok_or_else(refuse)
+}
+
+/// The numbers that strings spell. Where integers are asked for, a fraction is cut off.
+fn parsed(x: &Tensor, to: DType) -> Result<Tensor, OpError> {
+    let texts = x.strings().iter().map(|s| String::from_utf8_lossy(s));
+    let wrong = |s: &str| OpError::new(format!("{s:?} is no number"));
+    let real = |s: &str| s.trim().parse::<f64>().map_err(|_| wrong(s));
+    let numbers = match to.is_int() {
+        false => Numbers::Real(texts.map(|s| real(&s)).collect::<Result<_, _>>()?),
+        true => {
+            let int = |s: &str| match s.trim().parse::<i128>() {
+                Ok(i) => Ok(i),
+                Err(_) => real(s).map(|x| x as i128),
+            };
+            Numbers::Int(texts.map(|s| int(&s)).collect::<Result<_, _>>()?)
+        }
+    };
+    let y = match numbers {
+        // One rounding only.
+        Numbers::Real(_) if to == DType::F32 => {
+            let single = |s: &Vec<u8>| String::from_utf8_lossy(s).trim().parse().unwrap_or(f32::NAN);
+            Some(Tensor::of(x.dims(), x.strings().iter().map(single).collect()))
+        }
+        Numbers::Real(all) => Tensor::rounded(to, x.dims(), &all),
+        ints => ints.tensor(to, x.dims()),
+    };
+    y.ok_or_else(|| refuse(x.dtype(), to))
+}
+
+/// Numbers as strings: the fewest digits that tell a float from its neighbours, without an exponent.
+fn written(x: &Tensor) -> Option<Tensor> {
+    fn real(x: impl num_traits::Float + std::fmt::Display) -> String {
+        match (x.is_infinite(), x.is_sign_negative()) {
+            (true, true) => "-INF".into(),
+            (true, false) => "INF".into(),
+            _ => x.to_string(),
+        }
+    }
+    let all: Vec<String> = match (x.dtype(), Numbers::of(x)) {
+        (DType::F64, Some(Numbers::Real(all))) => all.into_iter().map(real).collect(),
+        (_, Some(Numbers::Real(all))) => all.into_iter().map(|x| real(x as f32)).collect(),
+        (_, Some(Numbers::Int(all))) => all.iter().map(i128::to_string).collect(),
+        (_, None) => x.ints()?.iter().map(i64::to_string).collect(),
+    };
+    Some(Tensor::texts(x.dims(), all))
 }
 
 fn inferred(n: &NodeRef, to: Option<DType>) -> Vec<Fact> {
@@ -127,12 +175,20 @@ impl Op for Cast {
             Case::new("halves", [case::odd_floats(&[40_001], 1)]).attr("to", 10i64),
             Case::new("large integers", [large.clone()]).attr("to", 1i64),
             Case::new("low bits", [large]).attr("to", 2i64),
+            Case::new("to strings", [case::odd_floats(&[3, 5], 1)]).attr("to", 8i64),
+            Case::new("integers to strings", [Tensor::of(&[2], vec![u64::MAX, 0])]).attr("to", 8i64),
+            Case::new("from strings", [words(&["1e-5", "+INF", "-inf", "nan", "7"])]).attr("to", 1i64),
+            Case::new("from strings to integers", [words(&["-12", "100.5", "0"])]).attr("to", 6i64),
             Case::new("of a shape", [Tensor::of(&[2], vec![3i64, 4])])
                 .attr("to", 6i64)
                 .konst(&[0]),
         ]);
         cases
     }
+}
+
+fn words(all: &[&str]) -> Tensor {
+    Tensor::texts(&[all.len()], all.iter().copied())
 }
 
 /// Numbers that are odd in some type.
