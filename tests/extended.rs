@@ -103,7 +103,7 @@ fn run(model: &Model, threads: usize, inputs: &[(String, Tensor)]) -> Outputs {
 }
 
 fn assert_close(got: &Outputs, want: &Outputs, what: &str) {
-    for (name, (g, w)) in got.names.iter().zip(got.tensors.iter().zip(&want.tensors)) {
+    for ((name, g), (_, w)) in got.tensors().zip(want.tensors()) {
         assert_eq!((g.dtype(), g.dims()), (w.dtype(), w.dims()), "{what}: {name}");
         for (a, b) in g.floats().unwrap().iter().zip(w.floats().unwrap()) {
             assert!(

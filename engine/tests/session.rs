@@ -78,8 +78,8 @@ fn arrays_go_in_and_come_out() {
     let x = ndarray::Array2::from_elem((3, 2), 1.5f32);
     let w = ndarray::array![[0.0f32, -2.0, 1.0], [1.0, 1.0, 1.0]];
     // A transposed view is not in row-major order.
-    let mut out = session.run([("x", x.t()), ("w", w.view())]).unwrap();
-    let y = out.tensors.swap_remove(0).into_array::<f32>().unwrap();
+    let out = session.run([("x", x.t()), ("w", w.view())]).unwrap();
+    let y = out.into_first().unwrap().into_array::<f32>().unwrap();
     assert_eq!(y, ndarray::array![[1.5f32, 0.0, 2.5], [2.5, 2.5, 2.5]].into_dyn());
 }
 

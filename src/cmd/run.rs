@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use secateur::engine::ir::Datum;
 use secateur::engine::run::StepTime;
 use secateur::{Outputs, Session, Tensor};
 use serde_json::{Value, json};
@@ -89,12 +90,8 @@ fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     if let Some(path) = &flags.output {
         write(path, flags.force, &outputs)?;
     }
-    let described: Vec<Value> = outputs
-        .names
-        .iter()
-        .zip(&outputs.tensors)
-        .map(|(n, t)| describe(n, t))
-        .collect();
+    let named = outputs.names.iter().zip(&outputs.values);
+    let described: Vec<Value> = named.map(|(n, v)| describe(n, v)).collect();
     Ok(Outcome::done(json!({
         "model": place(),
         "threads": session.threads(),
@@ -128,7 +125,10 @@ fn glance(t: &Tensor) -> Option<Glance> {
     })
 }
 
-fn describe(name: &str, t: &Tensor) -> Value {
+fn describe(name: &str, value: &Datum) -> Value {
+    let Datum::Tensor(t) = value else {
+        return json!({"name": name, "type": value.ty().to_string()});
+    };
     let mut json = json!({"name": name, "type": t.dtype().to_string(), "shape": t.dims()});
     if let Some(g) = glance(t) {
         for (key, x) in [("min", g.min), ("max", g.max), ("mean", g.mean)] {
@@ -145,7 +145,11 @@ fn outputs_table(outputs: &Outputs) -> Table {
     let mut table = Table::new(&[
         "output", "type", "shape", "min", "max", "mean", "zeros", "NaN", "first",
     ]);
-    for (name, t) in outputs.names.iter().zip(&outputs.tensors) {
+    for (name, value) in outputs.names.iter().zip(&outputs.values) {
+        let Datum::Tensor(t) = value else {
+            table.row(vec![name.to_string(), value.ty().to_string()]);
+            continue;
+        };
         let mut row = vec![name.to_string(), t.dtype().to_string(), format!("{:?}", t.dims())];
         if let Some(g) = glance(t) {
             row.extend([g.min, g.max, g.mean].map(short));
@@ -266,9 +270,15 @@ fn check(path: &Path, force: bool, outputs: usize) -> Result<()> {
 }
 
 fn write(path: &Path, force: bool, outputs: &Outputs) -> Result<()> {
-    let named = outputs.names.iter().map(|n| &**n).zip(&outputs.tensors);
-    written::replace(path, force, |out| match &outputs.tensors[..] {
-        [only] if path.extension().is_some_and(|e| e == "npy") => Ok(out.write_all(&npy::write(only)?)?),
-        _ => npz::write(out, named),
+    let named: Vec<_> = outputs.tensors().collect();
+    if named.len() < outputs.names.len() {
+        bail!(
+            "{}: only tensors can be written, and other outputs are not",
+            path.display()
+        );
+    }
+    written::replace(path, force, |out| match &named[..] {
+        [(_, only)] if path.extension().is_some_and(|e| e == "npy") => Ok(out.write_all(&npy::write(only)?)?),
+        _ => npz::write(out, named.iter().copied()),
     })
 }

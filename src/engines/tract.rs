@@ -113,7 +113,10 @@ mod ready {
             let ms = start.elapsed().as_secs_f64() * 1e3;
             let outputs = Outputs {
                 names: self.outputs.iter().map(|n| n.as_str().into()).collect(),
-                tensors: made.iter().map(|v| tensor(v)).collect::<Result<_>>()?,
+                values: made
+                    .iter()
+                    .map(|v| Ok(tensor(v)?.into()))
+                    .collect::<Result<_>>()?,
             };
             Ok(Ran { outputs, ms })
         }

@@ -350,6 +350,20 @@ impl Tensor {
         }
     }
 
+    /// A tensor of strings.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many as `dims` ask for.
+    pub fn of_strings(dims: &[usize], data: Vec<Vec<u8>>) -> Tensor {
+        assert_eq!(count(dims), Some(data.len()), "strings for {dims:?}");
+        Tensor {
+            dtype: DType::String,
+            dims: dims.to_vec(),
+            data: Data::Strings(data.into()),
+        }
+    }
+
     /// A tensor of truth values.
     ///
     /// # Panics

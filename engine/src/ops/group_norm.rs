@@ -177,6 +177,7 @@ fn axes(n: &NodeRef, affine: bool) -> Option<Axes> {
 }
 
 const IN_PLACE: Laws = Laws {
+    any: false,
     impure: false,
     commutes: false,
     associates: false,

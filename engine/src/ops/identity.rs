@@ -2,9 +2,9 @@
 
 use super::pick::given;
 use super::shape::{arity, like_first, with_data};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Bodies, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::{Candidate, Cost, Io};
-use crate::ir::{DType, Tensor, Type};
+use crate::ir::{DType, Datum, Tensor, Type};
 
 /// ONNX `Identity`: the input.
 pub struct Identity;
@@ -33,6 +33,13 @@ impl Op for Identity {
 
     fn eval(&self, _: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         Ok(vec![given(x, 0)?.clone()])
+    }
+
+    fn apply(&self, _: &NodeRef, x: &[Option<&Datum>], _: Bodies) -> Option<Result<Vec<Datum>, OpError>> {
+        match x.first().copied().flatten() {
+            None | Some(Datum::Tensor(_)) => None,
+            Some(other) => Some(Ok(vec![other.clone()])),
+        }
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod compress;
 pub mod concat;
 pub mod constant;
+pub mod control;
 pub mod conv;
 pub mod cumsum;
 pub mod depth;
@@ -33,6 +34,7 @@ mod node;
 pub mod norm;
 pub mod onehot;
 pub mod pad;
+pub mod parts;
 pub mod pick;
 pub mod pointwise;
 pub mod pool;
@@ -46,6 +48,7 @@ pub mod resize;
 pub mod reverse_sequence;
 pub mod scatter;
 pub mod select;
+pub mod sequence;
 pub mod shape;
 pub mod shape_of;
 pub mod shrink;
@@ -97,6 +100,7 @@ pub static OPS: &[&dyn Op] = &[
     &clip::Clip,
     &compress::Compress,
     &concat::Concat,
+    &sequence::ConcatFromSequence,
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
@@ -130,6 +134,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::HardSwish>::new(),
     &hardmax::Hardmax,
     &identity::Identity,
+    &control::If,
     &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
@@ -139,6 +144,7 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::LessOrEqual),
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
+    &control::Loop,
     &matmul::MatMul,
     &variadic::Variadic(variadic::Max),
     &pool::MaxPool,
@@ -153,6 +159,9 @@ pub static OPS: &[&dyn Op] = &[
     &onehot::NonZero,
     &classify::Not,
     &onehot::OneHot,
+    &sequence::Optional,
+    &sequence::OptionalGetElement,
+    &sequence::OptionalHasElement,
     &compare::Compare(compare::Or),
     &prelu::PRelu,
     &pad::Pad,
@@ -180,10 +189,18 @@ pub static OPS: &[&dyn Op] = &[
     &resize::Resize,
     &reverse_sequence::ReverseSequence,
     &Pointwise::<unary::Round>::new(),
+    &control::Scan,
     &scatter::Scatter,
     &scatter::ScatterElements,
     &scatter::ScatterND,
     &Pointwise::<act::Selu>::new(),
+    &sequence::SequenceAt,
+    &sequence::SequenceConstruct,
+    &sequence::SequenceEmpty,
+    &sequence::SequenceErase,
+    &sequence::SequenceInsert,
+    &sequence::SequenceLength,
+    &control::SequenceMap,
     &shape_of::ShapeOf,
     &shrink::Shrink,
     &Pointwise::<act::Sigmoid>::new(),
@@ -198,6 +215,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
     &split::Split,
+    &sequence::SplitToSequence,
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
     &text::StringConcat,
@@ -323,6 +341,8 @@ pub struct Laws {
     pub commutes: bool,
     /// `(a∘b)∘c = a∘(b∘c)`, up to rounding.
     pub associates: bool,
+    /// It takes or makes values that are no tensors, or runs subgraphs: [`Op::apply`] is what it is.
+    pub any: bool,
     /// Output 0 has the elements of input 0 in the same order, so that no copy is needed.
     pub view: bool,
     /// Inputs whose memory output 0 may take over where both have the same size.

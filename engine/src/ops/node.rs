@@ -26,6 +26,50 @@ impl Fact {
         Type::Tensor { dtype, shape }.into()
     }
 
+    /// The same without what is known of the shape.
+    pub fn without_shape(&self) -> Fact {
+        match &self.ty {
+            Type::Tensor { dtype, .. } => Fact::tensor(*dtype, None),
+            other => other.clone().into(),
+        }
+    }
+
+    /// A stack of an unknown number of such tensors.
+    pub fn stacked(&self) -> Fact {
+        let more = |s: &Shape| std::iter::once(Dim::Unknown).chain(s.iter().cloned()).collect();
+        Fact::tensor(self.ty.dtype(), self.ty.shape().map(more))
+    }
+
+    /// A slice along `axis`, without that axis.
+    pub fn slice(&self, axis: i64) -> Fact {
+        let shape = self.ty.shape().and_then(|s| {
+            let axis = NodeRef::axis(axis, s.len()).ok()?;
+            let mut shape = s.clone();
+            shape.remove(axis);
+            Some(shape)
+        });
+        Fact::tensor(self.ty.dtype(), shape)
+    }
+
+    /// What is true of both.
+    pub fn either(&self, other: &Fact) -> Fact {
+        if self.ty == other.ty {
+            return self.ty.clone().into();
+        }
+        match (&self.ty, &other.ty) {
+            (Type::Tensor { dtype: a, .. }, Type::Tensor { dtype: b, .. }) if a == b => {
+                let shapes = self.ty.shape().zip(other.ty.shape());
+                let shape = shapes.filter(|(a, b)| a.len() == b.len()).map(|(a, b)| {
+                    let both = a.iter().zip(b);
+                    both.map(|(a, b)| if a == b { a.clone() } else { Dim::Unknown })
+                        .collect()
+                });
+                Fact::tensor(*a, shape)
+            }
+            _ => Fact::unknown(),
+        }
+    }
+
     /// What is known of a tensor that is there.
     pub fn of(t: &Tensor) -> Fact {
         Type::tensor(t.dtype(), t.dims().iter().copied()).into()
@@ -51,6 +95,9 @@ pub struct Input<'a> {
     pub fixed: bool,
 }
 
+/// Infers the outputs of a subgraph from its inputs and what is around it.
+pub(crate) type Scope<'a> = &'a dyn Fn(&crate::ir::Graph, &[Fact]) -> Result<Vec<Fact>, OpError>;
+
 /// Why a node cannot be understood or run. The caller adds which node it is, and its inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpError(String);
@@ -59,6 +106,11 @@ impl OpError {
     /// An error; `what` says what was expected and what was found.
     pub fn new(what: impl Into<String>) -> OpError {
         OpError(what.into())
+    }
+
+    /// What is said of attributes that nobody reads.
+    pub fn unread(names: &[&str]) -> OpError {
+        OpError::new(format!("attributes {names:?} are not understood"))
     }
 
     /// What an operator without a reference result answers.
@@ -84,7 +136,9 @@ pub struct NodeRef<'a> {
     inputs: Vec<Option<Input<'a>>>,
     outputs: &'a [Fact],
     packs: Option<&'a Packs>,
+    scope: Option<Scope<'a>>,
     seen: Cell<u64>,
+    asked: Cell<u64>,
 }
 
 impl<'a> NodeRef<'a> {
@@ -96,7 +150,9 @@ impl<'a> NodeRef<'a> {
             inputs,
             outputs: &[],
             packs: None,
+            scope: None,
             seen: Cell::new(0),
+            asked: Cell::new(0),
         }
     }
 
@@ -106,6 +162,27 @@ impl<'a> NodeRef<'a> {
             outputs,
             packs: Some(packs),
             ..self
+        }
+    }
+
+    /// The same with something that infers subgraphs where the node stands.
+    pub(crate) fn within(self, scope: Scope<'a>) -> Self {
+        NodeRef {
+            scope: Some(scope),
+            ..self
+        }
+    }
+
+    /// Types of the outputs of the subgraph that is attribute `name`, for inputs of the given types; `None` where subgraphs
+    /// are not looked into.
+    ///
+    /// # Errors
+    ///
+    /// If a node in it does not fit.
+    pub fn inside(&self, name: &str, inputs: &[Fact]) -> Result<Option<Vec<Fact>>, OpError> {
+        match (self.graph(name)?, self.scope) {
+            (Some(g), Some(scope)) => scope(g, inputs).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -172,7 +249,20 @@ impl<'a> NodeRef<'a> {
 
     /// The elements of input `i`, if they are known before the model runs.
     pub fn konst(&self, i: usize) -> Option<&'a Tensor> {
-        self.input(i)?.konst
+        let konst = self.input(i)?.konst;
+        if konst.is_none() {
+            self.ask(i);
+        }
+        konst
+    }
+
+    fn ask(&self, i: usize) {
+        self.asked.set(self.asked.get() | 1 << i.min(63));
+    }
+
+    /// The inputs whose elements were asked for and are not known, as bits.
+    pub fn asked(&self) -> u64 {
+        self.asked.get()
     }
 
     /// The elements of the integer input `i`, as far as they are known before the model runs.
@@ -180,7 +270,10 @@ impl<'a> NodeRef<'a> {
         let input = self.input(i)?;
         match input.konst.and_then(Tensor::ints) {
             Some(ints) => Some(ints.into_iter().map(Dim::Known).collect()),
-            None => input.fact.data.clone(),
+            None => {
+                self.ask(i);
+                input.fact.data.clone()
+            }
         }
     }
 
@@ -281,6 +374,8 @@ readers! {
     tensor -> &'a Tensor, "a tensor", AttrValue::Tensor(x) => &*x.tensor;
     /// The subgraph attribute `name`.
     graph -> &'a crate::ir::Graph, "a graph", AttrValue::Graph(x) => x;
+    /// The type attribute `name`.
+    ty -> &'a Type, "a type", AttrValue::Type(x) => &x.ty;
 }
 
 impl<'a> NodeRef<'a> {

@@ -109,6 +109,7 @@ pub const UNIFORM_LIKE: Random = Random {
 /// The laws of an operator whose result is another each time.
 const IMPURE: Laws = Laws {
     impure: true,
+    any: false,
     commutes: false,
     associates: false,
     view: false,

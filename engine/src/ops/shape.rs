@@ -269,3 +269,8 @@ pub fn tied(rank: usize, input: impl Fn(usize) -> Vec<(usize, usize)>) -> Axes {
     });
     Axes(ties.filter(|t| !t.inputs.is_empty()).collect())
 }
+
+/// A scalar of type `dtype`.
+pub fn scalar_of(dtype: DType) -> Fact {
+    Fact::tensor(Some(dtype), Some(vec![]))
+}

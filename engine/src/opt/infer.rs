@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::ir::{DType, Dim, Graph, Model, Node, NodeId, Opset, Tensor, Type, ValueId, version};
+use crate::ir::{DType, Dim, Graph, Model, Node, Opset, Tensor, Type, ValueId, version};
 use crate::ops::{self, Fact, Input, NodeRef, Op, OpError};
 use crate::reference;
 
@@ -90,7 +90,8 @@ impl Facts {
 
     /// An error about `node`, with the inputs as they are known.
     pub fn error(&self, graph: &Graph, node: &Node, opset: i64, what: OpError) -> NodeError {
-        let input = |v: ValueId| format!("{}: {}", graph[v].name, self.of(v).ty);
+        let name = |v: ValueId| graph.values.get(v.0 as usize).map_or("", |v| &v.name);
+        let input = |v: ValueId| format!("{}: {}", name(v), self.of(v).ty);
         NodeError {
             node: node.label().to_owned(),
             op: full_name(node),
@@ -100,11 +101,39 @@ impl Facts {
         }
     }
 
-    fn set(&mut self, v: ValueId, fact: Fact, konst: Option<Arc<Tensor>>) {
-        if let Some(t) = konst.or_else(|| known(&fact).map(Arc::new)) {
-            self.konst.insert(v, t);
+    /// What is known of the initialisers of `graph`, and nothing else.
+    pub fn initial(graph: &Graph) -> Facts {
+        let mut facts = Facts {
+            facts: vec![Fact::unknown(); graph.values.len()],
+            konst: HashMap::new(),
+            fixed: vec![false; graph.values.len()],
+        };
+        for &v in &graph.initializers {
+            let Some(c) = &graph[v].konst else { continue };
+            let fixed = (!graph.is_input(v)).then(|| c.tensor.clone());
+            facts.fixed[v.0 as usize] = fixed.is_some();
+            facts.set(v, Fact::of(&c.tensor), fixed);
         }
-        self.facts[v.0 as usize] = fact;
+        facts
+    }
+
+    /// Notes what is known of `v`, which may be a value that the graph does not have.
+    pub fn set(&mut self, v: ValueId, fact: Fact, konst: Option<Arc<Tensor>>) {
+        let at = v.0 as usize;
+        if at >= self.facts.len() {
+            self.facts.resize(at + 1, Fact::unknown());
+            self.fixed.resize(at + 1, false);
+        }
+        match konst.or_else(|| known(&fact).map(Arc::new)) {
+            Some(t) => self.konst.insert(v, t),
+            None => self.konst.remove(&v),
+        };
+        self.facts[at] = fact;
+    }
+
+    /// The first id that no value has.
+    pub fn end(&self) -> u32 {
+        self.facts.len() as u32
     }
 }
 
@@ -133,17 +162,7 @@ pub fn opset_of(opsets: &[Opset], node: &Node) -> i64 {
 /// The first node whose inputs do not fit it.
 pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, NodeError> {
     let graph = &model.graph;
-    let mut facts = Facts {
-        facts: vec![Fact::unknown(); graph.values.len()],
-        konst: HashMap::new(),
-        fixed: vec![false; graph.values.len()],
-    };
-    for &v in &graph.initializers {
-        let Some(c) = &graph[v].konst else { continue };
-        let fixed = (!graph.is_input(v)).then(|| c.tensor.clone());
-        facts.fixed[v.0 as usize] = fixed.is_some();
-        facts.set(v, Fact::of(&c.tensor), fixed);
-    }
+    let mut facts = Facts::initial(graph);
     for p in &graph.inputs {
         let declared = p.ty.as_ref().map(|d| named(&d.ty));
         let ty = inputs
@@ -153,8 +172,8 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
             .unwrap_or(Type::Unknown);
         facts.set(p.value, ty.into(), None);
     }
-    for (id, _) in graph.iter() {
-        infer_node(model, id, &mut facts)?;
+    for (_, node) in graph.iter() {
+        infer_node(model, node, &mut facts)?;
     }
     Ok(facts)
 }
@@ -173,16 +192,22 @@ fn named(ty: &Type) -> Type {
     }
 }
 
-fn infer_node(model: &Model, id: NodeId, facts: &mut Facts) -> Result<(), NodeError> {
-    let node = &model.graph[id];
+/// Infers the types of the outputs of `node`. Returns the inputs whose elements were asked for in vain, as bits.
+///
+/// # Errors
+///
+/// If the inputs do not fit the operator.
+pub fn infer_node(model: &Model, node: &Node, facts: &mut Facts) -> Result<u64, NodeError> {
     let Some(op) = ops::find(node.domain(), &node.op) else {
         declared(&model.graph, node, facts);
-        return Ok(());
+        return Ok(0);
     };
     let opset = opset_of(&model.opsets, node);
-    let n = facts.view(node, opset);
+    let scope = |g: &Graph, inputs: &[Fact]| subgraph(model, facts, g, inputs);
+    let n = facts.view(node, opset).within(&scope);
     let wrong = |what| facts.error(&model.graph, node, opset, what);
     let inferred = op.infer(&n).map_err(wrong)?;
+    let asked = n.asked();
     if inferred.len() < node.outputs.len() {
         let what = format!(
             "has {} outputs; expected at most {}",
@@ -207,7 +232,33 @@ fn infer_node(model: &Model, id: NodeId, facts: &mut Facts) -> Result<(), NodeEr
             facts.set(*v, fact, konst);
         }
     }
-    Ok(())
+    Ok(asked)
+}
+
+/// Types of the outputs of the subgraph `g`, for inputs of the given types, where values around it are as in `facts`.
+fn subgraph(model: &Model, facts: &Facts, g: &Graph, inputs: &[Fact]) -> Result<Vec<Fact>, OpError> {
+    let mut inner = Facts::initial(g);
+    for (p, fact) in g.inputs.iter().zip(inputs) {
+        inner.set(p.value, fact.clone(), None);
+    }
+    let around = model.graph.names();
+    for name in g.captures() {
+        if let (Some(v), Some(&outer)) = (g.find(&name), around.get(&name)) {
+            inner.set(v, facts.of(outer).clone(), facts.konst(outer).cloned());
+        }
+    }
+    let inside = Model {
+        graph: g.clone(),
+        opsets: model.opsets.clone(),
+        ..Model::default()
+    };
+    for (_, node) in g.iter() {
+        infer_node(&inside, node, &mut inner).map_err(|e| OpError::new(format!("in a subgraph: {e}")))?;
+    }
+    Ok(g.outputs
+        .iter()
+        .map(|p| inner.of(p.value).ty.clone().into())
+        .collect())
 }
 
 /// Takes the declared types of the outputs of a node whose operator is unknown.
@@ -224,10 +275,9 @@ fn fold(op: &dyn Op, n: &NodeRef, inferred: &[Fact]) -> Result<Option<Vec<Tensor
     let elements = |f: &Fact| f.ty.dims().and_then(|d| crate::ir::count(&d));
     let total = inferred.iter().map(elements).sum::<Option<usize>>();
     let small = total.is_some_and(|n| n <= FOLD_LIMIT);
-    let x: Vec<_> = (0..n.arity()).map(|i| n.konst(i)).collect();
+    let x: Vec<_> = (0..n.arity()).map(|i| n.input(i)?.konst).collect();
     let all = (0..n.arity()).all(|i| x[i].is_some() || !n.has(i));
-    let subgraphs = n.node().attrs.iter().any(|a| !a.value.graphs().is_empty());
-    if !small || !all || op.laws().impure || subgraphs {
+    if !small || !all || op.laws().impure || op.laws().any {
         return Ok(None);
     }
     reference::eval(op, n, &x).map(Some)

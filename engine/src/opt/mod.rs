@@ -5,6 +5,7 @@
 
 mod find;
 pub mod infer;
+mod inline;
 mod passes;
 mod pattern;
 mod rules;
@@ -16,6 +17,7 @@ use std::fmt;
 use crate::ir::{Flaw, Model, verify};
 pub use find::Match;
 pub use infer::{Facts, NodeError};
+pub use inline::{function, inline};
 pub use passes::{CLEANING, PASSES};
 pub use pattern::Pattern;
 pub use rules::{RULES, Rule, Site};

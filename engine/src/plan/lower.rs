@@ -1,15 +1,16 @@
 //! From a graph with known input shapes to a plan.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::memory::{self, Buffer};
-use super::{Plan, Step};
+use super::{Plan, Step, Uses};
 use crate::cpu::{Candidate, Cost, Io, Packs, Place, Slot, View};
-use crate::ir::{DType, Graph, Model, Node, NodeId, Tensor, Type, ValueId};
+use crate::expr::Builder;
+use crate::ir::{Constant, DType, Graph, Model, Node, Tensor, Type, ValueId};
 use crate::ops::{self, Fact, NodeRef, Op, OpError};
-use crate::opt::infer::{Facts, NodeError, full_name, infer, opset_of};
+use crate::opt::infer::{Facts, NodeError, full_name, infer_node, opset_of};
 use crate::reference;
 
 /// Rough rates of one core, by which candidates are compared: GFLOP/s and GB/s.
@@ -21,7 +22,9 @@ const RATES: (f64, f64) = (170.0, 16.0);
 pub enum PlanError {
     /// A node that does not fit its operator, or that no kernel runs.
     Node(NodeError),
-    /// An output of the graph whose type or shape does not follow from the inputs'.
+    /// A node that refused its inputs while the graph ran.
+    Run(NodeError),
+    /// An output of the graph that nothing makes.
     Output(String),
     /// A run would work in more memory than the machine has.
     Memory {
@@ -35,12 +38,9 @@ pub enum PlanError {
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            PlanError::Node(e) => e.fmt(f),
+            PlanError::Node(e) | PlanError::Run(e) => e.fmt(f),
             PlanError::Output(name) => {
-                write!(
-                    f,
-                    "output {name:?}: its type and shape do not follow from those of the inputs"
-                )
+                write!(f, "output {name:?}: nothing makes it")
             }
             PlanError::Memory { needed, available } => {
                 write!(
@@ -60,6 +60,9 @@ impl From<NodeError> for PlanError {
     }
 }
 
+/// Constants of more bytes are not known to the plans that follow.
+const KNOWN: usize = 4096;
+
 /// What a value is stored in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Store {
@@ -77,95 +80,129 @@ struct Room {
     values: Vec<ValueId>,
 }
 
+/// The type of a value, and its elements where they are known.
+pub(super) type Known = (Type, Option<Arc<Tensor>>);
+
+/// What a plan begins with.
+pub(super) struct Start<'a> {
+    pub(super) model: &'a Model,
+    pub(super) uses: &'a Uses,
+    pub(super) packs: &'a Packs,
+    /// The place of the first node.
+    pub(super) from: usize,
+    /// The values that are there, initialisers aside.
+    pub(super) known: &'a HashMap<ValueId, Known>,
+    pub(super) threads: usize,
+    /// Bytes that a run may work in; `None` for what the machine has free.
+    pub(super) memory: Option<usize>,
+    /// No kernel is built and no constant kept, so that nothing is copied.
+    pub(super) dry: bool,
+}
+
 struct Lowering<'a> {
-    model: &'a Model,
+    start: Start<'a>,
     facts: Facts,
-    packs: &'a Packs,
     stores: HashMap<ValueId, Store>,
+    inputs: Vec<ValueId>,
     rooms: Vec<Room>,
     constants: Vec<Tensor>,
     /// Number of steps that still read each value.
     pending: HashMap<ValueId, usize>,
     steps: Vec<(Step, Vec<Option<ValueId>>)>,
-    /// No kernel is built and no constant kept, so that nothing is copied.
-    dry: bool,
 }
 
-/// Plans `model`, whose inputs have the types `inputs`. Weights are packed into `packs`.
+/// Plans the graph from a place on, as far as types and shapes follow from what is known. Weights are packed.
 ///
 /// # Errors
 ///
-/// If a node does not fit its operator, has an attribute that nobody understands, or a shape depends on the inputs' values.
-pub fn lower(
-    model: &Model,
-    inputs: &HashMap<ValueId, Type>,
-    packs: &Packs,
-    threads: usize,
-) -> Result<Plan, PlanError> {
-    lower_as(model, inputs, packs, threads, false)
-}
-
-/// Bytes that a run of `model` would work in, as [`Plan::peak_bytes`] has them but without the scratch memory of kernels.
-/// Weights are neither read nor packed.
-///
-/// # Errors
-///
-/// As [`lower`].
-pub fn peak_bytes(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<usize, PlanError> {
-    Ok(lower_as(model, inputs, &Packs::default(), 1, true)?.peak_bytes())
-}
-
-fn lower_as(
-    model: &Model,
-    inputs: &HashMap<ValueId, Type>,
-    packs: &Packs,
-    threads: usize,
-    dry: bool,
-) -> Result<Plan, PlanError> {
-    let facts = infer(model, inputs)?;
+/// If a node does not fit its operator or has an attribute that nobody understands, or a run would take too much memory.
+pub(super) fn lower(start: Start) -> Result<Plan, PlanError> {
     let mut low = Lowering {
-        dry,
-        model,
-        facts,
-        packs,
+        facts: Facts::initial(&start.model.graph),
         stores: HashMap::new(),
+        inputs: vec![],
         rooms: vec![],
         constants: vec![],
         pending: HashMap::new(),
         steps: vec![],
+        start,
     };
-    for (i, p) in model.graph.inputs.iter().enumerate() {
-        low.stores.insert(p.value, Store::Input(i));
+    for (&v, (ty, konst)) in low.start.known {
+        low.facts.set(v, ty.clone().into(), konst.clone());
     }
-    for (_, node) in model.graph.iter() {
-        for v in node.inputs.iter().flatten() {
-            *low.pending.entry(*v).or_default() += 1;
+    let model = low.start.model;
+    let (mut end, mut asked) = (low.start.from, 0);
+    for &id in &model.graph.order[low.start.from..] {
+        let node = &model.graph[id];
+        match low.fits(node)? {
+            Ok(()) => low.node(node)?,
+            Err(wants) => {
+                asked = wants;
+                break;
+            }
         }
+        end += 1;
     }
-    for (id, _) in model.graph.iter() {
-        low.node(id)?;
-    }
-    low.finish(threads)
+    low.finish(end, asked)
+}
+
+/// Bytes that a run of `model` would work in, as [`Plan::peak_bytes`] has them but without the scratch memory of kernels;
+/// up to the first node that needs values. Weights are neither read nor packed.
+///
+/// # Errors
+///
+/// As a session has them.
+pub fn peak_bytes(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<usize, PlanError> {
+    let known = inputs.iter().map(|(&v, ty)| (v, (ty.clone(), None))).collect();
+    let start = Start {
+        model,
+        uses: &Uses::new(&model.graph, |_| vec![]),
+        packs: &Packs::default(),
+        from: 0,
+        known: &known,
+        threads: 1,
+        memory: None,
+        dry: true,
+    };
+    Ok(lower(start)?.peak_bytes())
 }
 
 impl Lowering<'_> {
     fn graph(&self) -> &Graph {
-        &self.model.graph
+        &self.start.model.graph
     }
 
-    fn node(&mut self, id: NodeId) -> Result<(), PlanError> {
-        let model = self.model;
-        let node = &model.graph[id];
+    /// Whether a plan can hold `node`; if not, the inputs whose elements it lacks, as bits.
+    fn fits(&mut self, node: &Node) -> Result<Result<(), u64>, PlanError> {
+        let any = ops::find(node.domain(), &node.op).is_none_or(|op| op.laws().any);
+        let model = self.start.model;
+        let asked = match any {
+            true => return Ok(Err(0)),
+            false => infer_node(model, node, &mut self.facts)?,
+        };
+        let there = |v: &ValueId| self.facts.konst(*v).is_some() || numbers(self.facts.of(*v));
+        let wanted = node.outputs.iter().flatten().filter(|v| self.is_read(**v));
+        let all: Vec<_> = wanted.collect();
+        let folded = all.iter().all(|v| self.facts.konst(**v).is_some());
+        let planned = node.inputs.iter().flatten().all(|v| numbers(self.facts.of(*v)));
+        Ok(match folded || (planned && all.into_iter().all(there)) {
+            true => Ok(()),
+            false => Err(asked),
+        })
+    }
+
+    fn node(&mut self, node: &Node) -> Result<(), PlanError> {
         let wanted: Vec<_> = node
             .outputs
             .iter()
             .map(|v| v.filter(|v| self.is_read(*v)))
             .collect();
         if wanted.iter().flatten().all(|v| self.facts.konst(*v).is_some()) {
+            self.release(node);
             return Ok(());
         }
-        let opset = opset_of(&model.opsets, node);
-        let error = |what: &str| self.facts.error(&model.graph, node, opset, OpError::new(what));
+        let opset = opset_of(&self.start.model.opsets, node);
+        let error = |what: &str| self.facts.error(self.graph(), node, opset, OpError::new(what));
         let op = ops::find(node.domain(), &node.op).ok_or_else(|| error("the operator is unknown"))?;
         // What else a view reads (a shape, a flag) must be known now, for nobody looks at it when the plan runs.
         let known = node
@@ -179,11 +216,138 @@ impl Lowering<'_> {
             return self.alias(x, *y, node, opset);
         }
         let (chosen, facts) = self.choose(op, node, opset)?;
-        self.step(op, node, opset, chosen, &facts, &wanted)
+        match chosen {
+            Some(chosen) => self.step(op, node, opset, chosen, &facts, &wanted),
+            None if self.expand(op, node, opset, &facts)? => Ok(()),
+            None => {
+                let chosen = interpreted(op, node, opset, &facts);
+                self.step(op, node, opset, chosen, &facts, &wanted)
+            }
+        }
+    }
+
+    /// Plans the nodes of the body of `node` in its place, if it has one that plans can hold.
+    fn expand(&mut self, op: &dyn Op, node: &Node, opset: i64, facts: &[Fact]) -> Result<bool, PlanError> {
+        let Some(nodes) = self.body(op, node, opset)? else {
+            return Ok(false);
+        };
+        // The outputs may be known better from the body, but must not be other ones.
+        for inner in &nodes {
+            if !matches!(self.fits_inside(inner), Ok(true)) {
+                self.restore(node, facts);
+                return Ok(false);
+            }
+        }
+        self.restore(node, facts);
+        for v in nodes.iter().flat_map(|n| n.inputs.iter().flatten()) {
+            let seen = self.after(*v);
+            self.pending.insert(*v, seen + 1);
+        }
+        for inner in &nodes {
+            self.node(inner)?;
+        }
+        self.release(node);
+        Ok(true)
+    }
+
+    /// Whether a plan can hold a node of a body.
+    fn fits_inside(&mut self, inner: &Node) -> Result<bool, PlanError> {
+        infer_node(self.start.model, inner, &mut self.facts)?;
+        let known = |v: &ValueId| self.facts.konst(*v).is_some() || numbers(self.facts.of(*v));
+        Ok(inner.inputs.iter().chain(&inner.outputs).flatten().all(known))
+    }
+
+    fn restore(&mut self, node: &Node, facts: &[Fact]) {
+        for (v, fact) in node.outputs.iter().zip(facts) {
+            if let Some(v) = v {
+                self.facts.set(*v, fact.clone(), None);
+            }
+        }
+    }
+
+    /// The nodes of the body of `node`, on values of the graph and new ones.
+    fn body(&mut self, op: &dyn Op, node: &Node, opset: i64) -> Result<Option<Vec<Node>>, PlanError> {
+        let mut small = Graph::default();
+        for v in &node.inputs {
+            let at = small.value(format!("x{}", small.values.len()));
+            if let Some(v) = v {
+                small[at].ty = Some(self.facts.of(*v).ty.clone());
+                small[at].konst = self.facts.konst(*v).map(|t| Constant::new(Tensor::clone(t)));
+            }
+        }
+        let builder = Builder::inside(&small, ops::body_opset(node.domain(), opset), &node.attrs);
+        let holes: Vec<_> = (0u32..)
+            .map(ValueId)
+            .take(node.inputs.len())
+            .map(|v| builder.at(v))
+            .collect();
+        let n = self.facts.view(node, opset);
+        let Some(outputs) = op.body(&n, &holes) else {
+            return Ok(None);
+        };
+        let error = |what| self.facts.error(self.graph(), node, opset, what);
+        op.infer(&n).map_err(error)?;
+        if !n.unread().is_empty() {
+            return Err(error(OpError::unread(&n.unread())).into());
+        }
+        let outputs: Vec<_> = outputs.iter().map(|e| e.id).collect();
+        let patch = builder.finish();
+        let base = self.facts.end();
+        let given = small.values.len() as u32;
+        let mut place: HashMap<ValueId, ValueId> = HashMap::new();
+        let mut extra = vec![];
+        for (y, v) in outputs.iter().zip(&node.outputs) {
+            let Some(v) = v else { continue };
+            let made = patch.producer(*y).is_some() && !place.contains_key(y);
+            match made {
+                true => drop(place.insert(*y, *v)),
+                false => extra.push((*y, *v)),
+            }
+        }
+        for (i, value) in (0u32..).zip(&patch.values) {
+            let id = ValueId(base + i);
+            let konst = value.konst.as_ref().map(|c| c.tensor.clone());
+            let fact = konst.as_ref().map_or_else(Fact::unknown, |t| Fact::of(t));
+            self.facts.set(id, fact, konst);
+        }
+        let at = |v: ValueId| match (v.0.checked_sub(given), place.get(&v)) {
+            (_, Some(&named)) => Some(named),
+            (Some(new), None) => Some(ValueId(base + new)),
+            (None, None) => node.inputs[v.0 as usize],
+        };
+        let moved = |n: &Node| Node {
+            name: Some(node.label().into()),
+            inputs: n.inputs.iter().map(|v| v.and_then(at)).collect(),
+            outputs: n.outputs.iter().map(|v| v.and_then(at)).collect(),
+            ..n.clone()
+        };
+        let mut nodes: Vec<_> = patch.nodes.iter().map(moved).collect();
+        let copies = extra
+            .into_iter()
+            .map(|(y, v)| Node::new("Identity", vec![at(y)], vec![Some(v)]));
+        nodes.extend(copies);
+        // Bodies need not use all that they write.
+        let mut read: HashSet<ValueId> = node.outputs.iter().flatten().copied().collect();
+        nodes.reverse();
+        nodes.retain(|n| {
+            let used = n.outputs.iter().flatten().any(|v| read.contains(v));
+            if used {
+                read.extend(n.inputs.iter().flatten());
+            }
+            used
+        });
+        nodes.reverse();
+        Ok(Some(nodes))
+    }
+
+    /// How many steps still read `v`.
+    fn after(&self, v: ValueId) -> usize {
+        let counted = self.pending.get(&v).copied();
+        counted.unwrap_or_else(|| self.start.uses.after(v, self.start.from))
     }
 
     fn is_read(&self, v: ValueId) -> bool {
-        self.pending.contains_key(&v) || self.graph().outputs.iter().any(|p| p.value == v)
+        self.after(v) > 0 || self.start.uses.is_output(v)
     }
 
     /// The best kernel for a node, and the types of its outputs.
@@ -192,36 +356,27 @@ impl Lowering<'_> {
         op: &'static dyn Op,
         node: &Node,
         opset: i64,
-    ) -> Result<(Candidate, Vec<Fact>), PlanError> {
+    ) -> Result<(Option<Candidate>, Vec<Fact>), PlanError> {
         let error = |what: OpError| self.facts.error(self.graph(), node, opset, what);
         let facts: Vec<_> = node
             .outputs
             .iter()
             .map(|v| v.map_or_else(Fact::unknown, |v| self.facts.of(v).clone()))
             .collect();
-        let n = self.facts.view(node, opset).lowered(&facts, self.packs);
+        let n = self.facts.view(node, opset).lowered(&facts, self.start.packs);
         for (v, fact) in node.outputs.iter().zip(&facts) {
-            let Some(v) = v else { continue };
-            let fixed = fact.ty.dtype().is_some_and(|d| d.bits() > 0);
-            if size(fact).is_none() || !fixed {
-                let what = format!(
-                    "the type of its output {:?} is {}; expected numbers of a shape that follows from the shapes of the inputs",
-                    self.graph()[*v].name,
-                    fact.ty
-                );
+            if v.is_some_and(|v| self.is_read(v)) && size(fact).is_none() {
+                let what = format!("an output of type {} takes more than memory can have", fact.ty);
                 return Err(error(OpError::new(what)).into());
             }
         }
         op.infer(&n).map_err(error)?;
         let ms = |c: &Candidate| c.cost.ms(RATES.0, RATES.1);
         let best = op.cpu(&n).into_iter().min_by(|a, b| ms(a).total_cmp(&ms(b)));
-        let chosen = match best {
-            Some(c) => c,
-            None => interpreted(op, node, opset, &facts),
-        };
+        // A body or a reference may read attributes that nothing else reads.
         match &n.unread()[..] {
-            [] => Ok((chosen, facts)),
-            names => Err(error(OpError::new(format!("attributes {names:?} are not understood"))).into()),
+            names if best.is_some() && !names.is_empty() => Err(error(OpError::unread(names)).into()),
+            _ => Ok((best, facts)),
         }
     }
 
@@ -233,11 +388,7 @@ impl Lowering<'_> {
         let error = |what| self.facts.error(self.graph(), node, opset, what);
         read.map_err(error)?;
         if !n.unread().is_empty() {
-            return Err(error(OpError::new(format!(
-                "attributes {:?} are not understood",
-                n.unread()
-            )))
-            .into());
+            return Err(error(OpError::unread(&n.unread())).into());
         }
         let store = self.store(x);
         self.stores.insert(y, store);
@@ -251,8 +402,19 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    fn name(&self, v: ValueId) -> String {
+        let value = self.graph().values.get(v.0 as usize);
+        value.map_or("_".into(), |v| v.name.to_string())
+    }
+
     fn store(&mut self, v: ValueId) -> Store {
         if let Some(&s) = self.stores.get(&v) {
+            return s;
+        }
+        if self.facts.konst(v).is_none() && self.start.known.contains_key(&v) {
+            self.inputs.push(v);
+            let s = Store::Input(self.inputs.len() - 1);
+            self.stores.insert(v, s);
             return s;
         }
         let tensor = self.facts.konst(v).map(|t| Tensor::clone(t));
@@ -265,9 +427,8 @@ impl Lowering<'_> {
 
     fn release(&mut self, node: &Node) {
         for v in node.inputs.iter().flatten() {
-            if let Some(n) = self.pending.get_mut(v) {
-                *n -= 1;
-            }
+            let left = self.after(*v).saturating_sub(1);
+            self.pending.insert(*v, left);
         }
     }
 
@@ -301,17 +462,14 @@ impl Lowering<'_> {
             self.rooms[room].values.push(v);
             self.stores.insert(v, Store::Buffer(room));
         }
-        let names = node
-            .inputs
-            .iter()
-            .map(|v| v.map_or("_".into(), |v| self.graph()[v].name.to_string()));
+        let names = node.inputs.iter().map(|v| v.map_or("_".into(), |v| self.name(v)));
         let step = Step {
             node: node.label().to_owned(),
             op: full_name(node),
             kernel: chosen.name,
             cost: chosen.cost,
             opset,
-            run: match self.dry {
+            run: match self.start.dry {
                 true => Box::new(|_: &mut Io| {}),
                 false => (chosen.build)(),
             },
@@ -330,9 +488,7 @@ impl Lowering<'_> {
         let Some(&Store::Buffer(b)) = self.stores.get(&v) else {
             return None;
         };
-        let done = |v: &ValueId| {
-            self.pending.get(v).is_none_or(|&n| n == 0) && self.graph().outputs.iter().all(|p| p.value != *v)
-        };
+        let done = |v: &ValueId| self.after(*v) == 0 && !self.start.uses.is_output(*v);
         (self.rooms[b].buffer.bytes == bytes && self.rooms[b].values.iter().all(done)).then_some(b)
     }
 
@@ -350,16 +506,28 @@ impl Lowering<'_> {
         self.rooms.len() - 1
     }
 
-    fn finish(mut self, threads: usize) -> Result<Plan, PlanError> {
-        let end = self.steps.len();
-        let outputs: Vec<ValueId> = self.graph().outputs.iter().map(|p| p.value).collect();
+    /// The values that are made here and read later.
+    fn live(&self, end: usize) -> Vec<ValueId> {
+        let nodes = self.graph().order[self.start.from..end].iter();
+        let made = nodes.flat_map(|&id| self.graph()[id].outputs.iter().flatten().copied());
+        made.filter(|v| self.start.uses.last(*v).is_some_and(|last| last >= end))
+            .collect()
+    }
+
+    fn finish(mut self, end: usize, asked: u64) -> Result<Plan, PlanError> {
+        let last = self.steps.len();
+        let small = |t: &Tensor| t.dtype().bits() == 0 || t.bytes().len() <= KNOWN;
+        let (known, outputs): (Vec<_>, Vec<_>) = self
+            .live(end)
+            .into_iter()
+            .partition(|v| self.facts.konst(*v).is_some_and(|t| small(t)));
+        let known: Vec<_> = known
+            .into_iter()
+            .filter_map(|v| Some((v, Arc::new(self.facts.konst(v)?.aligned()))))
+            .collect();
         for (i, &v) in outputs.iter().enumerate() {
-            let ty = &self.facts.of(v).ty;
-            if ty.dims().is_none() || ty.dtype().is_none_or(|d| d.bits() == 0) {
-                return Err(PlanError::Output(self.graph()[v].name.to_string()));
-            }
             if let Store::Buffer(b) = self.store(v) {
-                self.rooms[b].buffer.to = end;
+                self.rooms[b].buffer.to = last;
                 self.rooms[b].output.get_or_insert(i);
             }
         }
@@ -385,27 +553,36 @@ impl Lowering<'_> {
                 .map(|v| v.map(|v| self.slot(v, &places)))
                 .collect();
         }
-        let outputs: Vec<Slot> = outputs.into_iter().map(|v| self.slot(v, &places)).collect();
+        let outputs: Vec<_> = outputs.into_iter().map(|v| (v, self.slot(v, &places))).collect();
         let steps: Vec<Step> = steps.into_iter().map(|(s, _)| s).collect();
-        let scratch = steps.iter().map(|s| s.run.scratch(threads)).max().unwrap_or(0);
+        let scratch = steps
+            .iter()
+            .map(|s| s.run.scratch(self.start.threads))
+            .max()
+            .unwrap_or(0);
         let sizes = [arena, scratch]
             .into_iter()
-            .chain(outputs.iter().map(Slot::bytes));
+            .chain(outputs.iter().map(|(_, s)| s.bytes()));
         let needed = sizes.fold(0, usize::saturating_add);
-        match memory::available() {
-            Some(available) if needed > available && !self.dry => {
+        match self.start.memory.or_else(memory::available) {
+            Some(available) if needed > available && !self.start.dry => {
                 return Err(PlanError::Memory { needed, available });
             }
             _ => {}
         }
         Ok(Plan {
             scratch,
-            constants: match self.dry {
+            constants: match self.start.dry {
                 true => vec![],
                 false => self.constants_of(&steps, &outputs),
             },
             steps,
+            inputs: self.inputs,
             outputs,
+            known,
+            end,
+            asked,
+            whole: end == self.start.model.graph.order.len(),
             arena,
             frames: Mutex::default(),
         })
@@ -426,7 +603,7 @@ impl Lowering<'_> {
     }
 
     /// The constants, those aligned that a kernel reads and the others left out.
-    fn constants_of(&mut self, steps: &[Step], outputs: &[Slot]) -> Vec<Tensor> {
+    fn constants_of(&mut self, steps: &[Step], outputs: &[(ValueId, Slot)]) -> Vec<Tensor> {
         let mut read = vec![false; self.constants.len()];
         let by_steps = steps.iter().flat_map(|s| {
             s.inputs
@@ -435,7 +612,7 @@ impl Lowering<'_> {
                 .filter(|(i, _)| s.run.reads(*i))
                 .filter_map(|(_, slot)| slot.as_ref())
         });
-        for slot in by_steps.chain(outputs) {
+        for slot in by_steps.chain(outputs.iter().map(|(_, slot)| slot)) {
             if let Place::Constant(i) = slot.place {
                 read[i] = true;
             }
@@ -450,6 +627,13 @@ impl Lowering<'_> {
         };
         constants.into_iter().zip(read).map(kept).collect()
     }
+}
+
+/// Whether a value is a tensor of numbers of a known shape.
+fn numbers(fact: &Fact) -> bool {
+    matches!(fact.ty, Type::Tensor { .. })
+        && fact.ty.dims().is_some()
+        && fact.ty.dtype().is_some_and(|d| d.bits() > 0)
 }
 
 /// The bytes of a tensor; `None` where they are not known, or are more than memory can have.
@@ -474,11 +658,12 @@ fn interpreted(op: &'static dyn Op, node: &Node, opset: i64, facts: &[Fact]) -> 
             .collect();
         let x: Vec<_> = x.iter().map(Option::as_ref).collect();
         let seen: Vec<_> = x.iter().map(|t| t.map(Fact::of)).collect();
-        let y = reference::eval(
-            op,
-            &NodeRef::new(&node, opset, reference::given(&node.inputs, &seen, &x)),
-            &x,
-        )?;
+        let n = NodeRef::new(&node, opset, reference::given(&node.inputs, &seen, &x));
+        op.infer(&n)?;
+        let y = reference::eval(op, &n, &x)?;
+        if !n.unread().is_empty() {
+            return Err(OpError::unread(&n.unread()));
+        }
         for (out, y) in io.outputs.iter_mut().zip(&y) {
             let Some(out) = out else { continue };
             if (out.dtype(), out.dims()) != (y.dtype(), y.dims()) {

@@ -1,13 +1,23 @@
-//! A plan: the steps that run a graph for one set of input shapes, and the memory they work in.
+//! Plans: the steps that run a graph for values of known types, and the memory they work in; and programs, which run
+//! plans and what lies between them.
 
 mod cost;
+mod direct;
 mod lower;
 mod memory;
+mod program;
+mod uses;
+
+use std::sync::Arc;
 
 use crate::cpu::{Cost, Frame, Kernel, Slot};
 use crate::ir::{Tensor, Type, ValueId};
+use crate::ops::OpError;
+use crate::opt::infer::NodeError;
 pub use cost::macs;
-pub use lower::{PlanError, lower, peak_bytes};
+pub use lower::{PlanError, peak_bytes};
+pub use program::{Context, Held, Program, StepTime};
+pub(crate) use uses::Uses;
 
 /// One kernel on its way through the graph.
 pub struct Step {
@@ -30,18 +40,47 @@ pub struct Step {
 }
 
 impl Step {
+    /// An error of the kernel, with everything that is known of the step.
+    pub(crate) fn error(&self, what: OpError) -> NodeError {
+        let described = self
+            .names
+            .iter()
+            .zip(&self.inputs)
+            .map(|(name, slot)| match slot {
+                Some(slot) => format!("{name}: {}", Type::tensor(slot.dtype, slot.dims.iter().copied())),
+                None => name.clone(),
+            });
+        NodeError {
+            node: self.node.clone(),
+            op: self.op.clone(),
+            opset: self.opset,
+            inputs: described.collect(),
+            what,
+        }
+    }
+
     /// Shapes of the outputs that are wanted.
     pub fn out_dims(&self) -> Vec<&[usize]> {
         self.outputs.iter().flatten().map(|s| &s.dims[..]).collect()
     }
 }
 
-/// How to run a graph for one set of input shapes.
+/// How to run a graph, or a stretch of it, for values of known types.
 pub struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) constants: Vec<Tensor>,
-    /// Where each output of the graph is when all steps are done, in order.
-    pub(crate) outputs: Vec<Slot>,
+    /// The values from outside that steps read, by number.
+    pub(crate) inputs: Vec<ValueId>,
+    /// The values that somebody reads when all steps are done, and where they are.
+    pub(crate) outputs: Vec<(ValueId, Slot)>,
+    /// Small values that somebody reads later and that are the same in every run.
+    pub(crate) known: Vec<(ValueId, Arc<Tensor>)>,
+    /// The place of the first node that is not part of it.
+    pub(crate) end: usize,
+    /// The inputs of that node whose elements its shapes depend on, as bits.
+    pub(crate) asked: u64,
+    /// Whether that is the end of the graph.
+    pub(crate) whole: bool,
     pub(crate) arena: usize,
     pub(crate) scratch: usize,
     pub(crate) frames: std::sync::Mutex<Vec<Frame>>,
@@ -53,16 +92,14 @@ impl Plan {
         &self.steps
     }
 
-    /// Bytes that a run works in: values between steps, scratch memory of kernels, and outputs.
-    pub fn peak_bytes(&self) -> usize {
-        self.arena + self.scratch + self.outputs.iter().map(Slot::bytes).sum::<usize>()
+    /// Whether it runs the whole graph; if not, the rest is planned when values are there.
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
-    /// Types of the graph's outputs, in order.
-    pub fn output_types(&self) -> Vec<Type> {
-        self.outputs
-            .iter()
-            .map(|s| Type::tensor(s.dtype, s.dims.iter().copied()))
-            .collect()
+    /// Bytes that a run works in: values between steps, scratch memory of kernels, and outputs.
+    pub fn peak_bytes(&self) -> usize {
+        let outputs = self.outputs.iter().map(|(_, slot)| slot.bytes());
+        self.arena + self.scratch + outputs.sum::<usize>()
     }
 }

@@ -73,7 +73,10 @@ impl Trial {
     /// If it does not run.
     pub(super) fn new(model: &Model, zeros: Zeros, digits: &Digits, threads: usize) -> Result<Trial> {
         let session = Session::builder(model).threads(threads).build()?;
-        let outputs = session.run([("image", &digits.images)])?.tensors.swap_remove(0);
+        let outputs = session
+            .run([("image", &digits.images)])?
+            .into_first()
+            .context("no output")?;
         let said = argmax(&outputs);
         Ok(Trial {
             right: said.iter().zip(&digits.labels).filter(|(s, l)| s == l).count(),

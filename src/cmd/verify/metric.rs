@@ -85,7 +85,9 @@ fn answers(engine: &mut dyn Loaded, input: &str, batches: &[Tensor]) -> Result<V
     for images in batches {
         let outputs = engine.run(&[(input.to_owned(), images.clone())])?.outputs;
         all.extend(argmax(
-            outputs.tensors.first().context("the model has no output")?,
+            &outputs
+                .into_first()
+                .context("the model has no tensor as its first output")?,
         ));
     }
     Ok(all)

@@ -5,7 +5,7 @@ mod metric;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::{Outputs, Tensor};
 use serde_json::{Value, json};
@@ -216,7 +216,7 @@ fn compare(a: &mut dyn Loaded, b: &mut dyn Loaded, feeder: &Feeder, flags: &Flag
 /// Each output of `a` with that of `b` of the same name, or else of the same position.
 fn pairs<'a>(a: &'a Outputs, b: &'a Outputs) -> Result<Vec<(String, &'a Tensor, &'a Tensor)>> {
     ensure!(
-        a.tensors.len() == b.tensors.len(),
+        a.names.len() == b.names.len(),
         "one has {} outputs, {:?}, and the other {}, {:?}",
         a.names.len(),
         a.names,
@@ -224,10 +224,12 @@ fn pairs<'a>(a: &'a Outputs, b: &'a Outputs) -> Result<Vec<(String, &'a Tensor, 
         b.names
     );
     let pair = |(i, name): (usize, &secateur::engine::ir::Name)| {
-        let other = b.get(name).unwrap_or(&b.tensors[i]);
-        (name.to_string(), &a.tensors[i], other)
+        let other = b.get(name).or_else(|| b.values[i].tensor());
+        let both = a.values[i].tensor().zip(other);
+        let (x, y) = both.with_context(|| format!("output {name:?} is no tensor"))?;
+        Ok((name.to_string(), x, y))
     };
-    Ok(a.names.iter().enumerate().map(pair).collect())
+    a.names.iter().enumerate().map(pair).collect()
 }
 
 impl Found {

@@ -55,7 +55,11 @@ impl Loaded for Ready {
         };
         let outputs = Outputs {
             names: self.names.iter().map(|n| n.as_str().into()).collect(),
-            tensors: self.names.iter().map(copy).collect::<Result<_>>()?,
+            values: self
+                .names
+                .iter()
+                .map(|n| Ok(copy(n)?.into()))
+                .collect::<Result<_>>()?,
         };
         Ok(Ran { outputs, ms })
     }

@@ -255,18 +255,27 @@ fn eval(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
     let bias = bias
         .map(|b| b.floats().filter(|b| b.len() == dims[1]).ok_or_else(wrong))
         .transpose()?;
-    let mut y = vec![];
-    for channel in 0..s.images * s.groups * s.outputs {
-        let (o, place) = (channel % dims[1], channel / s.outputs * s.inputs);
-        for at in 0..s.window.positions() {
-            let start = bias.as_ref().map_or(0.0, |b| b[o]);
-            let products = (0..s.inputs * s.window.taps()).filter_map(|k| {
-                let (c, tap) = (k / s.window.taps(), k % s.window.taps());
-                let under = s.window.under(at, tap)?;
-                let weight = weights[(o * s.inputs + c) * s.window.taps() + tap];
-                Some(data[(place + c) * s.window.plane() + under] * weight)
-            });
-            y.push(start + products.sum::<f64>());
+    let (taps, plane, positions) = (s.window.taps(), s.window.plane(), s.window.positions());
+    let channels = s.images * s.groups * s.outputs;
+    let mut y = vec![0.0; channels * positions];
+    for at in 0..positions {
+        let covered: Vec<_> = (0..taps)
+            .filter_map(|tap| Some((tap, s.window.under(at, tap)?)))
+            .collect();
+        for channel in 0..channels {
+            let (o, place) = (channel % dims[1], channel / s.outputs * s.inputs);
+            let mut sum = bias.as_ref().map_or(0.0, |b| b[o]);
+            for c in 0..s.inputs {
+                let (image, filter) = (
+                    &data[(place + c) * plane..],
+                    &weights[(o * s.inputs + c) * taps..],
+                );
+                sum += covered
+                    .iter()
+                    .map(|&(tap, under)| image[under] * filter[tap])
+                    .sum::<f64>();
+            }
+            y[channel * positions + at] = sum;
         }
     }
     Ok(vec![Tensor::rounded(x.dtype(), &dims, &y).ok_or_else(wrong)?])

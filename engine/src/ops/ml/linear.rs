@@ -50,11 +50,21 @@ impl Linear {
         })
     }
 
-    /// The products and sums as operators on `x`, for which rows are as they should be.
-    fn body<'a>(&self, n: &NodeRef, x: Ex<'a>) -> Option<Ex<'a>> {
-        // Above this a matrix product pays.
+    /// Whether a matrix product pays, and what comes behind it is an operator too.
+    fn pays(&self, n: &NodeRef) -> bool {
         const MANY: usize = 1 << 10;
-        if n.rank(0) != Some(2) || self.targets != self.scores || self.weights.len() < MANY {
+        let follows = match self.post {
+            Post::None => true,
+            Post::Logistic | Post::Softmax => self.targets > 1,
+            Post::SoftmaxZero | Post::Probit => false,
+        };
+        let plain = n.rank(0) == Some(2) && self.targets == self.scores;
+        plain && follows && self.weights.len() >= MANY
+    }
+
+    /// The products and sums as operators on `x`, where that pays.
+    fn body<'a>(&self, n: &NodeRef, x: Ex<'a>) -> Option<Ex<'a>> {
+        if !self.pays(n) {
             return None;
         }
         let x = match n.dtype(0)? {
@@ -69,7 +79,6 @@ impl Linear {
         let y = x.matmul(x.tensor(Tensor::of(&[f, t], turned))) + x.tensor(Tensor::of(&[t], bias));
         match self.post {
             Post::None => Some(y),
-            _ if t == 1 => None,
             Post::Logistic => Some(y.sigmoid()),
             Post::Softmax => Some(y.with("Softmax", &[], vec![Attr::new("axis", 1)])),
             _ => None,
@@ -164,7 +173,7 @@ impl Op for LinearClassifier {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        let Ok((linear, labels)) = classifier(n) else {
+        let Some((linear, labels)) = classifier(n).ok().filter(|(l, _)| !l.pays(n)) else {
             return vec![];
         };
         kernel(n, linear, Some(labels)).into_iter().collect()
@@ -259,7 +268,8 @@ impl Op for LinearRegressor {
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         let linear = targets(n).and_then(|k| Linear::new(n, k, k));
-        linear.ok().and_then(|l| kernel(n, l, None)).into_iter().collect()
+        let linear = linear.ok().filter(|l| !l.pays(n));
+        linear.and_then(|l| kernel(n, l, None)).into_iter().collect()
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -6,7 +6,7 @@ use super::misfit;
 use super::rows::Labels;
 use crate::ir::{DType, Data, Datum, Dim, Map, Tensor, Type};
 use crate::ops::shape::arity;
-use crate::ops::{Axes, Bodies, Fact, NodeRef, Op, OpError, OpName, ml};
+use crate::ops::{Axes, Bodies, Fact, Laws, NodeRef, Op, OpError, OpName, ml};
 
 /// A dictionary's values in the order of their keys or, where `SPARSE`, each in the place that is its key: `[1, n]`.
 pub struct CastMap;
@@ -16,6 +16,16 @@ pub struct DictVectorizer;
 
 /// Each row of a tensor as a dictionary from labels to its elements.
 pub struct ZipMap;
+
+/// The laws of an operator on values that are no tensors.
+const ANY: Laws = Laws {
+    impure: false,
+    any: true,
+    commutes: false,
+    associates: false,
+    view: false,
+    in_place: &[],
+};
 
 fn dictionary<'a>(x: &[Option<&'a Datum>]) -> Result<&'a Map, OpError> {
     match x.first() {
@@ -122,6 +132,10 @@ impl Op for CastMap {
         None
     }
 
+    fn laws(&self) -> Laws {
+        ANY
+    }
+
     fn apply(&self, n: &NodeRef, x: &[Option<&Datum>], _: Bodies) -> Option<Result<Vec<Datum>, OpError>> {
         let y = dictionary(x).and_then(|m| cast_map(n, m));
         Some(y.map(|t| vec![t.into()]))
@@ -174,6 +188,10 @@ impl Op for DictVectorizer {
 
     fn axes(&self, _: &NodeRef) -> Option<Axes> {
         None
+    }
+
+    fn laws(&self) -> Laws {
+        ANY
     }
 
     fn apply(&self, n: &NodeRef, x: &[Option<&Datum>], _: Bodies) -> Option<Result<Vec<Datum>, OpError>> {
@@ -235,6 +253,10 @@ impl Op for ZipMap {
 
     fn axes(&self, _: &NodeRef) -> Option<Axes> {
         None
+    }
+
+    fn laws(&self) -> Laws {
+        ANY
     }
 
     fn apply(&self, n: &NodeRef, x: &[Option<&Datum>], _: Bodies) -> Option<Result<Vec<Datum>, OpError>> {

@@ -183,6 +183,7 @@ fn int(reduction: Reduction, a: i128, b: i128) -> i128 {
 }
 
 const OVER: Laws = Laws {
+    any: false,
     impure: false,
     commutes: false,
     associates: false,

@@ -1,0 +1,235 @@
+//! Model-local functions, written out where they are called.
+
+use std::collections::HashMap;
+
+use crate::ir::{Attr, AttrValue, Flaw, Function, Graph, Model, Name, Node, Opset, Value, ValueId, version};
+use crate::opt::PassError;
+
+/// Calls within calls may be this deep; functions that call themselves never end.
+const DEPTH: usize = 64;
+
+/// A model may have this many nodes when all calls are written out.
+const NODES: usize = 1 << 22;
+
+/// The function of `model` that `node` calls.
+pub fn function<'a>(model: &'a Model, node: &Node) -> Option<&'a Function> {
+    let overload = overload(node);
+    model.functions.iter().find(|f| {
+        let domain = match f.domain.as_deref() {
+            Some("ai.onnx") | None => "",
+            Some(other) => other,
+        };
+        f.name == node.op
+            && domain == node.domain()
+            && f.overload.as_deref().unwrap_or("").as_bytes() == overload.unwrap_or_default()
+    })
+}
+
+/// `NodeProto.overload`, field 8: a tag of one byte, a length, and the name.
+fn overload(node: &Node) -> Option<&[u8]> {
+    let record = node.extra.of(8).last()?;
+    let name = record.get(2..)?;
+    (usize::from(*record.get(1)?) == name.len()).then_some(name)
+}
+
+/// Writes out every call of a function of `model`, in subgraphs and in functions too, and drops the functions.
+///
+/// # Errors
+///
+/// If functions call each other in a circle, a call has more inputs or outputs than its function, or a function is written in
+/// a version of an operator set under which its nodes mean something else.
+pub fn inline(model: &mut Model) -> Result<(), PassError> {
+    if model.functions.is_empty() {
+        return Ok(());
+    }
+    let functions = std::mem::take(&mut model.functions);
+    let lib = Model {
+        functions,
+        ..Model::default()
+    };
+    for opset in lib.functions.iter().flat_map(|f| &f.opsets) {
+        let domain = opset.domain.as_deref().unwrap_or("");
+        if version(&model.opsets, if domain == "ai.onnx" { "" } else { domain }).is_none() {
+            model.opsets.push(opset.clone());
+        }
+    }
+    let mut budget = NODES;
+    let expanded = expand(&lib, &model.opsets, &mut model.graph, 0, &mut budget);
+    expanded?;
+    Ok(())
+}
+
+fn expand(
+    lib: &Model,
+    opsets: &[Opset],
+    graph: &mut Graph,
+    depth: usize,
+    budget: &mut usize,
+) -> Result<(), Flaw> {
+    if depth > DEPTH {
+        let what = format!("call each other in a circle, or more than {DEPTH} deep");
+        return Err(Flaw::new("model-local functions", what));
+    }
+    let order = std::mem::take(&mut graph.order);
+    *budget = budget.checked_sub(order.len()).ok_or_else(|| {
+        Flaw::new(
+            "model-local functions",
+            format!("write out to more than {NODES} nodes"),
+        )
+    })?;
+    for id in order {
+        let Some(f) = function(lib, &graph[id]) else {
+            let mut attrs = std::mem::take(&mut graph[id].attrs);
+            for g in attrs.iter_mut().flat_map(|a| a.value.graphs_mut()) {
+                expand(lib, opsets, g, depth, budget)?;
+            }
+            graph[id].attrs = attrs;
+            graph.order.push(id);
+            continue;
+        };
+        let call = graph[id].clone();
+        let mut body = f.graph.clone();
+        check(f, &call, opsets)?;
+        expand(lib, opsets, &mut body, depth + 1, budget)?;
+        paste(graph, f, body, &call);
+    }
+    Ok(())
+}
+
+fn check(f: &Function, call: &Node, opsets: &[Opset]) -> Result<(), Flaw> {
+    let wrong = |what: String| Flaw::new(format!("node {:?}, a call of {:?}", call.label(), f.name), what);
+    let (inputs, outputs) = (f.graph.inputs.len(), f.graph.outputs.len());
+    if call.inputs.len() > inputs || call.outputs.len() > outputs {
+        return Err(wrong(format!(
+            "has {} inputs and {} outputs; the function has {inputs} and {outputs}",
+            call.inputs.len(),
+            call.outputs.len()
+        )));
+    }
+    differs(&f.graph, &f.opsets, opsets).map_or(Ok(()), |op| {
+        Err(wrong(format!(
+            "is written in an opset in which {op:?} means something else than in the model's"
+        )))
+    })
+}
+
+/// An operator of `graph` whose meaning under `own` is another than under `outer`.
+fn differs(graph: &Graph, own: &[Opset], outer: &[Opset]) -> Option<String> {
+    graph.iter().find_map(|(_, node)| {
+        let inner = node.attrs.iter().flat_map(|a| a.value.graphs());
+        let nested = inner.filter_map(|g| differs(g, own, outer)).next();
+        let op = crate::ops::find(node.domain(), &node.op);
+        let meaning = |opsets: &[Opset]| {
+            let v = version(opsets, node.domain())?;
+            let since = op?.since().iter().copied();
+            since.rev().find(|&s| i64::from(s) <= v)
+        };
+        nested.or_else(|| (meaning(own) != meaning(outer)).then(|| node.op.to_string()))
+    })
+}
+
+/// Puts `body` in the place of `call`: its inputs and outputs become those of the call, its other values get new names.
+fn paste(graph: &mut Graph, f: &Function, body: Graph, call: &Node) {
+    let stem = call.label().to_owned();
+    let mut at: Vec<Option<ValueId>> = vec![None; body.values.len()];
+    let mut bound = vec![false; body.values.len()];
+    for (i, p) in body.inputs.iter().enumerate() {
+        at[p.value.0 as usize] = call.inputs.get(i).copied().flatten();
+        bound[p.value.0 as usize] = true;
+    }
+    let mut copies = vec![];
+    for (p, y) in body.outputs.iter().zip(&call.outputs) {
+        let (i, Some(y)) = (p.value.0 as usize, *y) else {
+            continue;
+        };
+        match bound[i] {
+            true => copies.push((p.value, y)),
+            false => at[i] = Some(y),
+        }
+        bound[i] = true;
+    }
+    let mut renamed: HashMap<Name, Option<Name>> = HashMap::new();
+    for (i, value) in body.values.iter().enumerate() {
+        if !bound[i] {
+            let name: Name = unique(graph, &stem, &value.name);
+            graph.values.push(Value {
+                name,
+                ..value.clone()
+            });
+            let v = ValueId(graph.values.len() as u32 - 1);
+            if value.konst.is_some() {
+                graph.initializers.push(v);
+            }
+            at[i] = Some(v);
+        }
+        renamed.insert(value.name.clone(), at[i].map(|v| graph[v].name.clone()));
+    }
+    for (_, node) in body.iter() {
+        let mut node = node.clone();
+        let ends = node.inputs.iter_mut().chain(&mut node.outputs);
+        ends.for_each(|v| *v = v.and_then(|v| at[v.0 as usize]));
+        node.name = Some(format!("{stem}/{}", node.label()).into());
+        attributes(&mut node, f, call);
+        for g in node.attrs.iter_mut().flat_map(|a| a.value.graphs_mut()) {
+            inside(g, f, call, &renamed);
+        }
+        graph.node(node);
+    }
+    for (from, to) in copies {
+        let x = at[from.0 as usize];
+        graph.node(Node::new("Identity", vec![x], vec![Some(to)]));
+    }
+}
+
+fn unique(graph: &Graph, stem: &str, name: &str) -> Name {
+    // Values are numbered, so that no name can be there twice.
+    format!("{stem}/{name}#{}", graph.values.len()).into()
+}
+
+/// Puts the values of attributes of `call` in the place of references to them; a reference to one that the call leaves out and
+/// that has no default goes.
+fn attributes(node: &mut Node, f: &Function, call: &Node) {
+    node.attrs.retain_mut(|a| {
+        let AttrValue::Ref(name) = &a.value else {
+            return true;
+        };
+        let given = call.attr(name);
+        let default = || f.defaults.iter().find(|d| d.name == *name).map(|d| &d.value);
+        match given.or_else(default) {
+            Some(value) => {
+                *a = Attr::new(a.name.clone(), value.clone());
+                true
+            }
+            None => false,
+        }
+    });
+}
+
+/// The same for a subgraph, in which values of the function have new names too.
+fn inside(graph: &mut Graph, f: &Function, call: &Node, renamed: &HashMap<Name, Option<Name>>) {
+    let captured = graph.captures();
+    let mut inner = renamed.clone();
+    let defined: Vec<_> = graph
+        .values
+        .iter()
+        .map(|v| v.name.clone())
+        .filter(|n| !captured.contains(n))
+        .collect();
+    defined.iter().for_each(|n| drop(inner.remove(n)));
+    for v in &mut graph.values {
+        if let Some(Some(new)) = inner.get(&v.name) {
+            v.name = new.clone();
+        }
+    }
+    for id in graph.order.clone() {
+        let values = &graph.values;
+        let gone = |v: &ValueId| matches!(inner.get(&values[v.0 as usize].name), Some(None));
+        let holes: Vec<_> = graph[id].inputs.iter().map(|v| v.filter(|v| !gone(v))).collect();
+        let node = &mut graph[id];
+        node.inputs = holes;
+        attributes(node, f, call);
+        for g in node.attrs.iter_mut().flat_map(|a| a.value.graphs_mut()) {
+            inside(g, f, call, &inner);
+        }
+    }
+}

@@ -1,0 +1,611 @@
+//! Programs: graphs made ready to run, as plans with what no plan can hold in between.
+//!
+//! Most graphs are one plan. Where types or shapes only follow from values (a size that was computed, a list, a
+//! subgraph), the plan ends, the node runs by itself on the values that are there, and another plan is made for what
+//! follows. Plans are kept for the next run with values of the same types.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::direct::{self, direct};
+use super::lower::{Known, PlanError, Start, lower};
+use super::{Plan, Uses};
+use crate::cpu::{Frame, Outside, Packs, Place, Pool, View};
+use crate::ir::{Buffer, DType, Data, Datum, Graph, Model, Name, NodeId, Port, Tensor, Type, ValueId};
+use crate::opt::infer::{NodeError, opset_of};
+use crate::opt::{PassError, Scope, optimize};
+
+/// The time one step of a run took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepTime {
+    /// The node.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// The kernel that ran.
+    pub kernel: String,
+    /// Milliseconds.
+    pub ms: f64,
+}
+
+/// What a run works with.
+pub struct Context<'a> {
+    /// The threads.
+    pub pool: &'a Pool,
+    /// Bytes that it may work in; `None` for what the machine has free.
+    pub memory: Option<usize>,
+    /// Where the time of each step is noted.
+    pub times: Option<&'a mut Vec<StepTime>>,
+}
+
+/// A value while a program runs.
+pub enum Held<'f> {
+    /// Elements of the caller, not copied.
+    Array(DType, Vec<usize>, &'f [u8]),
+    /// A value; not known when plans are made.
+    Own(Datum),
+    /// A tensor that plans are made with.
+    Known(Arc<Tensor>),
+}
+
+impl Held<'_> {
+    /// A value, aligned for kernels.
+    pub fn own(d: Datum) -> Self {
+        match d {
+            Datum::Tensor(t) => Held::Own(Datum::Tensor(t.aligned())),
+            other => Held::Own(other),
+        }
+    }
+
+    fn ty(&self) -> Type {
+        match self {
+            Held::Array(d, dims, _) => Type::tensor(*d, dims.iter().copied()),
+            Held::Own(d) => d.ty(),
+            Held::Known(t) => Type::tensor(t.dtype(), t.dims().iter().copied()),
+        }
+    }
+
+    fn known(&self) -> Known {
+        match self {
+            Held::Known(t) => (self.ty(), Some(t.clone())),
+            _ => (self.ty(), None),
+        }
+    }
+
+    fn datum(&self) -> Datum {
+        match self {
+            Held::Array(d, dims, bytes) => {
+                let buffer = Buffer::new(*d, dims.iter().product()).map(|mut b| {
+                    b.bytes_mut().copy_from_slice(bytes);
+                    b
+                });
+                tensor_of(*d, dims, buffer.unwrap_or_default()).into()
+            }
+            Held::Own(d) => d.clone(),
+            Held::Known(t) => Datum::Tensor(Tensor::clone(t)),
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        match self {
+            Held::Array(d, dims, bytes) => View::new(*d, dims, bytes),
+            Held::Own(Datum::Tensor(t)) => View::of(t),
+            Held::Known(t) => View::of(t),
+            Held::Own(_) => View::new(DType::U8, &[0], &[]),
+        }
+    }
+
+    fn tensor(&self) -> Option<&Tensor> {
+        match self {
+            Held::Own(d) => d.tensor(),
+            Held::Known(t) => Some(t),
+            Held::Array(..) => None,
+        }
+    }
+}
+
+fn tensor_of(dtype: DType, dims: &[usize], buffer: Buffer) -> Tensor {
+    let data = Data::Bytes(buffer.share());
+    Tensor::new(dtype, dims.to_vec(), data).unwrap_or_else(|_| Tensor::of::<u8>(&[0], vec![]))
+}
+
+/// A subgraph as a program, and the values around it that it reads, which follow its own inputs.
+struct Body {
+    attr: Name,
+    program: Program,
+    /// The number of inputs of its own.
+    inputs: usize,
+    captured: Vec<ValueId>,
+}
+
+type Key = (usize, Vec<u8>);
+
+/// A graph made ready to run.
+pub struct Program {
+    model: Model,
+    uses: Uses,
+    bodies: HashMap<NodeId, Vec<Body>>,
+    packs: Packs,
+    plans: Mutex<HashMap<Key, Arc<Plan>>>,
+    /// Only `eval` runs, no kernel.
+    reference: bool,
+}
+
+/// Plans that a program keeps; with more the cache starts anew.
+const PLANS: usize = 256;
+
+/// Values of more bytes are not known to plans, beside initialisers.
+const KNOWN: usize = 4096;
+
+/// Subgraphs within subgraphs may be this deep.
+const DEPTH: usize = 64;
+
+type Env<'f> = HashMap<ValueId, Held<'f>>;
+
+impl Program {
+    /// Makes `model`, whose functions have been inlined, ready; its subgraphs are optimised if `optimized`, and kernels are
+    /// left alone if `reference`.
+    ///
+    /// # Errors
+    ///
+    /// If a subgraph is not well formed.
+    pub fn new(model: Model, optimized: bool, reference: bool) -> Result<Program, PassError> {
+        Program::nested(model, optimized, reference, 0)
+    }
+
+    fn nested(model: Model, optimized: bool, reference: bool, depth: usize) -> Result<Program, PassError> {
+        if depth > DEPTH {
+            let what = format!("are nested more than {DEPTH} deep");
+            return Err(crate::ir::Flaw::new("subgraphs", what).into());
+        }
+        let mut model = model;
+        adopt_captures(&mut model.graph);
+        let names = model.graph.names();
+        let mut bodies = HashMap::new();
+        for (id, node) in model.graph.iter() {
+            let graphs = node
+                .attrs
+                .iter()
+                .flat_map(|a| a.value.graphs().iter().map(|g| (a.name.clone(), g)));
+            let made = graphs
+                .map(|(attr, g)| body(&model, &names, attr, g, (optimized, reference, depth)))
+                .collect::<Result<Vec<_>, PassError>>()?;
+            if !made.is_empty() {
+                bodies.insert(id, made);
+            }
+        }
+        let captured = |id: NodeId| {
+            bodies
+                .get(&id)
+                .into_iter()
+                .flatten()
+                .flat_map(|b| b.captured.clone())
+                .collect()
+        };
+        Ok(Program {
+            uses: Uses::new(&model.graph, captured),
+            bodies,
+            packs: Packs::default(),
+            plans: Mutex::default(),
+            reference,
+            model,
+        })
+    }
+
+    /// The model as it is run.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The plan that a run on these inputs begins with.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn plan(
+        &self,
+        inputs: &[Held],
+        threads: usize,
+        memory: Option<usize>,
+    ) -> Result<Arc<Plan>, PlanError> {
+        let env = self.model.graph.inputs.iter().zip(inputs);
+        let known: HashMap<_, _> = env.map(|(p, held)| (p.value, held.known())).collect();
+        self.segment(0, &known, threads, memory)
+    }
+
+    /// The plan that a run on inputs of these types begins with.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn plan_for(
+        &self,
+        types: &[Type],
+        threads: usize,
+        memory: Option<usize>,
+    ) -> Result<Arc<Plan>, PlanError> {
+        let env = self.model.graph.inputs.iter().zip(types);
+        let known: HashMap<_, _> = env.map(|(p, ty)| (p.value, (ty.clone(), None))).collect();
+        self.segment(0, &known, threads, memory)
+    }
+
+    /// The plan from node `from` on, as far as it goes.
+    fn segment(
+        &self,
+        from: usize,
+        known: &HashMap<ValueId, Known>,
+        threads: usize,
+        memory: Option<usize>,
+    ) -> Result<Arc<Plan>, PlanError> {
+        let key = (from, key(known));
+        let lock = || self.plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(plan) = lock().get(&key) {
+            return Ok(plan.clone());
+        }
+        let start = Start {
+            model: &self.model,
+            uses: &self.uses,
+            packs: &self.packs,
+            from,
+            known,
+            threads,
+            memory,
+            dry: false,
+        };
+        let plan = Arc::new(lower(start)?);
+        let mut plans = lock();
+        if plans.len() >= PLANS {
+            plans.clear();
+        }
+        plans.insert(key, plan.clone());
+        Ok(plan)
+    }
+
+    /// Runs the program on the values of its inputs, in order.
+    ///
+    /// # Errors
+    ///
+    /// If a node refuses its inputs.
+    pub fn run(&self, inputs: Vec<Held>, context: &mut Context) -> Result<Vec<Datum>, PlanError> {
+        let ports = self.model.graph.inputs.iter().map(|p| p.value);
+        let mut env: Env = ports.zip(inputs).collect();
+        let nodes = self.model.graph.order.len();
+        let (mut at, mut promoted) = (0, None);
+        let mut lent = vec![];
+        while at < nodes {
+            let mut asked = 0;
+            if !self.reference {
+                let known = env.iter().map(|(&v, held)| (v, held.known())).collect();
+                let plan = self.segment(at, &known, context.pool.threads(), context.memory)?;
+                self.execute(&plan, &mut env, context)?;
+                self.forget(&mut env, at, plan.end);
+                if plan.end > at {
+                    (at, promoted) = (plan.end, None);
+                    settle(&mut env, lent.drain(..));
+                }
+                asked = plan.asked;
+            }
+            if at >= nodes {
+                break;
+            }
+            if promoted != Some(at) {
+                lent = self.promote(at, asked, &mut env);
+                promoted = Some(at);
+                if !lent.is_empty() {
+                    continue;
+                }
+            }
+            self.alone(at, &mut env, context)?;
+            self.forget(&mut env, at, at + 1);
+            settle(&mut env, lent.drain(..));
+            at += 1;
+        }
+        let outputs = self.model.graph.outputs.iter();
+        outputs.map(|p| self.lookup(&env, p)).collect()
+    }
+
+    fn lookup(&self, env: &Env, p: &Port) -> Result<Datum, PlanError> {
+        let found = match env.get(&p.value) {
+            Some(held) => Some(held.datum()),
+            None => self
+                .initializer(p.value)
+                .map(|t| Datum::Tensor(Tensor::clone(&t))),
+        };
+        found.ok_or_else(|| PlanError::Output(self.model.graph[p.value].name.to_string()))
+    }
+
+    fn initializer(&self, v: ValueId) -> Option<Arc<Tensor>> {
+        let konst = self.model.graph.values.get(v.0 as usize)?.konst.as_ref()?;
+        Some(konst.tensor.clone())
+    }
+
+    /// Drops the values that nobody after `to` reads.
+    fn forget(&self, env: &mut Env, from: usize, to: usize) {
+        if to > from {
+            env.retain(|v, _| self.uses.last(*v).is_some_and(|last| last >= to));
+        }
+    }
+
+    /// Makes the small values that the node at `at` asked for known to plans, and says which they are.
+    fn promote(&self, at: usize, asked: u64, env: &mut Env) -> Vec<ValueId> {
+        let node = &self.model.graph[self.model.graph.order[at]];
+        let wanted = node.inputs.iter().enumerate();
+        let wanted = wanted.filter(|(i, _)| asked & (1 << (*i).min(63)) != 0);
+        let mut promoted = vec![];
+        for v in wanted.filter_map(|(_, v)| *v) {
+            let Some(held) = env.get_mut(&v).filter(|h| !matches!(h, Held::Known(_))) else {
+                continue;
+            };
+            match held.datum() {
+                Datum::Tensor(t) if t.dtype().bits() > 0 && t.bytes().len() <= KNOWN => {
+                    *held = Held::Known(Arc::new(t));
+                    promoted.push(v);
+                }
+                _ => {}
+            }
+        }
+        promoted
+    }
+
+    /// Runs one node by itself.
+    fn alone(&self, at: usize, env: &mut Env, context: &mut Context) -> Result<(), PlanError> {
+        let graph = &self.model.graph;
+        let id = graph.order[at];
+        let node = &graph[id];
+        let get = |v: ValueId| match env.get(&v) {
+            Some(held) => Some(held.datum()),
+            None => self.initializer(v).map(|t| Datum::Tensor(Tensor::clone(&t))),
+        };
+        let x: Vec<Option<Datum>> = node.inputs.iter().map(|v| v.and_then(get)).collect();
+        let start = context.times.as_ref().map(|_| Instant::now());
+        let opset = opset_of(&self.model.opsets, node);
+        let limit = direct::Limit(context.memory);
+        let mut run = |attr: &str, mut inputs: Vec<Datum>| {
+            let bodies = self.bodies.get(&id).map_or(&[][..], |b| b);
+            let Some(body) = bodies.iter().find(|b| &*b.attr == attr) else {
+                return Err(crate::ops::OpError::new(format!(
+                    "attribute {attr:?} is no subgraph"
+                )));
+            };
+            if inputs.len() != body.inputs {
+                return Err(crate::ops::OpError::new(format!(
+                    "subgraph {attr:?} has {} inputs; expected {}",
+                    body.inputs,
+                    inputs.len()
+                )));
+            }
+            for v in &body.captured {
+                let missing = || {
+                    let name = &graph[*v].name;
+                    crate::ops::OpError::new(format!(
+                        "subgraph {attr:?} reads {name:?}, which nothing defines"
+                    ))
+                };
+                inputs.push(get(*v).ok_or_else(missing)?);
+            }
+            let held = inputs.into_iter().map(Held::own).collect();
+            let done = body.program.run(held, context);
+            done.map_err(|e| crate::ops::OpError::new(format!("in {attr:?}: {e}")))
+        };
+        let y = direct(node, opset, &x, limit, &mut run).map_err(|what| {
+            let inputs = node.inputs.iter().zip(&x).map(|(v, x)| match (v, x) {
+                (Some(v), Some(x)) => format!("{}: {}", graph[*v].name, x.ty()),
+                (Some(v), None) => graph[*v].name.to_string(),
+                (None, _) => "_".into(),
+            });
+            PlanError::Run(NodeError {
+                node: node.label().to_owned(),
+                op: crate::opt::infer::full_name(node),
+                opset,
+                inputs: inputs.collect(),
+                what,
+            })
+        })?;
+        for (v, y) in node.outputs.iter().zip(y) {
+            if let Some(v) = v {
+                env.insert(*v, Held::own(y));
+            }
+        }
+        if let (Some(start), Some(times)) = (start, &mut context.times) {
+            times.push(StepTime {
+                node: node.label().to_owned(),
+                op: crate::opt::infer::full_name(node),
+                kernel: "alone".into(),
+                ms: start.elapsed().as_secs_f64() * 1e3,
+            });
+        }
+        Ok(())
+    }
+
+    /// Runs a plan on what is in `env`, and puts there what it makes.
+    fn execute(&self, plan: &Plan, env: &mut Env, context: &mut Context) -> Result<(), PlanError> {
+        for (v, t) in &plan.known {
+            env.insert(*v, Held::Known(t.clone()));
+        }
+        if plan.steps.is_empty() && plan.outputs.is_empty() {
+            return Ok(());
+        }
+        let nothing = || View::new(DType::U8, &[0], &[]);
+        let views: Vec<_> = plan
+            .inputs
+            .iter()
+            .map(|v| env.get(v).map_or_else(nothing, Held::view))
+            .collect();
+        let lock = || {
+            plan.frames
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+        };
+        let idle = lock().pop();
+        let mut frame = idle.unwrap_or_else(|| Frame::new(plan.arena, plan.scratch));
+        let slots = plan.outputs.iter().map(|(_, slot)| slot);
+        let mut outputs: Vec<_> = slots
+            .enumerate()
+            .map(|(i, s)| match s.place == Place::Output(i) {
+                true => Buffer::new(s.dtype, s.dims.iter().product()).unwrap_or_default(),
+                false => Buffer::default(),
+            })
+            .collect();
+        let mut outside = Outside {
+            inputs: &views,
+            constants: &plan.constants,
+            outputs: &mut outputs,
+        };
+        for s in &plan.steps {
+            let start = context.times.as_ref().map(|_| Instant::now());
+            let done = frame.step(&*s.run, &s.inputs, &s.outputs, &mut outside, context.pool);
+            done.map_err(|what| PlanError::Run(s.error(what)))?;
+            if let (Some(start), Some(times)) = (start, &mut context.times) {
+                times.push(StepTime {
+                    node: s.node.clone(),
+                    op: s.op.clone(),
+                    kernel: s.kernel.clone(),
+                    ms: start.elapsed().as_secs_f64() * 1e3,
+                });
+            }
+        }
+        let made = collect(plan, &frame, env, outputs);
+        lock().push(frame);
+        env.extend(made);
+        Ok(())
+    }
+}
+
+/// Lets the values `lent` to plans be like others again.
+fn settle(env: &mut Env, lent: impl Iterator<Item = ValueId>) {
+    for v in lent {
+        if let Some(held) = env.get_mut(&v) {
+            *held = Held::Own(held.datum());
+        }
+    }
+}
+
+/// The outputs of a plan; those that no step wrote share the elements of what they are a view of.
+fn collect<'f>(plan: &Plan, frame: &Frame, env: &Env<'f>, outputs: Vec<Buffer>) -> Vec<(ValueId, Held<'f>)> {
+    let owned = plan.outputs.iter().zip(outputs).enumerate();
+    let own: Vec<Option<Tensor>> = owned
+        .map(|(i, ((_, slot), buffer))| {
+            (slot.place == Place::Output(i)).then(|| tensor_of(slot.dtype, &slot.dims, buffer))
+        })
+        .collect();
+    let value = |i: usize| -> Held<'f> {
+        let slot = &plan.outputs[i].1;
+        let shared = match slot.place {
+            Place::Output(j) => own[j].as_ref(),
+            Place::Constant(j) => Some(&plan.constants[j]),
+            Place::Input(j) => match env.get(&plan.inputs[j]) {
+                Some(Held::Array(d, _, bytes)) => return Held::Array(*d, slot.dims.clone(), bytes),
+                held => held.and_then(Held::tensor),
+            },
+            Place::Arena(_) => None,
+        };
+        let tensor = shared.and_then(|t| t.reshaped(&slot.dims)).unwrap_or_else(|| {
+            let mut buffer = Buffer::new(slot.dtype, slot.dims.iter().product()).unwrap_or_default();
+            frame.read(slot, &[], &plan.constants, buffer.bytes_mut());
+            tensor_of(slot.dtype, &slot.dims, buffer)
+        });
+        Held::Own(Datum::Tensor(tensor))
+    };
+    plan.outputs
+        .iter()
+        .enumerate()
+        .map(|(i, (v, _))| (*v, value(i)))
+        .collect()
+}
+
+/// What a plan depends on, beside the graph: types, and elements that are known.
+fn key(known: &HashMap<ValueId, Known>) -> Vec<u8> {
+    let mut all: Vec<_> = known.iter().collect();
+    all.sort_by_key(|(v, _)| **v);
+    let mut key = vec![];
+    for (v, (ty, konst)) in all {
+        key.extend(v.0.to_le_bytes());
+        match (ty.dtype(), ty.dims()) {
+            (Some(d), Some(dims)) if matches!(ty, Type::Tensor { .. }) => {
+                key.extend(d.code().to_le_bytes());
+                key.extend((dims.len() as u64).to_le_bytes());
+                dims.iter().for_each(|&d| key.extend((d as u64).to_le_bytes()));
+            }
+            _ => key.extend(format!("{ty};").bytes()),
+        }
+        match konst {
+            Some(t) => {
+                key.push(1);
+                key.extend_from_slice(t.bytes());
+            }
+            None => key.push(0),
+        }
+    }
+    key
+}
+
+/// Makes the values that `graph` captures inputs of it, if they are not yet.
+fn adopt_captures(graph: &mut Graph) -> Vec<Name> {
+    let captured: Vec<Name> = graph.captures().into_iter().collect();
+    for name in &captured {
+        let v = graph.find(name).unwrap_or_else(|| graph.value(name.clone()));
+        graph.inputs.push(Port {
+            value: v,
+            ty: None,
+            extra: Default::default(),
+        });
+    }
+    captured
+}
+
+/// A subgraph of `model` as a program. Values around it that are constant become its own.
+fn body(
+    model: &Model,
+    names: &HashMap<Name, ValueId>,
+    attr: Name,
+    graph: &Graph,
+    (optimized, reference, depth): (bool, bool, usize),
+) -> Result<Body, PassError> {
+    let mut graph = graph.clone();
+    graph.sort();
+    let inputs = graph.inputs.len();
+    for p in &mut graph.inputs {
+        // What is carried through a loop may change its shape.
+        if let Some(Type::Tensor { shape, .. }) = p.ty.as_mut().map(|d| &mut d.ty) {
+            *shape = None;
+        }
+    }
+    let mut captured = vec![];
+    for name in graph.captures() {
+        let outer = names.get(&name).copied();
+        let v = graph.find(&name).unwrap_or_else(|| graph.value(name.clone()));
+        match outer.and_then(|o| model.graph.konst(o).map(|_| model.graph[o].konst.clone())) {
+            Some(konst) => {
+                graph[v].konst = konst;
+                graph.initializers.push(v);
+            }
+            None => {
+                let missing =
+                    || crate::ir::Flaw::new(format!("value {name:?}"), "is read, but nothing defines it");
+                captured.push(outer.ok_or_else(missing)?);
+                graph.inputs.push(Port {
+                    value: v,
+                    ty: None,
+                    extra: Default::default(),
+                });
+            }
+        }
+    }
+    let mut inner = Model {
+        ir_version: Some(10),
+        graph,
+        opsets: model.opsets.clone(),
+        ..Model::default()
+    };
+    match optimized {
+        true => optimize(&mut inner, Scope::Engine).map(|_| ())?,
+        false => crate::ir::verify(&inner.graph)?,
+    }
+    Ok(Body {
+        attr,
+        program: Program::nested(inner, optimized, reference, depth + 1)?,
+        inputs,
+        captured,
+    })
+}

@@ -1,0 +1,312 @@
+//! Sessions: models made ready to run.
+
+mod error;
+mod feed;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::cpu::{Pool, default_threads};
+use crate::ir::{DType, Dim, Model, Name, Type};
+use crate::opt::{self, Report, Scope};
+pub use crate::plan::StepTime;
+use crate::plan::{Context, Plan, Program};
+pub use error::{RunError, RunErrorKind, Unsupported, distance, nearest, unsupported};
+use feed::fits;
+pub use feed::{Feed, Outputs};
+
+/// How a session is to be made.
+pub struct Builder<'a> {
+    model: &'a Model,
+    threads: usize,
+    optimize: bool,
+    sizes: Vec<(String, usize)>,
+    taps: Vec<String>,
+    reference: bool,
+    memory: Option<usize>,
+}
+
+/// A model made ready to run: optimised, its weights packed when first needed, with a plan for each set of input shapes.
+///
+/// What no plan can be made for before the values are there (a shape that depends on them, a subgraph, a list) runs node
+/// by node between plans. A session may run on many threads at once.
+pub struct Session {
+    program: Program,
+    inputs: Vec<(Name, Type)>,
+    outputs: Vec<Name>,
+    report: Report,
+    pool: Pool,
+    memory: Option<usize>,
+}
+
+impl<'a> Builder<'a> {
+    /// Runs on `n` threads. The default is the smaller of the cores, the affinity mask and the cgroup quota.
+    pub fn threads(self, n: usize) -> Self {
+        Builder {
+            threads: n.max(1),
+            ..self
+        }
+    }
+
+    /// Fixes the free dimension `name`.
+    pub fn size(mut self, name: impl Into<String>, size: usize) -> Self {
+        self.sizes.push((name.into(), size));
+        self
+    }
+
+    /// Makes the value `name` an output too. Taps keep fusion from computing over them.
+    pub fn tap(mut self, name: impl Into<String>) -> Self {
+        self.taps.push(name.into());
+        self
+    }
+
+    /// Runs the graph as it is, node by node.
+    pub fn unoptimized(self) -> Self {
+        Builder {
+            optimize: false,
+            ..self
+        }
+    }
+
+    /// Runs the graph as it is by [`Op::eval`](crate::ops::Op::eval) only, without kernels: slow, and as ONNX defines it.
+    pub fn reference(self) -> Self {
+        Builder {
+            reference: true,
+            ..self.unoptimized()
+        }
+    }
+
+    /// Refuses runs that work in more than `bytes`. The default is what the machine has free.
+    pub fn memory(self, bytes: usize) -> Self {
+        Builder {
+            memory: Some(bytes),
+            ..self
+        }
+    }
+
+    /// Checks and optimises the model.
+    ///
+    /// # Errors
+    ///
+    /// If it uses operators that the engine lacks (all are listed), or is not well formed.
+    pub fn build(self) -> Result<Session, RunError> {
+        let mut model = self.model.clone();
+        opt::inline(&mut model).map_err(|e| RunErrorKind::Model(e.to_string()))?;
+        let missing = unsupported(&model);
+        if !missing.is_empty() {
+            return Err(RunErrorKind::Unsupported(missing).into());
+        }
+        fix_sizes(&mut model, &self.sizes)?;
+        for name in &self.taps {
+            let known = || model.graph.values.iter().map(|v| v.name.to_string()).collect();
+            let v = model.graph.find(name).ok_or_else(|| RunErrorKind::UnknownInput {
+                given: name.clone(),
+                known: known(),
+            })?;
+            model.graph.output(v, None);
+        }
+        model.graph.sort();
+        let wrong = |e: opt::PassError| RunErrorKind::Model(e.to_string());
+        let report = match self.optimize {
+            true => opt::optimize(&mut model, Scope::Engine).map_err(wrong)?,
+            false => crate::ir::verify(&model.graph)
+                .map(|()| Report::default())
+                .map_err(|e| RunErrorKind::Model(e.to_string()))?,
+        };
+        let g = &model.graph;
+        let input = |p: &crate::ir::Port| {
+            let ty = p.ty.as_ref().map_or(Type::Unknown, |d| d.ty.clone());
+            (g[p.value].name.clone(), ty)
+        };
+        Ok(Session {
+            inputs: g.inputs.iter().map(input).collect(),
+            outputs: g.outputs.iter().map(|p| g[p.value].name.clone()).collect(),
+            report,
+            pool: Pool::new(self.threads),
+            memory: self.memory,
+            program: Program::new(model, self.optimize, self.reference).map_err(wrong)?,
+        })
+    }
+}
+
+/// Puts numbers in the place of free dimensions.
+fn fix_sizes(model: &mut Model, sizes: &[(String, usize)]) -> Result<(), RunError> {
+    let mut known = vec![];
+    for p in &mut model.graph.inputs {
+        let Some(Type::Tensor {
+            shape: Some(shape), ..
+        }) = p.ty.as_mut().map(|d| &mut d.ty)
+        else {
+            continue;
+        };
+        for d in shape {
+            if let Dim::Symbol(s) = d {
+                known.push(s.to_string());
+                if let Some((_, size)) = sizes.iter().find(|(n, _)| n == &**s) {
+                    *d = Dim::from(*size);
+                }
+            }
+        }
+    }
+    known.sort();
+    known.dedup();
+    match sizes.iter().find(|(n, _)| !known.contains(n)) {
+        Some((given, _)) => Err(RunErrorKind::UnknownSize {
+            given: given.clone(),
+            known,
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+impl Session {
+    /// How to make a session of `model`.
+    pub fn builder(model: &Model) -> Builder<'_> {
+        Builder {
+            model,
+            threads: default_threads(),
+            optimize: true,
+            sizes: vec![],
+            taps: vec![],
+            reference: false,
+            memory: None,
+        }
+    }
+
+    /// Names and declared types of the inputs.
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, &Type)> {
+        self.inputs.iter().map(|(n, t)| (&**n, t))
+    }
+
+    /// Names of the outputs.
+    pub fn outputs(&self) -> &[Name] {
+        &self.outputs
+    }
+
+    /// The number of threads it runs on.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The model as it is run.
+    pub fn model(&self) -> &Model {
+        self.program.model()
+    }
+
+    /// What the optimiser did.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Runs the model on `inputs`, by name. Arrays in row-major order are not copied.
+    ///
+    /// # Errors
+    ///
+    /// If an input is missing, unknown, or of another type or shape than declared; if the model cannot run with these shapes.
+    pub fn run<'f, N: AsRef<str>, F: Into<Feed<'f>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, F)>,
+    ) -> Result<Outputs, RunError> {
+        self.execute(self.feeds(inputs)?, None)
+    }
+
+    /// Like [`Session::run`], with the time of each step.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn profile<'f, N: AsRef<str>, F: Into<Feed<'f>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, F)>,
+    ) -> Result<(Outputs, Vec<StepTime>), RunError> {
+        let mut times = vec![];
+        let outputs = self.execute(self.feeds(inputs)?, Some(&mut times))?;
+        Ok((outputs, times))
+    }
+
+    /// Does what can be done before the first run on `inputs`, and says how they will be run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn prepare<'f, N: AsRef<str>, F: Into<Feed<'f>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, F)>,
+    ) -> Result<Arc<Plan>, RunError> {
+        let feeds = self.feeds(inputs)?;
+        let held: Vec<_> = feeds.into_iter().map(Feed::held).collect();
+        Ok(self.program.plan(&held, self.pool.threads(), self.memory)?)
+    }
+
+    /// The plan for inputs of these shapes, in the order of the inputs: of the whole graph, or of the part that comes
+    /// before the first node that needs values.
+    ///
+    /// # Errors
+    ///
+    /// If the model cannot run with them.
+    pub fn plan(&self, shapes: &[Vec<usize>]) -> Result<Arc<Plan>, RunError> {
+        let typed = self.inputs.iter().zip(shapes);
+        let types: Vec<_> = typed
+            .map(|((_, ty), dims)| Type::tensor(ty.dtype().unwrap_or(DType::F32), dims.iter().copied()))
+            .collect();
+        Ok(self.program.plan_for(&types, self.pool.threads(), self.memory)?)
+    }
+
+    /// Inputs in the model's order, checked.
+    fn feeds<'f, N: AsRef<str>, F: Into<Feed<'f>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, F)>,
+    ) -> Result<Vec<Feed<'f>>, RunError> {
+        let mut given: Vec<Option<Feed>> = self.inputs.iter().map(|_| None).collect();
+        for (name, feed) in inputs {
+            let name = name.as_ref();
+            match self.inputs.iter().position(|(n, _)| &**n == name) {
+                Some(i) => given[i] = Some(feed.into()),
+                None => {
+                    return Err(RunErrorKind::UnknownInput {
+                        given: name.to_owned(),
+                        known: self.inputs.iter().map(|(n, _)| n.to_string()).collect(),
+                    }
+                    .into());
+                }
+            }
+        }
+        let mut symbols = HashMap::new();
+        let graph = &self.program.model().graph;
+        let ports = graph.inputs.iter().zip(&self.inputs);
+        given
+            .into_iter()
+            .zip(ports)
+            .map(|(feed, (port, (name, ty)))| {
+                let default = || graph[port.value].konst.as_ref();
+                let feed = match (feed, default()) {
+                    (Some(feed), _) => feed,
+                    (None, Some(c)) => Feed::Value(c.tensor.aligned().into()),
+                    (None, None) => {
+                        return Err(RunErrorKind::MissingInput {
+                            name: name.to_string(),
+                            expected: ty.to_string(),
+                        }
+                        .into());
+                    }
+                };
+                fits(name, ty, &feed, &mut symbols)?;
+                Ok(feed)
+            })
+            .collect()
+    }
+
+    fn execute(&self, feeds: Vec<Feed>, times: Option<&mut Vec<StepTime>>) -> Result<Outputs, RunError> {
+        let held = feeds.into_iter().map(Feed::held).collect();
+        let mut context = Context {
+            pool: &self.pool,
+            memory: self.memory,
+            times,
+        };
+        Ok(Outputs {
+            names: self.outputs.clone(),
+            values: self.program.run(held, &mut context)?,
+        })
+    }
+}
