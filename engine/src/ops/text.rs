@@ -79,7 +79,7 @@ fn parts<'s>(s: &'s str, delimiter: &str, splits: usize) -> Vec<&'s str> {
     if !delimiter.is_empty() {
         return s.splitn(splits.saturating_add(1), delimiter).collect();
     }
-    let (mut rest, mut all) = (s.trim_start(), vec![]);
+    let (mut rest, mut all) = (s.trim(), vec![]);
     while !rest.is_empty() {
         let end = rest.find(char::is_whitespace).filter(|_| all.len() < splits);
         let (part, behind) = rest.split_at(end.unwrap_or(rest.len()));
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn the_last_part_keeps_what_is_not_split() {
-        assert_eq!(parts(" a b  c ", "", 1), ["a", "b  c "]);
+        assert_eq!(parts(" a b  c ", "", 1), ["a", "b  c"]);
         assert_eq!(parts(" a b  c ", "", 9), ["a", "b", "c"]);
         assert_eq!(parts("a--b--c", "--", 1), ["a", "b--c"]);
         assert_eq!(parts("", ",", 1), [""]);

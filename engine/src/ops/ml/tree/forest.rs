@@ -335,8 +335,8 @@ impl Forest {
             Mode::Gte => x >= v,
             Mode::Gt => x > v,
             Mode::Eq => x == v,
-            // NaN differs from everything, but is missing here.
-            Mode::Neq => x != v && !x.is_nan(),
+            // NaN differs from everything, whatever is said of missing values; ONNX Runtime has it so too.
+            Mode::Neq => x != v,
             Mode::Member => self.members[node.range.0..node.range.1].contains(&x),
             Mode::Leaf => false,
         };
