@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod argmax;
 pub mod arith;
+pub mod attention;
 pub mod batchnorm;
 mod binary;
 pub mod case;
@@ -16,13 +17,17 @@ pub mod compare;
 pub mod compress;
 pub mod concat;
 pub mod constant;
+pub mod contrib;
 pub mod control;
 pub mod conv;
 pub mod cumsum;
 pub mod depth;
 pub mod einsum;
 pub mod expand;
+mod formula;
+pub mod fused;
 pub mod gather;
+pub mod gelu;
 pub mod gemm;
 pub mod group_norm;
 pub mod hardmax;
@@ -52,6 +57,7 @@ pub mod sequence;
 pub mod shape;
 pub mod shape_of;
 pub mod shrink;
+pub mod skip;
 pub mod slice;
 pub mod softmax;
 pub mod split;
@@ -90,11 +96,13 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<trig::Asinh>::new(),
     &Pointwise::<trig::Atan>::new(),
     &Pointwise::<trig::Atanh>::new(),
+    &attention::Attention,
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
     &random::Bernoulli,
     &cast::Cast,
     &cast::CastLike,
+    &attention::conv::CausalConvWithState,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
@@ -142,6 +150,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
+    &attention::linear::LinearAttention,
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
     &control::Loop,
@@ -188,6 +197,7 @@ pub static OPS: &[&dyn Op] = &[
     &reshape::Reshape,
     &resize::Resize,
     &reverse_sequence::ReverseSequence,
+    &attention::rotary::RotaryEmbedding,
     &Pointwise::<unary::Round>::new(),
     &control::Scan,
     &scatter::Scatter,
@@ -205,6 +215,7 @@ pub static OPS: &[&dyn Op] = &[
     &shrink::Shrink,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
+    &skip::SimplifiedLayerNormalization,
     &Pointwise::<unary::Sin>::new(),
     &Pointwise::<trig::Sinh>::new(),
     &shape_of::Size,
@@ -227,6 +238,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<trig::Tan>::new(),
     &Pointwise::<act::Tanh>::new(),
     &tfidf::TfIdfVectorizer,
+    &attention::scatter::TensorScatter,
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
     &topk::TopK,
@@ -259,6 +271,26 @@ pub static OPS: &[&dyn Op] = &[
     &training::Adagrad,
     &training::Adam,
     &training::Momentum,
+    &attention::flex::FlexAttention,
+    &attention::multi::Projected,
+    &gelu::BiasGelu,
+    &fused::BiasSoftmax,
+    &attention::conv::Causal,
+    &attention::multi::MaskedStep,
+    &skip::EmbedLayerNormalization,
+    &gelu::FastGelu,
+    &fused::FusedGemm,
+    &fused::FusedMatMul,
+    &gelu::Gelu,
+    &attention::group::GroupQuery,
+    &attention::multi::MultiHead,
+    &contrib::Pad,
+    &gelu::QuickGelu,
+    &attention::rotary::Rotary,
+    &skip::SkipLayerNormalization,
+    &skip::SkipSimplifiedLayerNormalization,
+    &fused::SparseToDenseMatMul,
+    &contrib::Unique,
     &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
