@@ -25,7 +25,7 @@ enum Key {
 fn keys(t: &Tensor) -> Result<Vec<Key>, OpError> {
     let real = |x: f64| match x {
         x if x.is_nan() => Key::Real(f64::NAN.to_bits()),
-        x if x == 0.0 => Key::Real(0),
+        0.0 => Key::Real(0),
         x => Key::Real(x.to_bits()),
     };
     if t.dtype() == DType::String {

@@ -33,7 +33,7 @@ impl Linear {
         if intercepts.is_empty() {
             intercepts = vec![0.0; targets];
         }
-        if targets == 0 || weights.len() % targets != 0 || intercepts.len() != targets {
+        if targets == 0 || !weights.len().is_multiple_of(targets) || intercepts.len() != targets {
             return Err(misfit(format_args!(
                 "{} coefficients and {} intercepts for {targets} scores",
                 weights.len(),

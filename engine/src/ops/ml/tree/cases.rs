@@ -208,7 +208,7 @@ pub(super) fn ensembles() -> Vec<Case> {
             .attr("n_targets", 2)
             .attr("aggregate_function", join)
             .attr("nodes_missing_value_tracks_true", vec![1i64, 0])
-            .attr("nodes_splits", tensor(&[3.14, 1.5])?)
+            .attr("nodes_splits", tensor(&[3.25, 1.5])?)
             .attr("nodes_featureids", vec![0i64, 1])
             .attr("nodes_modes", bytes(&[0, 3]))
             .attr("nodes_truenodeids", vec![0i64, 2])
