@@ -376,6 +376,21 @@ impl Tensor {
         }
     }
 
+    /// A tensor of strings.
+    ///
+    /// # Panics
+    ///
+    /// If `data` does not have the product of `dims` elements.
+    pub fn texts(dims: &[usize], data: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Tensor {
+        let data: Vec<Vec<u8>> = data.into_iter().map(Into::into).collect();
+        assert_eq!(count(dims), Some(data.len()), "elements of {dims:?}");
+        Tensor {
+            dtype: DType::String,
+            dims: dims.to_vec(),
+            data: Data::Strings(data.into()),
+        }
+    }
+
     /// A scalar.
     pub fn scalar<T: Element>(x: T) -> Tensor {
         Tensor::of(&[], vec![x])

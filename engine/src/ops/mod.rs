@@ -16,6 +16,7 @@ pub mod cast;
 pub mod classify;
 pub mod clip;
 pub mod compare;
+pub mod compress;
 pub mod concat;
 pub mod constant;
 pub mod contrib;
@@ -23,6 +24,7 @@ pub mod control;
 pub mod conv;
 pub mod cumsum;
 pub mod depth;
+pub mod einsum;
 pub mod expand;
 mod formula;
 pub mod fused;
@@ -30,9 +32,12 @@ pub mod gather;
 pub mod gelu;
 pub mod gemm;
 pub mod group_norm;
+pub mod hardmax;
 pub mod identity;
+pub mod loss;
 pub mod matmul;
 pub mod nbits;
+pub mod ml;
 mod node;
 pub mod norm;
 pub mod onehot;
@@ -47,15 +52,18 @@ pub mod qconv;
 pub mod qlinear;
 pub mod qmatmul;
 pub mod quant;
+pub mod random;
 pub mod range;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod reverse_sequence;
 pub mod scatter;
 pub mod select;
 pub mod sequence;
 pub mod shape;
 pub mod shape_of;
+pub mod shrink;
 pub mod skip;
 pub mod slice;
 pub mod softmax;
@@ -63,10 +71,15 @@ pub mod split;
 pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod text;
+pub mod tfidf;
 pub mod topk;
+pub mod training;
 pub mod transpose;
+pub mod trig;
 pub mod trilu;
 pub mod unary;
+pub mod unique;
 pub mod variadic;
 mod window;
 
@@ -80,10 +93,16 @@ use pointwise::Pointwise;
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
+    &Pointwise::<trig::Acos>::new(),
+    &Pointwise::<trig::Acosh>::new(),
     &arith::Binary(arith::Add),
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &Pointwise::<trig::Asin>::new(),
+    &Pointwise::<trig::Asinh>::new(),
+    &Pointwise::<trig::Atan>::new(),
+    &Pointwise::<trig::Atanh>::new(),
     &attention::Attention,
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
@@ -93,12 +112,14 @@ pub static OPS: &[&dyn Op] = &[
     &bitwise::Not,
     &bitwise::Bitwise(bitwise::Or),
     &bitwise::Bitwise(bitwise::Xor),
+    &random::Bernoulli,
     &cast::Cast,
     &cast::CastLike,
     &attention::conv::CausalConvWithState,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
+    &compress::Compress,
     &concat::Concat,
     &sequence::ConcatFromSequence,
     &constant::Constant,
@@ -106,12 +127,15 @@ pub static OPS: &[&dyn Op] = &[
     &conv::Conv,
     &qconv::ConvInteger,
     &Pointwise::<unary::Cos>::new(),
-    &cumsum::CumSum,
+    &Pointwise::<trig::Cosh>::new(),
+    &cumsum::Cumulative::<true>,
+    &cumsum::Cumulative::<false>,
     &depth::DepthToSpace,
     &quant::Dequantize::<false>,
     &arith::Binary(arith::Div),
     &identity::Dropout,
     &quant::DynamicQuantizeLinear,
+    &einsum::Einsum,
     &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
@@ -132,6 +156,7 @@ pub static OPS: &[&dyn Op] = &[
     &group_norm::GroupNormalization,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
+    &hardmax::Hardmax,
     &identity::Identity,
     &control::If,
     &group_norm::InstanceNormalization,
@@ -154,7 +179,9 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &random::Multinomial,
     &Pointwise::<unary::Neg>::new(),
+    &loss::NegativeLogLikelihoodLoss,
     &onehot::NonZero,
     &classify::Not,
     &onehot::OneHot,
@@ -169,6 +196,10 @@ pub static OPS: &[&dyn Op] = &[
     &qmatmul::QLinearMatMul,
     &quant::Quantize::<false>,
     &norm::RMSNormalization,
+    &random::NORMAL,
+    &random::NORMAL_LIKE,
+    &random::UNIFORM,
+    &random::UNIFORM_LIKE,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &reduce::Reduce(reduce::L1),
@@ -181,9 +212,11 @@ pub static OPS: &[&dyn Op] = &[
     &reduce::Reduce(reduce::Prod),
     &reduce::Reduce(reduce::Sum),
     &reduce::Reduce(reduce::SumSquare),
+    &text::RegexFullMatch,
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
+    &reverse_sequence::ReverseSequence,
     &attention::rotary::RotaryEmbedding,
     &Pointwise::<unary::Round>::new(),
     &control::Scan,
@@ -199,13 +232,16 @@ pub static OPS: &[&dyn Op] = &[
     &sequence::SequenceLength,
     &control::SequenceMap,
     &shape_of::ShapeOf,
+    &shrink::Shrink,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
     &skip::SimplifiedLayerNormalization,
     &Pointwise::<unary::Sin>::new(),
+    &Pointwise::<trig::Sinh>::new(),
     &shape_of::Size,
     &slice::Slice,
     &softmax::Softmax::<false>,
+    &loss::SoftmaxCrossEntropyLoss,
     &Pointwise::<act::Softplus>::new(),
     &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
@@ -213,21 +249,49 @@ pub static OPS: &[&dyn Op] = &[
     &sequence::SplitToSequence,
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
+    &text::StringConcat,
+    &text::StringNormalizer,
+    &text::StringSplit,
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
     &Pointwise::<act::Silu>::new(),
+    &Pointwise::<trig::Tan>::new(),
     &Pointwise::<act::Tanh>::new(),
     &attention::scatter::TensorScatter,
+    &tfidf::TfIdfVectorizer,
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
     &topk::TopK,
     &transpose::Transpose,
     &trilu::Trilu,
+    &unique::Unique,
     &squeeze::Unsqueeze,
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &ml::arrays::ArrayFeatureExtractor,
+    &ml::arrays::Binarizer,
+    &ml::maps::CastMap,
+    &ml::labels::CategoryMapper,
+    &ml::maps::DictVectorizer,
+    &ml::arrays::FeatureVectorizer,
+    &ml::arrays::Imputer,
+    &ml::labels::LabelEncoder,
+    &ml::linear::LinearClassifier,
+    &ml::linear::LinearRegressor,
+    &ml::arrays::Normalizer,
+    &ml::arrays::OneHotEncoder,
+    &ml::svm::SVMClassifier,
+    &ml::svm::SVMRegressor,
+    &ml::arrays::Scaler,
+    &ml::tree::TreeEnsemble,
+    &ml::tree::TreeEnsembleClassifier,
+    &ml::tree::TreeEnsembleRegressor,
+    &ml::maps::ZipMap,
     &attention::flex::FlexAttention,
+    &training::Adagrad,
+    &training::Adam,
+    &training::Momentum,
     &attention::multi::Projected,
     &gelu::BiasGelu,
     &fused::BiasSoftmax,
@@ -307,6 +371,18 @@ pub const fn private(name: &'static str) -> OpName {
     OpName {
         domain: "secateur",
         name,
+    }
+}
+
+/// The version of ONNX's own operators by which the body of an operator of `domain` is written, which is read by version
+/// `opset` of its domain.
+///
+/// Domains with versions of their own do not say it: their bodies use what means the same in all versions that broadcast
+/// (from 7 on).
+pub fn body_opset(domain: &str, opset: i64) -> i64 {
+    match domain {
+        "" | "com.microsoft" | "secateur" => opset,
+        _ => OPSET,
     }
 }
 

@@ -276,7 +276,7 @@ impl Lowering<'_> {
                 small[at].konst = self.facts.konst(*v).map(|t| Constant::new(Tensor::clone(t)));
             }
         }
-        let builder = Builder::inside(&small, opset, &node.attrs);
+        let builder = Builder::inside(&small, ops::body_opset(node.domain(), opset), &node.attrs);
         let holes: Vec<_> = (0u32..)
             .map(ValueId)
             .take(node.inputs.len())
