@@ -24,6 +24,7 @@ pub mod gather;
 pub mod gemm;
 pub mod group_norm;
 pub mod identity;
+pub mod lerp;
 pub mod matmul;
 mod node;
 pub mod norm;
@@ -197,6 +198,7 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::Xor),
     &conv::Fused,
     &gemm::Fused,
+    &lerp::Lerp,
     &matmul::Fused,
 ];
 
