@@ -53,7 +53,10 @@ impl Draft {
     ) -> Result<Model, Flaw> {
         let graph = self.graph.clone();
         let builder = Builder::new(&graph, OPSET);
-        let outputs: Vec<_> = write(&builder).into_iter().map(|(name, y)| (name, y.id)).collect();
+        let outputs: Vec<_> = write(&builder)
+            .into_iter()
+            .map(|(name, y)| (name, y.id))
+            .collect();
         builder.finish().apply(&mut self.graph)?;
         let mut model = Model {
             ir_version: Some(IR_VERSION),

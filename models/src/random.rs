@@ -40,7 +40,10 @@ impl Random {
     /// A float tensor of normal numbers with mean 0 and standard deviation `std`.
     pub fn tensor(&mut self, dims: &[usize], std: f64) -> Tensor {
         let n = dims.iter().product();
-        Tensor::of(dims, (0..n).map(|_| (self.normal() * std) as f32).collect::<Vec<f32>>())
+        Tensor::of(
+            dims,
+            (0..n).map(|_| (self.normal() * std) as f32).collect::<Vec<f32>>(),
+        )
     }
 }
 
@@ -54,7 +57,10 @@ mod tests {
         let x: Vec<f64> = (0..20_000).map(|_| r.normal()).collect();
         let mean = x.iter().sum::<f64>() / x.len() as f64;
         let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
-        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03,
+            "{mean} {variance}"
+        );
     }
 
     #[test]

@@ -41,7 +41,9 @@ fn dense(q: &Rows, k: &Rows, v: &Rows, allows: impl Fn(usize, usize) -> bool) ->
 /// `a b`
 fn mix(a: &Rows, b: &Rows) -> Rows {
     let column = |w: &[f64], e: usize| w.iter().zip(b).map(|(w, b)| w * b[e]).sum::<f64>();
-    a.iter().map(|w| (0..b[0].len()).map(|e| column(w, e)).collect()).collect()
+    a.iter()
+        .map(|w| (0..b[0].len()).map(|e| column(w, e)).collect())
+        .collect()
 }
 
 fn rows(t: &Tensor) -> Rows {
@@ -61,7 +63,8 @@ fn weight(m: &Model, name: &str) -> Tensor {
 fn linear(x: &Rows, m: &Model, name: &str) -> Rows {
     let bias = floats(&weight(m, &format!("{name}.bias")));
     let mut y = mix(x, &rows(&weight(m, &format!("{name}.weight"))));
-    y.iter_mut().for_each(|y| y.iter_mut().zip(&bias).for_each(|(y, b)| *y += b));
+    y.iter_mut()
+        .for_each(|y| y.iter_mut().zip(&bias).for_each(|(y, b)| *y += b));
     y
 }
 
@@ -70,7 +73,9 @@ fn head(m: &Model, x: &Rows, s: &Setting, layer: usize, head: usize) -> [Rows; 3
     let qkv = linear(x, m, &format!("attention.{layer}.qkv"));
     [0, 1, 2].map(|part| {
         let from = part * s.width + head * s.size();
-        qkv.iter().map(|row| row[from..from + s.size()].to_vec()).collect()
+        qkv.iter()
+            .map(|row| row[from..from + s.size()].to_vec())
+            .collect()
     })
 }
 
@@ -95,7 +100,9 @@ fn stacked(m: &Model, x: &Tensor, s: &Setting, attend: impl Fn(usize, [Rows; 3])
 fn parity(m: &Model, s: &Setting, mask: &Mask) {
     let x = noise(&[2, s.length, s.width], 11);
     let y = run_named(m, &[("x", &x)], 1e-5);
-    let want = stacked(m, &x, s, |_, [q, k, v]| dense(&q, &k, &v, |i, j| mask.allows(i, j)).0);
+    let want = stacked(m, &x, s, |_, [q, k, v]| {
+        dense(&q, &k, &v, |i, j| mask.allows(i, j)).0
+    });
     near(&y[0], &want, 1e-5);
 }
 
@@ -160,7 +167,10 @@ fn b1_projections_in_one_product() {
     let s = Setting::default();
     let m = (kind("dense").unwrap().build)(&s).unwrap();
     let x = noise(&[1, 5, s.width], 3);
-    let (w, b) = (weight(&m, "attention.0.qkv.weight"), weight(&m, "attention.0.qkv.bias"));
+    let (w, b) = (
+        weight(&m, "attention.0.qkv.weight"),
+        weight(&m, "attention.0.qkv.bias"),
+    );
     let together = measure::model(17, [&[1, 5, s.width]], |[x]| {
         let y = secateur_models::blocks::linear(x, x.tensor(w.clone()), x.tensor(b.clone()));
         secateur_models::blocks::split(y, &[s.width; 3], -1)
@@ -222,7 +232,10 @@ fn b2_scaled_dot_product() {
     for row in rows(&y[2]) {
         for (e, y) in row.iter().enumerate() {
             let column = || v.iter().map(|v| v[e]);
-            let (low, high) = (column().fold(f64::MAX, f64::min), column().fold(f64::MIN, f64::max));
+            let (low, high) = (
+                column().fold(f64::MAX, f64::min),
+                column().fold(f64::MIN, f64::max),
+            );
             assert!(low - 1e-6 <= *y && *y <= high + 1e-6, "{low} {y} {high}");
         }
     }
@@ -278,7 +291,14 @@ fn b4_multi_head() {
         parity(&m, &s, &Mask::full(s.length));
     }
     assert_eq!([512 / 8, 12288 / 96], [64, 128]);
-    let size = |width, heads| Setting { width, heads, ..s.clone() }.size();
+    let size = |width, heads| {
+        Setting {
+            width,
+            heads,
+            ..s.clone()
+        }
+        .size()
+    };
     assert_eq!([size(512, 8), size(12288, 96)], [64, 128]);
     let large = Setting {
         width: 768,
@@ -287,7 +307,12 @@ fn b4_multi_head() {
     };
     let m = (kind("dense").unwrap().build)(&large).unwrap();
     let named = |v: &&ValueId| m.graph[**v].name.starts_with("attention.");
-    let parameters = m.graph.initializers.iter().filter(named).map(|&v| m.graph.konst(v).unwrap().len());
+    let parameters = m
+        .graph
+        .initializers
+        .iter()
+        .filter(named)
+        .map(|&v| m.graph.konst(v).unwrap().len());
     assert_eq!(parameters.sum::<usize>(), 2_362_368);
     assert_eq!(4 * (768 * 768 + 768), 2_362_368);
 }
@@ -327,9 +352,17 @@ fn b6_additive() {
     let (q, k) = (noise(&[1, d_q], 4), noise(&[1, n, d_k], 5));
     let y = run(&build(d_q, n, d_k, w.clone()), &[&q, &k], 1e-6);
     let hq = mix(&rows(&q), &rows(&w[0]));
-    let hidden = |k: &Vec<f64>| k.iter().zip(&hq[0]).map(|(k, q)| (q + k).tanh()).collect::<Vec<f64>>();
+    let hidden = |k: &Vec<f64>| {
+        k.iter()
+            .zip(&hq[0])
+            .map(|(k, q)| (q + k).tanh())
+            .collect::<Vec<f64>>()
+    };
     let hidden: Rows = mix(&rows(&k), &rows(&w[1])).iter().map(hidden).collect();
-    let e: Vec<f64> = flat(&mix(&hidden, &rows(&w[2]))).iter().map(|e| e.exp()).collect();
+    let e: Vec<f64> = flat(&mix(&hidden, &rows(&w[2])))
+        .iter()
+        .map(|e| e.exp())
+        .collect();
     let weights: Vec<f64> = e.iter().map(|x| x / e.iter().sum::<f64>()).collect();
     near(&y[1], &weights, 1e-6);
     near(&y[0], &mix(&vec![weights], &rows(&k))[0], 1e-6);
@@ -368,7 +401,10 @@ fn b7_linear_attention() {
     near(&y[0], &[17.0 / 9.0, 26.0 / 9.0], 1e-6);
     near(&y[0], &[1.8889, 2.8889], 1e-4);
     // The weights of the two values are 5 and 4.
-    let w = products(&phi(&vec![vec![1.0, 0.0]]), &phi(&vec![vec![1.0, 0.0], vec![0.0, 1.0]]));
+    let w = products(
+        &phi(&vec![vec![1.0, 0.0]]),
+        &phi(&vec![vec![1.0, 0.0], vec![0.0, 1.0]]),
+    );
     assert_eq!(w, [[5.0, 4.0]]);
     let (n, d) = (12, 6);
     let [q, k, v] = [1, 2, 3].map(|seed| noisy(n, d, seed));
@@ -411,7 +447,12 @@ fn b8_local_window() {
     let v = one(&[&[1.0], &[2.0], &[3.0], &[4.0]]);
     let slip = [1.0, 2.0, 3.0, 7.0 / 3.0];
     let softmax_of_one: Vec<f64> = (0..4i64)
-        .map(|i| (i - 1..=i + 1).map(|j| if (0..4).contains(&j) { (j + 1) as f64 } else { 0.0 }).sum::<f64>() / 3.0)
+        .map(|i| {
+            (i - 1..=i + 1)
+                .map(|j| if (0..4).contains(&j) { (j + 1) as f64 } else { 0.0 })
+                .sum::<f64>()
+                / 3.0
+        })
         .collect();
     assert!(softmax_of_one.iter().zip(slip).all(|(a, b)| (a - b).abs() < 1e-3));
     let zeros = one(&[&[0.0][..]; 4]);
@@ -437,7 +478,11 @@ fn b9_truncated() {
         let mut other = floats(t);
         other[9 * d..10 * d].iter_mut().for_each(|x| *x += 5.0);
         let other = tensor(t.dims(), &other);
-        let (k, v) = if std::ptr::eq(t, &k) { (&other, &v) } else { (&k, &other) };
+        let (k, v) = if std::ptr::eq(t, &k) {
+            (&other, &v)
+        } else {
+            (&k, &other)
+        };
         let z = run(&local_model(n, d, 1), &[&q, k, v], 1e-5);
         for (i, (a, b)) in rows(&y[0]).iter().zip(rows(&z[0])).enumerate() {
             assert_eq!(*a == b, !(8..=10).contains(&i), "row {i}");
@@ -451,10 +496,22 @@ fn b10_clustered() {
     let s = two_layers();
     let of: Vec<usize> = (0..s.length).map(|i| [0, 2, 2, 1, 0, 2, 1][i % 7]).collect();
     parity(&clustered("clustered", &s, &of).unwrap(), &s, &Mask::cluster(&of));
-    parity(&clustered("clustered", &s, &[5; 16]).unwrap(), &s, &Mask::full(16));
-    parity(&masked("masked", &s, &Mask::cluster(&of)).unwrap(), &s, &Mask::cluster(&of));
+    parity(
+        &clustered("clustered", &s, &[5; 16]).unwrap(),
+        &s,
+        &Mask::full(16),
+    );
+    parity(
+        &masked("masked", &s, &Mask::cluster(&of)).unwrap(),
+        &s,
+        &Mask::cluster(&of),
+    );
     // Σ size² pairs are computed, each with two products of `size` elements.
-    let squares = |of: &[usize]| (0..3).map(|c| of.iter().filter(|&&o| o == c).count().pow(2)).sum::<usize>();
+    let squares = |of: &[usize]| {
+        (0..3)
+            .map(|c| of.iter().filter(|&&o| o == c).count().pow(2))
+            .sum::<usize>()
+    };
     assert_eq!(Mask::cluster(&of).pairs(), squares(&of));
     let pieces = bare([(16, 4); 3], |x| vec![qkv(x, 4).clusters(&of)]);
     assert_eq!(macs(&pieces), 2 * 4 * squares(&of) as i64);
@@ -465,7 +522,9 @@ fn b10_clustered() {
     (0..n).for_each(|i| x[i * d] += blob(i));
     let x = tensor(&[1, 1, n, d], &x);
     let of: Vec<usize> = (0..n).map(|i| i % 2).collect();
-    let m = bare([(n, d); 3], |x| vec![qkv(x, d).clusters(&of), qkv(x, d).attend(None)]);
+    let m = bare([(n, d); 3], |x| {
+        vec![qkv(x, d).clusters(&of), qkv(x, d).attend(None)]
+    });
     let y = run(&m, &[&x, &x, &noisy(n, d, 5)], 1e-5);
     assert!(apart(&y[0], &y[1]) < 1e-3);
 }
@@ -484,7 +543,10 @@ fn b11_reformer() {
             let [a, b] = pair(&mut random, d, cosine);
             let directions = random.tensor(&[d, m], 1.0);
             let directions = directions.elements::<f32>().unwrap();
-            assert_eq!(cluster::lsh(&a, &directions, d), cluster::lsh(&a.clone(), &directions, d));
+            assert_eq!(
+                cluster::lsh(&a, &directions, d),
+                cluster::lsh(&a.clone(), &directions, d)
+            );
             cluster::lsh(&a, &directions, d) == cluster::lsh(&b, &directions, d)
         });
         rates.push(shared.count());
@@ -500,7 +562,11 @@ fn b11_reformer() {
     let of = cluster::lsh(&k.elements::<f32>().unwrap(), &directions, d);
     assert!(of.iter().any(|&o| o != of[0]));
     let y = run(&model, &[&q, &k, &v], 1e-5);
-    near(&y[0], &flat(&dense(&rows(&q), &rows(&k), &rows(&v), |i, j| of[i] == of[j]).0), 1e-5);
+    near(
+        &y[0],
+        &flat(&dense(&rows(&q), &rows(&k), &rows(&v), |i, j| of[i] == of[j]).0),
+        1e-5,
+    );
     let pieces = bare([(n, d); 3], |x| vec![qkv(x, d).clusters(&of)]);
     near(&run(&pieces, &[&q, &k, &v], 1e-5)[0], &floats(&y[0]), 1e-5);
 }
@@ -533,14 +599,25 @@ fn b12_routing() {
     let of = cluster::nearest(&keys, &centroids, d);
     assert!(of.iter().any(|&o| o != of[0]));
     let y = run(&build(&c), &[&q, &k, &v], 1e-5);
-    near(&y[0], &flat(&dense(&rows(&q), &rows(&k), &rows(&v), |i, j| of[i] == of[j]).0), 1e-5);
+    near(
+        &y[0],
+        &flat(&dense(&rows(&q), &rows(&k), &rows(&v), |i, j| of[i] == of[j]).0),
+        1e-5,
+    );
     let single = Random::new(5).tensor(&[1, d], 0.5);
     let y = run(&build(&single), &[&q, &k, &v], 1e-5);
-    near(&y[0], &flat(&dense(&rows(&q), &rows(&k), &rows(&v), |_, _| true).0), 1e-5);
+    near(
+        &y[0],
+        &flat(&dense(&rows(&q), &rows(&k), &rows(&v), |_, _| true).0),
+        1e-5,
+    );
     // A step moves the centroids towards their members.
     let spread = |c: &[f32]| -> f32 {
         let far = |x: &[f32], c: &[f32]| -> f32 { x.iter().zip(c).map(|(a, b)| (a - b).powi(2)).sum() };
-        keys.chunks(d).zip(&of).map(|(x, &o)| far(x, &c[o * d..(o + 1) * d])).sum()
+        keys.chunks(d)
+            .zip(&of)
+            .map(|(x, &o)| far(x, &c[o * d..(o + 1) * d]))
+            .sum()
     };
     let moved = cluster::update(&keys, &centroids, d);
     assert!(spread(&moved) < spread(&centroids));
@@ -551,7 +628,12 @@ fn b13_small_weights_dropped() {
     let eye: &[&[f64]] = &[&[1.0, 0.0, 0.0], &[0.0, 1.0, 0.0], &[0.0, 0.0, 1.0]];
     let m = bare([(1, 1), (3, 1), (3, 3)], |x| {
         let h = qkv(x, 1);
-        vec![h.weights(None), h.threshold(None, 0.1), h.top_k(None, 2), h.threshold(None, 0.9)]
+        vec![
+            h.weights(None),
+            h.threshold(None, 0.1),
+            h.top_k(None, 2),
+            h.threshold(None, 0.9),
+        ]
     });
     let keys = one(&[&[2.0], &[1.0], &[0.1]]);
     let y = run(&m, &[&one(&[&[1.0]]), &keys, &one(eye)], 1e-6);
@@ -595,7 +677,11 @@ fn b14_linformer() {
     let eye: Vec<f64> = (0..n * n).map(|i| f64::from(i % (n + 1) == 0)).collect();
     let [q, k, v] = [1, 2, 3].map(|seed| noisy(n, d, seed));
     let y = run(&build(n, tensor(&[n, n], &eye)), &[&q, &k, &v], 1e-5);
-    near(&y[0], &flat(&dense(&rows(&q), &rows(&k), &rows(&v), |_, _| true).0), 1e-5);
+    near(
+        &y[0],
+        &flat(&dense(&rows(&q), &rows(&k), &rows(&v), |_, _| true).0),
+        1e-5,
+    );
     let cost = |rank: usize| macs(&build(rank, tensor(&[rank, n], &vec![1.0; rank * n])));
     assert_eq!(cost(4), 2 * cost(2));
 }
@@ -613,7 +699,10 @@ fn b15_performer() {
                 vec![h.features(h.q.tensor(w)).mean()]
             });
             let y = measure::optimised(&m, &[("x0", &q), ("x1", &k), ("x2", &v)]);
-            let squares = floats(&y[0]).into_iter().zip(flat(&want)).map(|(a, b)| (a - b).powi(2));
+            let squares = floats(&y[0])
+                .into_iter()
+                .zip(flat(&want))
+                .map(|(a, b)| (a - b).powi(2));
             squares.sum::<f64>()
         };
         (0..4).map(one).sum::<f64>()
@@ -686,9 +775,14 @@ fn b20_axial() {
     });
     near(&y[0], &want, 1e-5);
     let (h, w) = (3, 5);
-    assert_eq!(Mask::rows(h, w).pairs() + Mask::columns(h, w).pairs(), h * w * (h + w));
+    assert_eq!(
+        Mask::rows(h, w).pairs() + Mask::columns(h, w).pairs(),
+        h * w * (h + w)
+    );
     let [q, k, v] = [1, 2, 3].map(|seed| noisy(h * w, 2, seed));
-    let m = bare([(h * w, 2); 3], |x| vec![qkv(x, 2).blocks(h, w), qkv(x, 2).columns(h, w)]);
+    let m = bare([(h * w, 2); 3], |x| {
+        vec![qkv(x, 2).blocks(h, w), qkv(x, 2).columns(h, w)]
+    });
     assert_eq!(macs(&m), 2 * 2 * (h * w * (h + w)) as i64);
     let y = run(&m, &[&q, &k, &v], 1e-5);
     let want = |m: Mask| flat(&dense(&rows(&q), &rows(&k), &rows(&v), |i, j| m.allows(i, j)).0);
@@ -733,7 +827,10 @@ fn b25_transformer_xl() {
     let m = segments("transformer-xl", &s, s.radius).unwrap();
     let x = noise(&[2, 12, s.width], 4);
     let part = |from: usize, to: usize| {
-        let each = rows(&x).chunks(12).flat_map(|x| x[from..to].to_vec()).collect::<Rows>();
+        let each = rows(&x)
+            .chunks(12)
+            .flat_map(|x| x[from..to].to_vec())
+            .collect::<Rows>();
         tensor(&[2, to - from, s.width], &flat(&each))
     };
     let empty = tensor(&[2, 0, s.width], &[]);
@@ -803,7 +900,11 @@ fn b27_taxonomy() {
     for (name, class) in names {
         assert_eq!(kind(name).map(|k| k.class), Some(class), "{name}");
     }
-    let mut classes: Vec<Class> = ATTENTIONS.iter().map(|k| k.class).filter(|&c| c != Class::Plain).collect();
+    let mut classes: Vec<Class> = ATTENTIONS
+        .iter()
+        .map(|k| k.class)
+        .filter(|&c| c != Class::Plain)
+        .collect();
     classes.sort();
     classes.dedup();
     assert_eq!(classes.len(), 5);
@@ -818,28 +919,48 @@ fn b27_taxonomy() {
 fn b29_prefix() {
     let build = |prefix: usize, k: Tensor, v: Tensor| {
         assert_eq!(k.dims(), [1, 1, prefix, 2]);
-        bare([(1, 2), (2, 2), (2, 2)], move |x| vec![qkv(x, 2).prefixed(&k, &v)])
+        bare([(1, 2), (2, 2), (2, 2)], move |x| {
+            vec![qkv(x, 2).prefixed(&k, &v)]
+        })
     };
     let q = one(&[&[1.0, 0.0]]);
     let inputs = [&q, &one(EYE), &one(V)];
-    let y = run(&build(1, one(&[&[2.0, 0.0]]), one(&[&[10.0, 10.0]])), &inputs, 1e-6);
+    let y = run(
+        &build(1, one(&[&[2.0, 0.0]]), one(&[&[10.0, 10.0]])),
+        &inputs,
+        1e-6,
+    );
     near(&y[0], &[6.463837, 6.887861], 1e-6);
     let all: Rows = vec![vec![2.0, 0.0], vec![1.0, 0.0], vec![0.0, 1.0]];
     let (_, w) = dense(&rows(&q), &all, &all, |_, _| true);
     near(&tensor(&[3], &w[0]), &[0.575975, 0.283995, 0.140029], 1e-6);
     // Both parts for themselves, joined by the logarithms of their sums.
     let part = |k: &Rows, v: &Rows| {
-        let scores: Vec<f64> = products(&rows(&q), k)[0].iter().map(|s| (s / 2f64.sqrt()).exp()).collect();
-        (dense(&rows(&q), k, v, |_, _| true).0[0].clone(), scores.iter().sum::<f64>().ln())
+        let scores: Vec<f64> = products(&rows(&q), k)[0]
+            .iter()
+            .map(|s| (s / 2f64.sqrt()).exp())
+            .collect();
+        (
+            dense(&rows(&q), k, v, |_, _| true).0[0].clone(),
+            scores.iter().sum::<f64>().ln(),
+        )
     };
     let (a, lse_a) = part(&vec![vec![2.0, 0.0]], &vec![vec![10.0, 10.0]]);
     let (b, lse_b) = part(&rows(&one(EYE)), &rows(&one(V)));
     let share = 1.0 / (1.0 + (lse_b - lse_a).exp());
-    let merged: Vec<f64> = a.iter().zip(&b).map(|(a, b)| share * a + (1.0 - share) * b).collect();
+    let merged: Vec<f64> = a
+        .iter()
+        .zip(&b)
+        .map(|(a, b)| share * a + (1.0 - share) * b)
+        .collect();
     near(&y[0], &merged, 1e-6);
     let none = tensor(&[1, 1, 0, 2], &[]);
     let y = run(&build(0, none.clone(), none), &inputs, 1e-6);
-    near(&y[0], &flat(&dense(&rows(&q), &rows(&one(EYE)), &rows(&one(V)), |_, _| true).0), 1e-6);
+    near(
+        &y[0],
+        &flat(&dense(&rows(&q), &rows(&one(EYE)), &rows(&one(V)), |_, _| true).0),
+        1e-6,
+    );
 }
 
 #[test]
@@ -860,18 +981,29 @@ fn every_variant_runs_and_survives_a_file() {
         let inputs: Vec<(String, Tensor)> = m.graph.inputs.iter().map(|p| drawn(&m, p, &s)).collect();
         let named: Vec<_> = inputs.iter().map(|(n, t)| (&**n, t)).collect();
         let y = run_named(&m, &named, 1e-5);
-        assert!(y.iter().all(|y| floats(y).iter().all(|x| x.is_finite())), "{}", k.name);
+        assert!(
+            y.iter().all(|y| floats(y).iter().all(|x| x.is_finite())),
+            "{}",
+            k.name
+        );
         assert_eq!(measure::optimised(&again, &named), y, "{}", k.name);
         for (p, y) in m.graph.outputs.iter().zip(&y) {
             let declared = p.ty.as_ref().and_then(|d| d.ty.shape()).unwrap();
             let fits = |(d, &n): (&Dim, &usize)| d.size().is_none_or(|d| d == n);
-            assert!(declared.iter().zip(y.dims()).all(fits), "{}: {declared:?}", k.name);
+            assert!(
+                declared.iter().zip(y.dims()).all(fits),
+                "{}: {declared:?}",
+                k.name
+            );
         }
     }
 }
 
 fn drawn(m: &Model, p: &secateur_engine::ir::Port, s: &Setting) -> (String, Tensor) {
-    let Some(Type::Tensor { shape: Some(shape), .. }) = p.ty.as_ref().map(|d| &d.ty) else {
+    let Some(Type::Tensor {
+        shape: Some(shape), ..
+    }) = p.ty.as_ref().map(|d| &d.ty)
+    else {
         panic!("an input without a shape")
     };
     let size = |d: &Dim| match d {
@@ -890,14 +1022,50 @@ fn wrong_settings_are_refused() {
         let e = (kind(name).unwrap().build)(&s).unwrap_err();
         assert!(matches!(e, AttentionError::Setting(_)), "{name}: {e}");
     };
-    refused("dense", Setting { heads: 3, ..s.clone() });
-    refused("dense", Setting { layers: 0, ..s.clone() });
+    refused(
+        "dense",
+        Setting {
+            heads: 3,
+            ..s.clone()
+        },
+    );
+    refused(
+        "dense",
+        Setting {
+            layers: 0,
+            ..s.clone()
+        },
+    );
     for k in ATTENTIONS.iter().filter(|k| k.name != "sinkhorn") {
-        refused(k.name, Setting { width: 0, ..s.clone() });
-        refused(k.name, Setting { block: 0, ..s.clone() });
-        refused(k.name, Setting { length: 0, ..s.clone() });
+        refused(
+            k.name,
+            Setting {
+                width: 0,
+                ..s.clone()
+            },
+        );
+        refused(
+            k.name,
+            Setting {
+                block: 0,
+                ..s.clone()
+            },
+        );
+        refused(
+            k.name,
+            Setting {
+                length: 0,
+                ..s.clone()
+            },
+        );
     }
-    refused("axial", Setting { block: 5, ..s.clone() });
+    refused(
+        "axial",
+        Setting {
+            block: 5,
+            ..s.clone()
+        },
+    );
     assert!(masked("idle", &s, &Mask::new(16, 16, |i, _| i > 0)).is_err());
     assert!(masked("size", &s, &Mask::full(5)).is_err());
 }
@@ -909,11 +1077,16 @@ fn weights_are_shared_by_what_reads_them() {
     let m = masked("band", &s, &Mask::band(16, 2)).unwrap();
     let session = Session::builder(&m).build().unwrap();
     let g = &session.model().graph;
-    let truths = g.initializers.iter().filter(|&&v| g.konst(v).unwrap().dtype() == DType::Bool);
+    let truths = g
+        .initializers
+        .iter()
+        .filter(|&&v| g.konst(v).unwrap().dtype() == DType::Bool);
     assert_eq!(truths.count(), 1);
     assert_eq!(ops_run(&m).iter().filter(|op| *op == "Softmax").count(), 2);
     let mut d = Draft::new("one");
     let x = d.input("x", [Dim::symbol("n"), Dim::Known(2)]);
-    let m = d.finish(|b: &Builder| vec![("y".into(), softmax(b.at(x)))]).unwrap();
+    let m = d
+        .finish(|b: &Builder| vec![("y".into(), softmax(b.at(x)))])
+        .unwrap();
     assert_eq!(m.graph.order.len(), 1);
 }

@@ -76,7 +76,12 @@ impl Op for Lerp {
         let dims = broadcast_dims(&broadcast_dims(weight.dims(), a.dims())?, b.dims())?;
         let spread = |t: &Tensor| {
             let data = t.floats()?;
-            Some(stretch(t.dims(), &dims).into_iter().map(|i| data[i]).collect::<Vec<f64>>())
+            Some(
+                stretch(t.dims(), &dims)
+                    .into_iter()
+                    .map(|i| data[i])
+                    .collect::<Vec<f64>>(),
+            )
         };
         let y = || {
             let ((weight, a), b_) = (spread(weight).zip(spread(a))?, spread(b)?);
@@ -97,13 +102,22 @@ impl Op for Lerp {
             Tensor::of(dims, x)
         };
         let all = vec![
-            Case::new("plain", [share(&[37], 1), tame_floats(&[37], 2), floats(&[37], 3)]),
-            Case::new("one weight", [share(&[], 1), floats(&[5, 7], 2), floats(&[5, 7], 3)]),
+            Case::new(
+                "plain",
+                [share(&[37], 1), tame_floats(&[37], 2), floats(&[37], 3)],
+            ),
+            Case::new(
+                "one weight",
+                [share(&[], 1), floats(&[5, 7], 2), floats(&[5, 7], 3)],
+            ),
             Case::new(
                 "a weight a row",
                 [share(&[5, 1], 1), floats(&[5, 7], 2), floats(&[5, 7], 3)],
             ),
-            Case::new("all broadcast", [share(&[4, 1], 1), floats(&[5], 2), floats(&[3, 1, 1], 3)]),
+            Case::new(
+                "all broadcast",
+                [share(&[4, 1], 1), floats(&[5], 2), floats(&[3, 1, 1], 3)],
+            ),
             Case::new("outside", [floats(&[9], 1), floats(&[9], 2), floats(&[1], 3)]),
             Case::new("checked", [share(&[9], 1), floats(&[9], 2), floats(&[9], 3)]).attr("checked", 1i64),
             Case::new("nothing", [share(&[1], 1), floats(&[0, 3], 2), floats(&[3], 3)]),
@@ -122,14 +136,12 @@ fn kernel(n: &NodeRef) -> Option<Box<dyn Kernel>> {
     let (w, a, b) = (n.dims(0)?, n.dims(1)?, n.dims(2)?);
     let walk = Walk::new(&n.out_dims(0)?, [&w, &a, &b])?;
     let (mix, beyond): (_, fn(&Io) -> bool) = match n.dtype(0)? {
-        DType::F32 => (
-            zip3(walk, |w: f32, a: f32, b: f32| w * a + (1.0 - w) * b),
-            |io| any(io, 0, |w: f32| !(0.0..=1.0).contains(&w)),
-        ),
-        DType::F64 => (
-            zip3(walk, |w: f64, a: f64, b: f64| w * a + (1.0 - w) * b),
-            |io| any(io, 0, |w: f64| !(0.0..=1.0).contains(&w)),
-        ),
+        DType::F32 => (zip3(walk, |w: f32, a: f32, b: f32| w * a + (1.0 - w) * b), |io| {
+            any(io, 0, |w: f32| !(0.0..=1.0).contains(&w))
+        }),
+        DType::F64 => (zip3(walk, |w: f64, a: f64, b: f64| w * a + (1.0 - w) * b), |io| {
+            any(io, 0, |w: f64| !(0.0..=1.0).contains(&w))
+        }),
         _ => return None,
     };
     if !checked(n).ok()? {

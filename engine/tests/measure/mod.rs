@@ -1,14 +1,18 @@
 //! Small models, run in three ways that must agree: by the reference interpreter, as they are, and optimised.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "tests use what they need, and end where they cannot go on")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "tests use what they need, and end where they cannot go on"
+)]
 
 use std::collections::HashMap;
 
 use secateur_engine::expr::{Builder, Ex};
 use secateur_engine::ir::{Attr, DType, Opset, Type, ValueId};
+use secateur_engine::ops::Fact;
 use secateur_engine::opt::infer::{full_name, opset_of};
 use secateur_engine::opt::{self, Report, Scope};
-use secateur_engine::ops::Fact;
 use secateur_engine::{Model, Session, Tensor, ops, reference};
 
 /// A model with float inputs `x0`, `x1`, … of the given shapes and one output for each expression that `write` gives.
@@ -75,7 +79,12 @@ pub(crate) fn by_definition(m: &Model, inputs: &[(&str, &Tensor)]) -> Vec<Tensor
         let given = reference::given(&node.inputs, &facts, &x);
         let n = ops::NodeRef::new(node, opset_of(&m.opsets, node), given);
         let y = reference::eval(op, &n, &x).unwrap_or_else(|e| panic!("{}: {e}", node.op));
-        let made: Vec<_> = node.outputs.iter().zip(y).filter_map(|(v, y)| Some(((*v)?, y))).collect();
+        let made: Vec<_> = node
+            .outputs
+            .iter()
+            .zip(y)
+            .filter_map(|(v, y)| Some(((*v)?, y)))
+            .collect();
         env.extend(made);
     }
     g.outputs.iter().map(|p| env[&p.value].clone()).collect()
@@ -145,7 +154,10 @@ pub(crate) fn tensor(dims: &[usize], data: &[f64]) -> Tensor {
 
 /// Floats that look random, between -1 and 1.
 pub(crate) fn noise(dims: &[usize], seed: u64) -> Tensor {
-    let half: Vec<f64> = floats(&ops::case::floats(dims, seed)).iter().map(|x| x / 2.0).collect();
+    let half: Vec<f64> = floats(&ops::case::floats(dims, seed))
+        .iter()
+        .map(|x| x / 2.0)
+        .collect();
     tensor(dims, &half)
 }
 
@@ -164,4 +176,46 @@ pub(crate) fn ops_run(m: &Model) -> Vec<String> {
 /// Attributes from names and values.
 pub(crate) fn attrs<const N: usize>(all: [Attr; N]) -> Vec<Attr> {
     all.into()
+}
+
+/// Applies a private operator to `inputs`.
+pub(crate) fn private<'a>(op: &str, inputs: &[Ex<'a>], attrs: Vec<Attr>) -> Ex<'a> {
+    let ids: Vec<_> = inputs.iter().map(|x| Some(x.id)).collect();
+    let call = secateur_engine::expr::Call {
+        domain: "secateur",
+        op,
+        inputs: &ids,
+        attrs,
+        outputs: 1,
+    };
+    inputs[0].call(call)[0]
+}
+
+/// Applies `op` with some inputs left out, for `outputs` outputs.
+pub(crate) fn call<'a>(op: &str, inputs: &[Option<Ex<'a>>], attrs: Vec<Attr>, outputs: usize) -> Vec<Ex<'a>> {
+    let ids: Vec<_> = inputs.iter().map(|x| x.map(|x| x.id)).collect();
+    let call = secateur_engine::expr::Call {
+        domain: "",
+        op,
+        inputs: &ids,
+        attrs,
+        outputs,
+    };
+    inputs.iter().flatten().next().unwrap().call(call)
+}
+
+/// A constant vector of integers.
+pub(crate) fn ints<'a>(x: Ex<'a>, values: &[i64]) -> Ex<'a> {
+    x.tensor(Tensor::of(&[values.len()], values.to_vec()))
+}
+
+/// The greatest absolute difference between the derivative of a function of one double and `slope`, by central
+/// differences at `at`.
+pub(crate) fn slope_error(f: impl Fn(&[f64]) -> Vec<f64>, at: &[f64], slope: impl Fn(f64) -> f64) -> f64 {
+    let h = 1e-5;
+    let moved = |h: f64| f(&at.iter().map(|x| x + h).collect::<Vec<f64>>());
+    let pairs = moved(h).into_iter().zip(moved(-h)).zip(at);
+    pairs
+        .map(|((p, m), &x)| ((p - m) / (2.0 * h) - slope(x)).abs())
+        .fold(0.0, f64::max)
 }

@@ -9,7 +9,10 @@
 /// If the sizes do not fit.
 pub fn lsh(x: &[f32], r: &[f32], d: usize) -> Vec<usize> {
     let m = r.len() / d;
-    assert!(x.len().is_multiple_of(d) && r.len() == d * m, "sizes of vectors and directions");
+    assert!(
+        x.len().is_multiple_of(d) && r.len() == d * m,
+        "sizes of vectors and directions"
+    );
     let projection = |x: &[f32], j: usize| (0..d).map(|k| x[k] * r[k * m + j]).sum::<f32>();
     let bucket = |x: &[f32]| {
         let along: Vec<f32> = (0..m).map(|j| projection(x, j)).collect();
@@ -44,11 +47,21 @@ pub fn update(x: &[f32], c: &[f32], d: usize) -> Vec<f32> {
     let of = nearest(x, c, d);
     let mut new = c.to_vec();
     for (j, centroid) in new.chunks_exact_mut(d).enumerate() {
-        let members = || x.chunks_exact(d).zip(&of).filter(|&(_, &o)| o == j).map(|(x, _)| x);
+        let members = || {
+            x.chunks_exact(d)
+                .zip(&of)
+                .filter(|&(_, &o)| o == j)
+                .map(|(x, _)| x)
+        };
         let count = members().count();
         if count > 0 {
             centroid.fill(0.0);
-            members().for_each(|x| centroid.iter_mut().zip(x).for_each(|(c, x)| *c += x / count as f32));
+            members().for_each(|x| {
+                centroid
+                    .iter_mut()
+                    .zip(x)
+                    .for_each(|(c, x)| *c += x / count as f32)
+            });
         }
     }
     new

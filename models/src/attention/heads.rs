@@ -101,7 +101,10 @@ impl<'a> Heads<'a> {
         let mut order: Vec<usize> = (0..of.len()).collect();
         order.sort_by_key(|&i| of[i]);
         let mut back = vec![0; of.len()];
-        order.iter().enumerate().for_each(|(to, &from)| back[from] = to as i64);
+        order
+            .iter()
+            .enumerate()
+            .for_each(|(to, &from)| back[from] = to as i64);
         let order_: Vec<i64> = order.iter().map(|&i| i as i64).collect();
         let sizes: Vec<usize> = order
             .chunk_by(|&i, &j| of[i] == of[j])
@@ -133,7 +136,9 @@ impl<'a> Heads<'a> {
         let windows = |x: Ex<'a>| {
             let (r, n) = (radius as i64, n as i64);
             let padded = x.op("Pad", &[ints(x, &[0, 0, r, 0, 0, 0, r, 0])]);
-            let shifted: Vec<_> = (0..=2 * r).map(|o| unsqueeze(slice(padded, o, o + n, 2), 3)).collect();
+            let shifted: Vec<_> = (0..=2 * r)
+                .map(|o| unsqueeze(slice(padded, o, o + n, 2), 3))
+                .collect();
             concat(shifted[0], &shifted[1..], 3)
         };
         let scores = squeeze(windows(self.k).matmul(unsqueeze(self.q, -1)), -1);
@@ -220,7 +225,10 @@ impl<'a> Heads<'a> {
     pub fn routed(self, c: &Tensor) -> Ex<'a> {
         let size = self.size.max(1);
         let c_: Vec<f32> = c.elements::<f32>().map(|c| c.into_owned()).unwrap_or_default();
-        let half: Vec<f32> = c_.chunks(size).map(|c| c.iter().map(|x| x * x / 2.0).sum()).collect();
+        let half: Vec<f32> = c_
+            .chunks(size)
+            .map(|c| c.iter().map(|x| x * x / 2.0).sum())
+            .collect();
         let (c, half) = (
             self.k.tensor(c.clone()),
             self.k.tensor(Tensor::of(&[half.len()], half)),
@@ -257,7 +265,9 @@ fn weights<'a>(scores: Ex<'a>, mask: Option<Ex<'a>>) -> Ex<'a> {
 
 /// The weights that are at least `least`, normalised again.
 fn keep<'a>(w: Ex<'a>, least: Ex<'a>) -> Ex<'a> {
-    let kept = w.op("GreaterOrEqual", &[least]).op("Where", &[w, w.constant(0.0)]);
+    let kept = w
+        .op("GreaterOrEqual", &[least])
+        .op("Where", &[w, w.constant(0.0)]);
     kept / sum(kept, -1)
 }
 

@@ -2,7 +2,9 @@
 
 use secateur_engine::ir::{Dim, Tensor};
 
-use super::{AttentionError, Built, Heads, Mask, Setting, clustered, compressed, cross, masked, segments, stack};
+use super::{
+    AttentionError, Built, Heads, Mask, Setting, clustered, compressed, cross, masked, segments, stack,
+};
 use crate::{Draft, Random};
 
 /// How a variant saves work (after Tay et al. 2020).
@@ -82,7 +84,11 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
 }
 
 /// A stack of layers without initialisers of their own, for sequences of any length.
-fn any_length(name: &str, s: &Setting, attend: impl for<'a> Fn(Heads<'a>) -> secateur_engine::expr::Ex<'a>) -> Built {
+fn any_length(
+    name: &str,
+    s: &Setting,
+    attend: impl for<'a> Fn(Heads<'a>) -> secateur_engine::expr::Ex<'a>,
+) -> Built {
     stack(name, s, Dim::symbol("n"), |_, _| (), |h, ()| attend(h))
 }
 
@@ -136,7 +142,9 @@ fn linformer(s: &Setting) -> Built {
 /// `16 · block` features.
 fn performer(s: &Setting) -> Built {
     let add = |d: &mut Draft, r: &mut Random| d.weight("features", r.tensor(&[s.size(), 16 * s.block], 1.0));
-    stack("performer", s, Dim::symbol("n"), add, |h, &w| h.features(h.at(w)).mean())
+    stack("performer", s, Dim::symbol("n"), add, |h, &w| {
+        h.features(h.at(w)).mean()
+    })
 }
 
 /// `2 · block` buckets.
@@ -153,9 +161,8 @@ fn routing(s: &Setting) -> Built {
 
 /// A prefix of `block` tokens.
 fn prefix(s: &Setting) -> Built {
-    let add = |_: &mut Draft, r: &mut Random| {
-        [(); 2].map(|()| r.tensor(&[1, s.heads, s.block, s.size()], 1.0))
-    };
+    let add =
+        |_: &mut Draft, r: &mut Random| [(); 2].map(|()| r.tensor(&[1, s.heads, s.block, s.size()], 1.0));
     stack("prefix", s, Dim::symbol("n"), add, |h, [k, v]: &[Tensor; 2]| {
         h.prefixed(k, v)
     })
@@ -165,13 +172,21 @@ fn prefix(s: &Setting) -> Built {
 fn picture(s: &Setting) -> Result<(usize, usize), AttentionError> {
     match s.block {
         b if b > 0 && s.length.is_multiple_of(b) => Ok((s.length / b, b)),
-        _ => Err(AttentionError::Setting("a length that is a multiple of the block")),
+        _ => Err(AttentionError::Setting(
+            "a length that is a multiple of the block",
+        )),
     }
 }
 
 fn blockwise(s: &Setting) -> Built {
     let (blocks, block) = picture(s)?;
-    stack("blockwise", s, s.length.into(), |_, _| (), |h, ()| h.blocks(blocks, block))
+    stack(
+        "blockwise",
+        s,
+        s.length.into(),
+        |_, _| (),
+        |h, ()| h.blocks(blocks, block),
+    )
 }
 
 /// Rows in the first layer, columns in the second, and so on; twice the layers.
@@ -182,12 +197,16 @@ fn axial(s: &Setting) -> Built {
         ..s.clone()
     };
     let turn = std::cell::Cell::new(true);
-    stack("axial", &twice, s.length.into(), |_, _| (), |h, ()| {
-        match turn.replace(!turn.get()) {
+    stack(
+        "axial",
+        &twice,
+        s.length.into(),
+        |_, _| (),
+        |h, ()| match turn.replace(!turn.get()) {
             true => h.blocks(height, width),
             false => h.columns(height, width),
-        }
-    })
+        },
+    )
 }
 
 fn image(s: &Setting) -> Built {

@@ -142,7 +142,11 @@ impl Mask {
     }
 
     fn both(&self, other: &Mask, join: impl Fn(bool, bool) -> bool) -> Mask {
-        assert_eq!((self.queries, self.keys), (other.queries, other.keys), "sizes of masks");
+        assert_eq!(
+            (self.queries, self.keys),
+            (other.queries, other.keys),
+            "sizes of masks"
+        );
         Mask::new(self.queries, self.keys, |i, j| {
             join(self.allows(i, j), other.allows(i, j))
         })
@@ -222,9 +226,14 @@ mod tests {
     #[test]
     fn masks_combine() {
         let m = Mask::band(4, 1).and(&Mask::causal(4)).or(&Mask::global(4, &[0]));
-        let rows: Vec<_> = (0..4).map(|i| (0..4).filter(|&j| m.allows(i, j)).collect::<Vec<_>>()).collect();
+        let rows: Vec<_> = (0..4)
+            .map(|i| (0..4).filter(|&j| m.allows(i, j)).collect::<Vec<_>>())
+            .collect();
         assert_eq!(rows, [vec![0, 1, 2, 3], vec![0, 1], vec![0, 1, 2], vec![0, 2, 3]]);
-        assert_eq!(m.tensor().truths().map(|t| t.iter().filter(|&&t| t).count()), Some(m.pairs()));
+        assert_eq!(
+            m.tensor().truths().map(|t| t.iter().filter(|&&t| t).count()),
+            Some(m.pairs())
+        );
     }
 
     #[test]

@@ -260,7 +260,13 @@ pub fn cross(name: &str, s: &Setting) -> Built {
         projection(&mut d, &format!("attention.{i}.{part}"), s.width, to, &mut r)
     };
     let layers: Vec<_> = (0..s.layers)
-        .map(|i| [part(i, "q", s.width), part(i, "kv", 2 * s.width), part(i, "out", s.width)])
+        .map(|i| {
+            [
+                part(i, "q", s.width),
+                part(i, "kv", 2 * s.width),
+                part(i, "out", s.width),
+            ]
+        })
         .collect();
     Ok(d.finish(|b| {
         let y = layers.iter().fold(b.at(x), |x, &[q, kv, out]| {

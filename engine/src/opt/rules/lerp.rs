@@ -114,7 +114,11 @@ fn within(site: &Site, v: ValueId) -> bool {
         ("", "Sigmoid" | "HardSigmoid" | "Softmax" | "Hardmax") => true,
         ("", "Clip") => (1..3).all(|i| {
             let bound = node.inputs.get(i).copied().flatten();
-            bound.is_some_and(|v| site.facts.konst(v).is_some_and(|t: &std::sync::Arc<Tensor>| is_share(t)))
+            bound.is_some_and(|v| {
+                site.facts
+                    .konst(v)
+                    .is_some_and(|t: &std::sync::Arc<Tensor>| is_share(t))
+            })
         }),
         _ => false,
     }

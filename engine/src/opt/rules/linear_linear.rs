@@ -112,10 +112,18 @@ fn weights(site: &Site, node: &Node) -> Result<Matrix, Why> {
     let &[rows, columns] = t.dims() else {
         return Err(Why::No("a weight is no matrix"));
     };
-    let alpha = if node.is("Gemm") { float(node, "alpha", 1.0) } else { 1.0 };
+    let alpha = if node.is("Gemm") {
+        float(node, "alpha", 1.0)
+    } else {
+        1.0
+    };
     let x: Vec<f64> = t.floats().unwrap_or_default().iter().map(|x| alpha * x).collect();
     if !flag(node, "transB") {
-        return Ok(Matrix { rows, columns, data: x });
+        return Ok(Matrix {
+            rows,
+            columns,
+            data: x,
+        });
     }
     Ok(Matrix {
         rows: columns,
@@ -167,10 +175,15 @@ fn product(a: &Matrix, b: &Matrix) -> Result<Matrix, Why> {
         return Err(Why::No("two products are no dearer than one"));
     }
     if work.is_none_or(|n| n > LIMIT) {
-        return Err(Why::No("the product of the weights is too large to compute in advance"));
+        return Err(Why::No(
+            "the product of the weights is too large to compute in advance",
+        ));
     }
     let mut data = vec![0.0; a.rows * b.columns];
-    for (out, a) in data.chunks_mut(b.columns.max(1)).zip(a.data.chunks(a.columns.max(1))) {
+    for (out, a) in data
+        .chunks_mut(b.columns.max(1))
+        .zip(a.data.chunks(a.columns.max(1)))
+    {
         for (&x, b) in a.iter().zip(b.data.chunks(b.columns.max(1))) {
             out.iter_mut().zip(b).for_each(|(y, b)| *y += x * b);
         }

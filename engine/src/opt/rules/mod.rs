@@ -2,9 +2,10 @@
 
 mod conv_batchnorm;
 mod epilogue;
+mod gelu_tanh;
 mod lerp;
 mod linear_linear;
-mod log_softmax;
+mod logarithm;
 mod zero_branch;
 
 use super::{Facts, Match, Pattern, Scope, Why};
@@ -45,7 +46,10 @@ pub static RULES: &[&dyn Rule] = &[
     &conv_batchnorm::ConvBatchNorm,
     &linear_linear::LinearLinear,
     &zero_branch::ZeroBranch,
-    &log_softmax::LogSoftmax,
+    &logarithm::LogSoftmax,
+    &logarithm::Softplus,
+    &gelu_tanh::GeluTanh(Scope::Portable),
+    &gelu_tanh::GeluTanh(Scope::Engine),
     &lerp::Lerp,
     &epilogue::LinearBias,
     &epilogue::Residual,
