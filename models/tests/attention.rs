@@ -836,7 +836,7 @@ fn b25_transformer_xl() {
     let empty = tensor(&[2, 0, s.width], &[]);
     let step = |x: &Tensor, memory: &Tensor| {
         let session = Session::builder(&m).build().unwrap();
-        session.run([("x", x), ("memory.0", memory)]).unwrap().tensors
+        measure::tensors(session.run([("x", x), ("memory.0", memory)]).unwrap())
     };
     let long = step(&x, &empty);
     let first = step(&part(0, 5), &empty);

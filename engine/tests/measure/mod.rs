@@ -90,16 +90,21 @@ pub(crate) fn by_definition(m: &Model, inputs: &[(&str, &Tensor)]) -> Vec<Tensor
     g.outputs.iter().map(|p| env[&p.value].clone()).collect()
 }
 
+/// The outputs of a run, which are all tensors.
+pub(crate) fn tensors(outputs: secateur_engine::Outputs) -> Vec<Tensor> {
+    outputs.tensors().map(|(_, t)| t.clone()).collect()
+}
+
 /// The outputs of `m` in an optimised session.
 pub(crate) fn optimised(m: &Model, inputs: &[(&str, &Tensor)]) -> Vec<Tensor> {
     let session = Session::builder(m).threads(2).build().unwrap();
-    session.run(inputs.iter().copied()).unwrap().tensors
+    tensors(session.run(inputs.iter().copied()).unwrap())
 }
 
 /// The outputs of `m` without optimisation.
 pub(crate) fn plain(m: &Model, inputs: &[(&str, &Tensor)]) -> Vec<Tensor> {
     let session = Session::builder(m).threads(1).unoptimized().build().unwrap();
-    session.run(inputs.iter().copied()).unwrap().tensors
+    tensors(session.run(inputs.iter().copied()).unwrap())
 }
 
 /// The outputs of `m` for inputs `x0`, `x1`, …, which all three ways give within `tolerance`, absolute and relative.

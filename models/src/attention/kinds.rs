@@ -89,7 +89,7 @@ fn any_length(
     s: &Setting,
     attend: impl for<'a> Fn(Heads<'a>) -> secateur_engine::expr::Ex<'a>,
 ) -> Built {
-    stack(name, s, Dim::symbol("n"), |_, _| (), |h, ()| attend(h))
+    stack(name, s, Dim::symbol("n"), |_, _| (), |h, (), _| attend(h))
 }
 
 fn dense(s: &Setting) -> Built {
@@ -116,7 +116,7 @@ fn top_k(s: &Setting) -> Built {
         s,
         s.length.into(),
         |_, _| (),
-        |h, ()| h.top_k(None, s.block.min(s.length)),
+        |h, (), _| h.top_k(None, s.block.min(s.length)),
     )
 }
 
@@ -124,7 +124,7 @@ fn local(s: &Setting) -> Built {
     let radius = s.radius.min(s.length.saturating_sub(1));
     let inside = Mask::inside(s.length, radius).tensor();
     let add = |d: &mut Draft, _: &mut Random| d.weight("inside", inside);
-    stack("local", s, s.length.into(), add, |h, &inside| {
+    stack("local", s, s.length.into(), add, |h, &inside, _| {
         h.local(s.length, radius, h.at(inside))
     })
 }
@@ -134,7 +134,7 @@ fn linformer(s: &Setting) -> Built {
     let add = |d: &mut Draft, r: &mut Random| {
         ["e", "f"].map(|name| d.weight(name, r.tensor(&[s.block, s.length], std)))
     };
-    stack("linformer", s, s.length.into(), add, |h, &[e, f]| {
+    stack("linformer", s, s.length.into(), add, |h, &[e, f], _| {
         h.projected(h.at(e), h.at(f))
     })
 }
@@ -142,7 +142,7 @@ fn linformer(s: &Setting) -> Built {
 /// `16 · block` features.
 fn performer(s: &Setting) -> Built {
     let add = |d: &mut Draft, r: &mut Random| d.weight("features", r.tensor(&[s.size(), 16 * s.block], 1.0));
-    stack("performer", s, Dim::symbol("n"), add, |h, &w| {
+    stack("performer", s, Dim::symbol("n"), add, |h, &w, _| {
         h.features(h.at(w)).mean()
     })
 }
@@ -150,22 +150,28 @@ fn performer(s: &Setting) -> Built {
 /// `2 · block` buckets.
 fn reformer(s: &Setting) -> Built {
     let add = |d: &mut Draft, r: &mut Random| d.weight("directions", r.tensor(&[s.size(), s.block], 1.0));
-    stack("reformer", s, Dim::symbol("n"), add, |h, &r| h.hashed(h.at(r)))
+    stack("reformer", s, Dim::symbol("n"), add, |h, &r, _| h.hashed(h.at(r)))
 }
 
 /// `block` centroids.
 fn routing(s: &Setting) -> Built {
     let add = |_: &mut Draft, r: &mut Random| r.tensor(&[s.block, s.size()], 1.0);
-    stack("routing", s, Dim::symbol("n"), add, |h, c: &Tensor| h.routed(c))
+    stack("routing", s, Dim::symbol("n"), add, |h, c: &Tensor, _| {
+        h.routed(c)
+    })
 }
 
 /// A prefix of `block` tokens.
 fn prefix(s: &Setting) -> Built {
     let add =
         |_: &mut Draft, r: &mut Random| [(); 2].map(|()| r.tensor(&[1, s.heads, s.block, s.size()], 1.0));
-    stack("prefix", s, Dim::symbol("n"), add, |h, [k, v]: &[Tensor; 2]| {
-        h.prefixed(k, v)
-    })
+    stack(
+        "prefix",
+        s,
+        Dim::symbol("n"),
+        add,
+        |h, [k, v]: &[Tensor; 2], _| h.prefixed(k, v),
+    )
 }
 
 /// The sizes of the image that a sequence is, `block` tokens a row.
@@ -185,7 +191,7 @@ fn blockwise(s: &Setting) -> Built {
         s,
         s.length.into(),
         |_, _| (),
-        |h, ()| h.blocks(blocks, block),
+        |h, (), _| h.blocks(blocks, block),
     )
 }
 
@@ -196,15 +202,14 @@ fn axial(s: &Setting) -> Built {
         layers: 2 * s.layers,
         ..s.clone()
     };
-    let turn = std::cell::Cell::new(true);
     stack(
         "axial",
         &twice,
         s.length.into(),
         |_, _| (),
-        |h, ()| match turn.replace(!turn.get()) {
-            true => h.blocks(height, width),
-            false => h.columns(height, width),
+        |h, (), layer| match layer % 2 {
+            0 => h.blocks(height, width),
+            _ => h.columns(height, width),
         },
     )
 }

@@ -150,13 +150,13 @@ fn output<'a>(b: &'a Builder<'a>, y: Ex<'a>, layer: Layer, s: &Setting) -> Ex<'a
 }
 
 /// `y = attention(x)` with `x` and `y: [batch, length, width]`, layer after layer. `extra` adds initialisers that the layers
-/// share, `attend` is what each layer does with its heads.
+/// share, `attend` is what each layer does with its heads; layers are counted from 0.
 fn stack<E>(
     name: &str,
     s: &Setting,
     length: Dim,
     extra: impl FnOnce(&mut Draft, &mut Random) -> E,
-    attend: impl for<'a> Fn(Heads<'a>, &E) -> Ex<'a>,
+    attend: impl for<'a> Fn(Heads<'a>, &E, usize) -> Ex<'a>,
 ) -> Built {
     s.check()?;
     let (mut d, mut r) = (Draft::new(name), Random::new(s.seed));
@@ -164,8 +164,8 @@ fn stack<E>(
     let layers = layers(&mut d, s, &mut r);
     let extra = extra(&mut d, &mut r);
     Ok(d.finish(|b| {
-        let y = layers.iter().fold(b.at(x), |x, &layer| {
-            let y = attend(heads(project(b, x, layer, s), s), &extra);
+        let y = layers.iter().enumerate().fold(b.at(x), |x, (i, &layer)| {
+            let y = attend(heads(project(b, x, layer, s), s), &extra, i);
             output(b, y, layer, s)
         });
         vec![("y".into(), y)]
@@ -186,7 +186,7 @@ pub fn masked(name: &str, s: &Setting, mask: &Mask) -> Built {
     }
     let mask = mask.tensor();
     let add = |d: &mut Draft, _: &mut Random| d.weight("mask", mask);
-    stack(name, s, s.length.into(), add, |h, &mask| {
+    stack(name, s, s.length.into(), add, |h, &mask, _| {
         h.attend(Some(h.at(mask)))
     })
 }
@@ -200,7 +200,7 @@ pub fn clustered(name: &str, s: &Setting, of: &[usize]) -> Built {
     if of.len() != s.length {
         return Err(AttentionError::Setting("a cluster for each token"));
     }
-    stack(name, s, s.length.into(), |_, _| (), |h, ()| h.clusters(of))
+    stack(name, s, s.length.into(), |_, _| (), |h, (), _| h.clusters(of))
 }
 
 /// Keys and values of `rate` consecutive tokens compressed into one by a convolution (Liu et al. 2018): the scores are
