@@ -569,7 +569,11 @@ fn c16_heads_are_independent() {
     let x = [1, 2, 3].map(|seed| noise(&dims, seed));
     let on = |threads: usize, m: &Model, x: &[Tensor; 3]| {
         let session = Session::builder(m).threads(threads).build().unwrap();
-        measure::tensors(session.run([("x0", &x[0]), ("x1", &x[1]), ("x2", &x[2])]).unwrap())
+        measure::tensors(
+            session
+                .run([("x0", &x[0]), ("x1", &x[1]), ("x2", &x[2])])
+                .unwrap(),
+        )
     };
     let together = on(1, &m, &x);
     for threads in [2, 3, 8] {

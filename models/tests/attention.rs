@@ -517,7 +517,7 @@ fn b10_clustered() {
     assert_eq!(macs(&pieces), 2 * 4 * squares(&of) as i64);
     // Two blobs far apart: what is left out has no weight anyway.
     let (n, d) = (10, 4);
-    let blob = |i: usize| if i % 2 == 0 { 9.0 } else { -9.0 };
+    let blob = |i: usize| if i.is_multiple_of(2) { 9.0 } else { -9.0 };
     let mut x = floats(&noisy(n, d, 4));
     (0..n).for_each(|i| x[i * d] += blob(i));
     let x = tensor(&[1, 1, n, d], &x);

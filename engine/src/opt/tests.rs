@@ -255,8 +255,10 @@ fn share(x: Ex<'_>) -> Ex<'_> {
     x.sigmoid()
 }
 
+type Write = for<'a> fn(Ex<'a>) -> Ex<'a>;
+
 /// Every spelling of a convex combination, with a weight between 0 and 1.
-const LERPS: &[for<'a> fn(Ex<'a>) -> Ex<'a>] = &[
+const LERPS: &[Write] = &[
     |x| share(x) * x.exp() + (x.constant(1.0) - share(x)) * x.tanh(),
     |x| x.tanh() * (x.constant(1.0) - share(x)) + x.exp() * share(x),
     |x| x.tanh() + share(x) * (x.exp() - x.tanh()),
@@ -285,7 +287,7 @@ fn every_spelling_of_a_convex_combination_becomes_one_node() {
 
 #[test]
 fn what_is_no_convex_combination_stays() {
-    let misses: &[(for<'a> fn(Ex<'a>) -> Ex<'a>, &str)] = &[
+    let misses: &[(Write, &str)] = &[
         (
             |x| x * 0.25 + x.tanh() * 0.7,
             "the constant weights are no shares that add up to 1",
