@@ -1,7 +1,5 @@
 //! Rows K3, K4, K5 and K9 of the founding documents: what a converter must not get wrong.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should end there")]
-
 mod measure;
 
 use measure::{apart, call, floats, model, near, ops_run, run, tensor};

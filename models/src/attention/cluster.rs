@@ -1,4 +1,4 @@
-//! Clusters of vectors, by which attention is cut in pieces. The graphs in [`form`](super::form) compute the same.
+//! Clusters of vectors, by which attention is cut in pieces. The graphs in [`Heads`](super::Heads) compute the same.
 
 /// The bucket of each of the vectors `x: [n, d]` under the directions `r: [d, m]`: the number, in `0..2m`, of the one among
 /// the projections on the directions and on their opposites that is largest (Kitaev, Kaiser and Levskaya 2020). Vectors
