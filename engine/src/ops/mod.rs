@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod argmax;
 pub mod arith;
+pub mod attention;
 pub mod batchnorm;
 mod binary;
 pub mod case;
@@ -15,12 +16,16 @@ pub mod clip;
 pub mod compare;
 pub mod concat;
 pub mod constant;
+pub mod contrib;
 pub mod control;
 pub mod conv;
 pub mod cumsum;
 pub mod depth;
 pub mod expand;
+mod formula;
+pub mod fused;
 pub mod gather;
+pub mod gelu;
 pub mod gemm;
 pub mod group_norm;
 pub mod identity;
@@ -45,6 +50,7 @@ pub mod select;
 pub mod sequence;
 pub mod shape;
 pub mod shape_of;
+pub mod skip;
 pub mod slice;
 pub mod softmax;
 pub mod split;
@@ -72,10 +78,12 @@ pub static OPS: &[&dyn Op] = &[
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &attention::Attention,
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
     &cast::Cast,
     &cast::CastLike,
+    &attention::conv::CausalConvWithState,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
     &clip::Clip,
@@ -118,6 +126,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
+    &attention::linear::LinearAttention,
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
     &control::Loop,
@@ -156,6 +165,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
+    &attention::rotary::RotaryEmbedding,
     &Pointwise::<unary::Round>::new(),
     &control::Scan,
     &scatter::Scatter,
@@ -172,6 +182,7 @@ pub static OPS: &[&dyn Op] = &[
     &shape_of::ShapeOf,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
+    &skip::SimplifiedLayerNormalization,
     &Pointwise::<unary::Sin>::new(),
     &shape_of::Size,
     &slice::Slice,
@@ -187,6 +198,7 @@ pub static OPS: &[&dyn Op] = &[
     &variadic::Variadic(variadic::Sum),
     &Pointwise::<act::Silu>::new(),
     &Pointwise::<act::Tanh>::new(),
+    &attention::scatter::TensorScatter,
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
     &topk::TopK,
@@ -196,6 +208,26 @@ pub static OPS: &[&dyn Op] = &[
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &attention::flex::FlexAttention,
+    &attention::multi::Projected,
+    &gelu::BiasGelu,
+    &fused::BiasSoftmax,
+    &attention::conv::Causal,
+    &attention::multi::MaskedStep,
+    &skip::EmbedLayerNormalization,
+    &gelu::FastGelu,
+    &fused::FusedGemm,
+    &fused::FusedMatMul,
+    &gelu::Gelu,
+    &attention::group::GroupQuery,
+    &attention::multi::MultiHead,
+    &contrib::Pad,
+    &gelu::QuickGelu,
+    &attention::rotary::Rotary,
+    &skip::SkipLayerNormalization,
+    &skip::SkipSimplifiedLayerNormalization,
+    &fused::SparseToDenseMatMul,
+    &contrib::Unique,
     &conv::Fused,
     &gemm::Fused,
     &lerp::Lerp,

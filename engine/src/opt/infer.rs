@@ -138,10 +138,10 @@ impl Facts {
 }
 
 /// The version by which `node` is to be read: that of its domain. Operators of domains without versions of their own
-/// (secateur's and `com.microsoft`) are read, and their bodies written, by that of ONNX's own.
+/// (secateur's, `com.microsoft` and ONNX's preview) are read, and their bodies written, by that of ONNX's own.
 pub fn opset_of(opsets: &[Opset], node: &Node) -> i64 {
     let domain = match node.domain() {
-        "secateur" | "com.microsoft" => "",
+        "secateur" | "com.microsoft" | "ai.onnx.preview" => "",
         own => own,
     };
     match ops::find(node.domain(), &node.op) {

@@ -174,7 +174,8 @@ impl Lowering<'_> {
 
     /// Whether a plan can hold `node`; if not, the inputs whose elements it lacks, as bits.
     fn fits(&mut self, node: &Node) -> Result<Result<(), u64>, PlanError> {
-        let any = ops::find(node.domain(), &node.op).is_none_or(|op| op.laws().any);
+        let bodies = node.attrs.iter().any(|a| !a.value.graphs().is_empty());
+        let any = bodies || ops::find(node.domain(), &node.op).is_none_or(|op| op.laws().any);
         let model = self.start.model;
         let asked = match any {
             true => return Ok(Err(0)),
