@@ -35,6 +35,7 @@ pub mod group_norm;
 pub mod hardmax;
 pub mod identity;
 pub mod loss;
+pub mod lerp;
 pub mod matmul;
 pub mod nbits;
 pub mod ml;
@@ -330,6 +331,7 @@ pub static OPS: &[&dyn Op] = &[
     &contrib::Unique,
     &conv::Fused,
     &gemm::Fused,
+    &lerp::Lerp,
     &matmul::Fused,
 ];
 
