@@ -12,6 +12,7 @@ mod frame;
 pub mod gemm;
 pub mod indices;
 mod io;
+pub mod lrn;
 pub mod moves;
 pub mod norm;
 pub mod number;

@@ -9,26 +9,36 @@ pub mod arith;
 pub mod attention;
 pub mod batchnorm;
 mod binary;
+pub mod boxes;
 pub mod case;
 pub mod cast;
 pub mod classify;
 pub mod clip;
+pub mod col2im;
 pub mod compare;
 pub mod concat;
 pub mod constant;
 pub mod contrib;
 pub mod control;
 pub mod conv;
+pub mod conv_transpose;
+pub mod crop;
 pub mod cumsum;
+pub mod deform;
 pub mod depth;
+pub mod det;
+pub mod dropout;
 pub mod expand;
 mod formula;
 pub mod fused;
 pub mod gather;
 pub mod gelu;
 pub mod gemm;
+pub mod grid;
 pub mod group_norm;
 pub mod identity;
+pub mod image;
+pub mod lrn;
 pub mod matmul;
 mod node;
 pub mod norm;
@@ -41,15 +51,18 @@ pub mod pool;
 pub mod pow;
 pub mod prelu;
 pub mod range;
+pub mod recurrent;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod roi;
 pub mod scatter;
 pub mod select;
 pub mod sequence;
 pub mod shape;
 pub mod shape_of;
 pub mod skip;
+pub mod signal;
 pub mod slice;
 pub mod softmax;
 pub mod split;
@@ -60,6 +73,7 @@ pub mod topk;
 pub mod transpose;
 pub mod trilu;
 pub mod unary;
+pub mod unit_norm;
 pub mod variadic;
 mod window;
 
@@ -74,28 +88,36 @@ use pointwise::Pointwise;
 pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
     &arith::Binary(arith::Add),
+    &grid::AffineGrid,
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
     &attention::Attention,
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
+    &signal::BLACKMAN,
     &cast::Cast,
     &cast::CastLike,
     &attention::conv::CausalConvWithState,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
+    &crop::CenterCropPad,
     &clip::Clip,
+    &col2im::Col2Im,
     &concat::Concat,
     &sequence::ConcatFromSequence,
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
+    &conv_transpose::ConvTranspose,
     &Pointwise::<unary::Cos>::new(),
     &cumsum::CumSum,
+    &signal::DFT,
+    &deform::DeformConv,
     &depth::DepthToSpace,
+    &det::Det,
     &arith::Binary(arith::Div),
-    &identity::Dropout,
+    &dropout::Dropout,
     &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
@@ -104,23 +126,31 @@ pub static OPS: &[&dyn Op] = &[
     &trilu::EyeLike,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &recurrent::GRU,
     &gather::Gather,
     &gather::GatherElements,
     &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
     &pool::GLOBAL_AVERAGE,
+    &pool::GlobalLpPool,
     &pool::GLOBAL_MAX,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &grid::GridSample,
     &group_norm::GroupNormalization,
+    &signal::HAMMING,
+    &signal::HANN,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
     &identity::Identity,
     &control::If,
+    &image::ImageDecoder,
     &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
+    &lrn::LRN,
+    &recurrent::LSTM,
     &norm::LayerNormalization,
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
@@ -129,15 +159,22 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
     &control::Loop,
+    &unit_norm::LpNormalization,
+    &pool::LpPool,
     &matmul::MatMul,
     &variadic::Variadic(variadic::Max),
     &pool::MaxPool,
+    &roi::MaxRoiPool,
+    &pool::MaxUnpool,
     &variadic::Variadic(variadic::Mean),
+    &unit_norm::MeanVarianceNormalization,
+    &signal::MelWeightMatrix,
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
     &Pointwise::<unary::Neg>::new(),
+    &boxes::NonMaxSuppression,
     &onehot::NonZero,
     &classify::Not,
     &onehot::OneHot,
@@ -149,6 +186,7 @@ pub static OPS: &[&dyn Op] = &[
     &pad::Pad,
     &pow::Pow,
     &norm::RMSNormalization,
+    &recurrent::RNN,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &reduce::Reduce(reduce::L1),
@@ -167,6 +205,9 @@ pub static OPS: &[&dyn Op] = &[
     &attention::rotary::RotaryEmbedding,
     &Pointwise::<unary::Round>::new(),
     &control::Scan,
+    &roi::RoiAlign,
+    &Pointwise::<unary::Round>::new(),
+    &signal::STFT,
     &scatter::Scatter,
     &scatter::ScatterElements,
     &scatter::ScatterND,
@@ -227,6 +268,10 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
+    &conv_transpose::DynamicPads,
+    &conv::FusedConv,
+    &det::Inverse,
+    &pool::NhwcMaxPool,
     &conv::Fused,
     &gemm::Fused,
     &matmul::Fused,
