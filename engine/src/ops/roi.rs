@@ -115,7 +115,7 @@ impl Op for MaxRoiPool {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         let [height, width] = sizes(n.ints("pooled_shape")?.unwrap_or(&[]))?;
-        let scale = f64::from(n.float_or("spatial_scale", 1.0)?);
+        let scale = n.float_or("spatial_scale", 1.0)?;
         let t = given(x, 0)?;
         let (images, rois) = (Images::of(t)?, regions(given(x, 1)?, 5)?);
         let [_, channels, h, w] = images.dims;
@@ -123,15 +123,16 @@ impl Op for MaxRoiPool {
         check_size(&dims)?;
         let mut y = vec![];
         for roi in &rois {
-            let corner = |i: usize| (roi[i] * scale).round();
+            // In single precision as elsewhere: a corner at half a pixel must not go to the other side.
+            let corner = |i: usize| (roi[i] as f32 * scale).round();
             let (left, top) = (corner(1), corner(2));
             // At least a pixel, both ends included.
-            let cell = |first: f64, last: f64, parts: usize| (last - first + 1.0).max(1.0) / parts as f64;
+            let cell = |first: f32, last: f32, parts: usize| (last - first + 1.0).max(1.0) / parts as f32;
             let (cell_h, cell_w) = (cell(top, corner(4), height), cell(left, corner(3), width));
-            let range = |start: f64, cell: f64, i: usize, size: usize| {
-                let first = (i as f64 * cell).floor() + start;
-                let last = ((i + 1) as f64 * cell).ceil() + start;
-                first.clamp(0.0, size as f64) as usize..last.clamp(0.0, size as f64) as usize
+            let range = |start: f32, cell: f32, i: usize, size: usize| {
+                let first = (i as f32 * cell).floor() + start;
+                let last = ((i + 1) as f32 * cell).ceil() + start;
+                first.clamp(0.0, size as f32) as usize..last.clamp(0.0, size as f32) as usize
             };
             for c in 0..channels {
                 let plane = images.plane(roi[0] as i64, c)?;
@@ -173,7 +174,7 @@ struct Align {
     size: [usize; 2],
     /// Points along an axis of a cell; 0 where it depends on the region.
     points: usize,
-    scale: f64,
+    scale: f32,
     greatest: bool,
     /// Whether pixels have their centres at halves.
     half: bool,
@@ -204,7 +205,7 @@ impl Align {
         Ok(Align {
             size: sizes(&size)?,
             points: points as usize,
-            scale: n.float_or("spatial_scale", 1.0)?.into(),
+            scale: n.float_or("spatial_scale", 1.0)?,
             greatest: mode == "max",
             half: place == "half_pixel",
         })
@@ -213,12 +214,13 @@ impl Align {
     /// Along one axis, the neighbours of every point and how much of the second there is; `None` beside the image.
     fn points(&self, first: f64, last: f64, cells: usize, size: usize) -> Vec<Vec<Option<Point>>> {
         let shift = if self.half { 0.5 } else { 0.0 };
-        let start = first * self.scale - shift;
-        let mut length = last * self.scale - shift - start;
+        // In single precision as elsewhere: the number of points must not depend on the last digit.
+        let start = first as f32 * self.scale - shift;
+        let mut length = last as f32 * self.scale - shift - start;
         if !self.half {
             length = length.max(1.0);
         }
-        let cell = length / cells as f64;
+        let (start, cell) = (f64::from(start), f64::from(length / cells as f32));
         let points = match self.points {
             // A region much larger than the image has no more to say than one point a pixel.
             0 => (cell.ceil().max(0.0) as usize).min(2 * size + 2),

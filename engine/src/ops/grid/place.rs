@@ -124,7 +124,8 @@ impl Sampler {
             place = place.round_ties_even();
         }
         let (low, high) = self.bounds(size);
-        if place < low || place > high {
+        // A cubic looks its neighbours up where they are: only they are brought inside.
+        if self.mode != Mode::Cubic && (place < low || place > high) {
             place = match self.padding {
                 Padding::Zeros => place,
                 Padding::Border => place.clamp(0.0, size as f64 - 1.0),

@@ -12,7 +12,7 @@ pub use taper::{BLACKMAN, HAMMING, HANN};
 
 use super::case::floats;
 use super::matmul::matrices::check_size;
-use super::pick::{given, knowing, sized};
+use super::pick::{given, knowing, room, sized};
 use super::shape::{arity, show};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::ir::{DType, Dim, Tensor};
@@ -175,7 +175,10 @@ impl Op for DFT {
             let (parts, out) = (t.dims()[t.dims().len() - 1], dims[dims.len() - 1]);
             let inner: usize = dims[axis + 1..dims.len() - 1].iter().product();
             let outer: usize = dims[..axis].iter().product();
-            let mut y = vec![0.0; crate::ir::count(&dims).unwrap_or(0)];
+            let len = crate::ir::count(&dims);
+            let mut y: Vec<f64> = room(len)?;
+            y.resize(len.unwrap_or(0), 0.0);
+            drop(room::<[Complex; 8]>(Some(length))?);
             for line in 0..outer * inner {
                 let (o, i) = (line / inner, line % inner);
                 let from = |k: usize| {

@@ -5,7 +5,7 @@ use super::{at_least, bins, parts};
 use crate::ir::{DType, Dim, Tensor};
 use crate::ops::case::floats;
 use crate::ops::matmul::matrices::check_size;
-use crate::ops::pick::{given, knowing, sized};
+use crate::ops::pick::{given, knowing, room, sized};
 use crate::ops::shape::{arity, ranked};
 use crate::ops::{Case, Fact, NodeRef, Op, OpError, OpName, onnx};
 
@@ -57,6 +57,7 @@ impl Op for STFT {
             let length = length(n)?.size().ok_or_else(wrong)?;
             let step = at_least(n, 1, 1)?.and_then(|s| s.size()).ok_or_else(wrong)?;
             check_size(&[length, 32])?;
+            drop(room::<[Complex; 8]>(Some(length))?);
             let &[_, size, parts] = t.dims() else {
                 return Err(wrong());
             };
