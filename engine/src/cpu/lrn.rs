@@ -42,6 +42,7 @@ impl Kernel for LrnKernel {
                 k: self,
                 // SAFETY: the image and the part of the channel are within both; no other task writes there.
                 x: unsafe { x.get().add(image * channels * plane + start) },
+                // SAFETY: as above.
                 y: unsafe { y.get().add(channel * plane + start) },
                 channel: c,
                 near,

@@ -22,7 +22,7 @@ fn shapes<'a>(n: &NodeRef<'a>) -> Result<[Option<&'a Shape>; 2], OpError> {
     let (x, grid) = (n.shape(0), n.shape(1));
     let rank = x.or(grid).map(Vec::len);
     let wrong = |s: &Shape| s.len() < 3 || Some(s.len()) != rank;
-    for s in [x, grid].into_iter().flatten().filter(|s| wrong(s)) {
+    if let Some(s) = [x, grid].into_iter().flatten().find(|s| wrong(s)) {
         return Err(OpError::new(format!(
             "an image or grid of shape {}; expected {} axes, and at least 3",
             show(s),
