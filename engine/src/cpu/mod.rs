@@ -13,6 +13,7 @@ pub mod gemm;
 pub mod indices;
 pub mod int8;
 mod io;
+pub mod lrn;
 pub mod moves;
 pub mod norm;
 pub mod number;

@@ -11,10 +11,12 @@ pub mod batchnorm;
 mod binary;
 pub mod bitcast;
 pub mod bitwise;
+pub mod boxes;
 pub mod case;
 pub mod cast;
 pub mod classify;
 pub mod clip;
+pub mod col2im;
 pub mod compare;
 pub mod compress;
 pub mod concat;
@@ -22,20 +24,28 @@ pub mod constant;
 pub mod contrib;
 pub mod control;
 pub mod conv;
+pub mod conv_transpose;
+pub mod crop;
 pub mod cumsum;
+pub mod deform;
 pub mod depth;
 pub mod einsum;
+pub mod det;
+pub mod dropout;
 pub mod expand;
 mod formula;
 pub mod fused;
 pub mod gather;
 pub mod gelu;
 pub mod gemm;
+pub mod grid;
 pub mod group_norm;
 pub mod hardmax;
 pub mod identity;
 pub mod loss;
 pub mod lerp;
+pub mod image;
+pub mod lrn;
 pub mod matmul;
 pub mod nbits;
 pub mod ml;
@@ -55,10 +65,12 @@ pub mod qmatmul;
 pub mod quant;
 pub mod random;
 pub mod range;
+pub mod recurrent;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
 pub mod reverse_sequence;
+pub mod roi;
 pub mod scatter;
 pub mod select;
 pub mod sequence;
@@ -66,6 +78,7 @@ pub mod shape;
 pub mod shape_of;
 pub mod shrink;
 pub mod skip;
+pub mod signal;
 pub mod slice;
 pub mod softmax;
 pub mod split;
@@ -81,6 +94,7 @@ pub mod trig;
 pub mod trilu;
 pub mod unary;
 pub mod unique;
+pub mod unit_norm;
 pub mod variadic;
 mod window;
 
@@ -97,6 +111,7 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<trig::Acos>::new(),
     &Pointwise::<trig::Acosh>::new(),
     &arith::Binary(arith::Add),
+    &grid::AffineGrid,
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
@@ -114,13 +129,16 @@ pub static OPS: &[&dyn Op] = &[
     &bitwise::Bitwise(bitwise::Or),
     &bitwise::Bitwise(bitwise::Xor),
     &random::Bernoulli,
+    &signal::BLACKMAN,
     &cast::Cast,
     &cast::CastLike,
     &attention::conv::CausalConvWithState,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
+    &crop::CenterCropPad,
     &clip::Clip,
     &compress::Compress,
+    &col2im::Col2Im,
     &concat::Concat,
     &sequence::ConcatFromSequence,
     &constant::Constant,
@@ -137,6 +155,15 @@ pub static OPS: &[&dyn Op] = &[
     &identity::Dropout,
     &quant::DynamicQuantizeLinear,
     &einsum::Einsum,
+    &conv_transpose::ConvTranspose,
+    &Pointwise::<unary::Cos>::new(),
+    &cumsum::CumSum,
+    &signal::DFT,
+    &deform::DeformConv,
+    &depth::DepthToSpace,
+    &det::Det,
+    &arith::Binary(arith::Div),
+    &dropout::Dropout,
     &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
@@ -145,24 +172,32 @@ pub static OPS: &[&dyn Op] = &[
     &trilu::EyeLike,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &recurrent::GRU,
     &gather::Gather,
     &gather::GatherElements,
     &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
     &pool::GLOBAL_AVERAGE,
+    &pool::GlobalLpPool,
     &pool::GLOBAL_MAX,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &grid::GridSample,
     &group_norm::GroupNormalization,
+    &signal::HAMMING,
+    &signal::HANN,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
     &hardmax::Hardmax,
     &identity::Identity,
     &control::If,
+    &image::ImageDecoder,
     &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
+    &lrn::LRN,
+    &recurrent::LSTM,
     &norm::LayerNormalization,
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
@@ -171,11 +206,17 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
     &control::Loop,
+    &unit_norm::LpNormalization,
+    &pool::LpPool,
     &matmul::MatMul,
     &qmatmul::MatMulInteger,
     &variadic::Variadic(variadic::Max),
     &pool::MaxPool,
+    &roi::MaxRoiPool,
+    &pool::MaxUnpool,
     &variadic::Variadic(variadic::Mean),
+    &unit_norm::MeanVarianceNormalization,
+    &signal::MelWeightMatrix,
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
@@ -183,6 +224,7 @@ pub static OPS: &[&dyn Op] = &[
     &random::Multinomial,
     &Pointwise::<unary::Neg>::new(),
     &loss::NegativeLogLikelihoodLoss,
+    &boxes::NonMaxSuppression,
     &onehot::NonZero,
     &classify::Not,
     &onehot::OneHot,
@@ -201,6 +243,7 @@ pub static OPS: &[&dyn Op] = &[
     &random::NORMAL_LIKE,
     &random::UNIFORM,
     &random::UNIFORM_LIKE,
+    &recurrent::RNN,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &reduce::Reduce(reduce::L1),
@@ -221,6 +264,9 @@ pub static OPS: &[&dyn Op] = &[
     &attention::rotary::RotaryEmbedding,
     &Pointwise::<unary::Round>::new(),
     &control::Scan,
+    &roi::RoiAlign,
+    &Pointwise::<unary::Round>::new(),
+    &signal::STFT,
     &scatter::Scatter,
     &scatter::ScatterElements,
     &scatter::ScatterND,
@@ -329,6 +375,10 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
+    &conv_transpose::DynamicPads,
+    &conv::FusedConv,
+    &det::Inverse,
+    &pool::NhwcMaxPool,
     &conv::Fused,
     &gemm::Fused,
     &lerp::Lerp,

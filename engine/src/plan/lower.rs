@@ -649,7 +649,7 @@ fn interpreted(op: &'static dyn Op, node: &Node, opset: i64, facts: &[Fact]) -> 
     let bytes = facts.iter().filter_map(size).sum();
     Candidate::new("reference", Cost::bytes(bytes), move |io: &mut Io| {
         let tensor = |v: &View| {
-            let bytes = crate::ir::Bytes::new(v.bytes().to_vec());
+            let bytes = crate::ir::Bytes::new(v.to_vec());
             Tensor::new(v.dtype(), v.dims().to_vec(), crate::ir::Data::Bytes(bytes))
         };
         let x: Vec<_> = io

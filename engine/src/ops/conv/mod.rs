@@ -2,6 +2,7 @@
 
 mod cases;
 mod cpu;
+mod runtime;
 
 use super::matmul::{fits, matrices::check_size};
 use super::shape::{same_dtype, show};
@@ -10,6 +11,7 @@ use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, pri
 use crate::cpu::{Act, Candidate, window::Window};
 use crate::expr::{Call, Ex};
 use crate::ir::{Dim, Shape, Tensor};
+pub use runtime::FusedConv;
 
 /// The convolution: windows of input channels, weighted and summed, with a bias for each output channel.
 pub struct Conv;
