@@ -164,7 +164,6 @@ fn a5_pooling() {
 }
 
 #[test]
-#[ignore = "ConvTranspose is not there yet"]
 fn a6_transposed_convolution() {
     let attrs = || vec![pads(1), Attr::new("strides", vec![2i64; 2])];
     let w = noise(&[3, 2, 4, 4], 1);
@@ -223,7 +222,6 @@ fn a7_batch_normalisation() {
 }
 
 #[test]
-#[ignore = "batch normalisation in training mode is not there yet"]
 fn a7_batch_normalisation_in_training() {
     let m = model(15, [&[4, 2, 3, 4]], |[x]| {
         let one = |v: f64| x.tensor(tensor(&[2], &[v, v]));
@@ -545,7 +543,6 @@ fn a20_argmax() {
 }
 
 #[test]
-#[ignore = "Hardmax is not there yet"]
 fn a20_hardmax() {
     values_of("Hardmax", &[3.0, 1.0, 0.2], &[1.0, 0.0, 0.0], 0.0);
     values_of("Hardmax", &[1.0, 2.0, 2.0], &[0.0, 1.0, 0.0], 0.0);
@@ -713,7 +710,6 @@ fn a27_plain_recurrence_unrolled() {
 }
 
 #[test]
-#[ignore = "RNN is not there yet"]
 fn a27_plain_recurrence() {
     let (steps, inputs, hidden) = (4, 3, 5);
     let [w, u, b] = [
@@ -739,7 +735,6 @@ fn a27_plain_recurrence() {
 }
 
 #[test]
-#[ignore = "LSTM is not there yet"]
 fn a28_lstm() {
     // Gates in the order input, output, forget, cell; the forget gate open and the input gate shut keep the cell.
     let steps = 100;
@@ -804,7 +799,6 @@ fn a29_gru_state_update() {
 }
 
 #[test]
-#[ignore = "GRU is not there yet"]
 fn a29_gru() {
     // z is how much of the old state stays; with no weights it follows from its bias, and the candidate from its own.
     for (z, want) in [(0.3f64, 2.4), (1.0, 1.0), (0.0, 3.0)] {
@@ -873,7 +867,6 @@ fn a31_masked_fill() {
 }
 
 #[test]
-#[ignore = "Einsum is not there yet"]
 fn a32_einsum() {
     let (b, n, d, e) = (2, 64, 3, 5);
     let einsum = |x: Ex<'_>, y: Ex<'_>, equation: &str| {
@@ -1052,7 +1045,6 @@ fn a37_dropout() {
 }
 
 #[test]
-#[ignore = "Dropout in training mode is not there yet"]
 fn a37_dropout_in_training() {
     let n = 20_000;
     let m = model(13, [&[n]], |[x]| {

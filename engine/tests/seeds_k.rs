@@ -50,7 +50,6 @@ fn k4_gate_orientation() {
 }
 
 #[test]
-#[ignore = "GRU is not there yet"]
 fn k4_gru_gate_order() {
     // Gates in the order update, reset, hidden.
     let z = (0.3f64 / 0.7).ln();

@@ -29,9 +29,9 @@ pub mod crop;
 pub mod cumsum;
 pub mod deform;
 pub mod depth;
-pub mod einsum;
 pub mod det;
 pub mod dropout;
+pub mod einsum;
 pub mod expand;
 mod formula;
 pub mod fused;
@@ -42,13 +42,13 @@ pub mod grid;
 pub mod group_norm;
 pub mod hardmax;
 pub mod identity;
-pub mod loss;
-pub mod lerp;
 pub mod image;
+pub mod lerp;
+pub mod loss;
 pub mod lrn;
 pub mod matmul;
-pub mod nbits;
 pub mod ml;
+pub mod nbits;
 mod node;
 pub mod norm;
 pub mod onehot;
@@ -77,8 +77,8 @@ pub mod sequence;
 pub mod shape;
 pub mod shape_of;
 pub mod shrink;
-pub mod skip;
 pub mod signal;
+pub mod skip;
 pub mod slice;
 pub mod softmax;
 pub mod split;
@@ -122,13 +122,13 @@ pub static OPS: &[&dyn Op] = &[
     &attention::Attention,
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
+    &random::Bernoulli,
     &bitcast::BitCast,
     &bitwise::BitShift,
     &bitwise::Bitwise(bitwise::And),
     &bitwise::Not,
     &bitwise::Bitwise(bitwise::Or),
     &bitwise::Bitwise(bitwise::Xor),
-    &random::Bernoulli,
     &signal::BLACKMAN,
     &cast::Cast,
     &cast::CastLike,
@@ -137,33 +137,28 @@ pub static OPS: &[&dyn Op] = &[
     &Pointwise::<act::Celu>::new(),
     &crop::CenterCropPad,
     &clip::Clip,
-    &compress::Compress,
     &col2im::Col2Im,
+    &compress::Compress,
     &concat::Concat,
     &sequence::ConcatFromSequence,
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
     &qconv::ConvInteger,
+    &conv_transpose::ConvTranspose,
     &Pointwise::<unary::Cos>::new(),
     &Pointwise::<trig::Cosh>::new(),
     &cumsum::Cumulative::<true>,
     &cumsum::Cumulative::<false>,
-    &depth::DepthToSpace,
-    &quant::Dequantize::<false>,
-    &arith::Binary(arith::Div),
-    &identity::Dropout,
-    &quant::DynamicQuantizeLinear,
-    &einsum::Einsum,
-    &conv_transpose::ConvTranspose,
-    &Pointwise::<unary::Cos>::new(),
-    &cumsum::CumSum,
     &signal::DFT,
     &deform::DeformConv,
     &depth::DepthToSpace,
+    &quant::Dequantize::<false>,
     &det::Det,
     &arith::Binary(arith::Div),
     &dropout::Dropout,
+    &quant::DynamicQuantizeLinear,
+    &einsum::Einsum,
     &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
@@ -239,11 +234,11 @@ pub static OPS: &[&dyn Op] = &[
     &qmatmul::QLinearMatMul,
     &quant::Quantize::<false>,
     &norm::RMSNormalization,
+    &recurrent::RNN,
     &random::NORMAL,
     &random::NORMAL_LIKE,
     &random::UNIFORM,
     &random::UNIFORM_LIKE,
-    &recurrent::RNN,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &reduce::Reduce(reduce::L1),
@@ -261,12 +256,11 @@ pub static OPS: &[&dyn Op] = &[
     &reshape::Reshape,
     &resize::Resize,
     &reverse_sequence::ReverseSequence,
+    &roi::RoiAlign,
     &attention::rotary::RotaryEmbedding,
     &Pointwise::<unary::Round>::new(),
-    &control::Scan,
-    &roi::RoiAlign,
-    &Pointwise::<unary::Round>::new(),
     &signal::STFT,
+    &control::Scan,
     &scatter::Scatter,
     &scatter::ScatterElements,
     &scatter::ScatterND,
@@ -343,16 +337,19 @@ pub static OPS: &[&dyn Op] = &[
     &gelu::BiasGelu,
     &fused::BiasSoftmax,
     &attention::conv::Causal,
+    &conv_transpose::DynamicPads,
     &attention::multi::MaskedStep,
     &quant::Dequantize::<true>,
     &qlinear::DYNAMIC_MATMUL,
     &skip::EmbedLayerNormalization,
     &gelu::FastGelu,
+    &conv::FusedConv,
     &fused::FusedGemm,
     &fused::FusedMatMul,
     &nbits::GatherBlockQuantized,
     &gelu::Gelu,
     &attention::group::GroupQuery,
+    &det::Inverse,
     &qlinear::MATMUL_TO_FLOAT,
     &nbits::MatMulNBits,
     &attention::multi::MultiHead,
@@ -375,10 +372,6 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
-    &conv_transpose::DynamicPads,
-    &conv::FusedConv,
-    &det::Inverse,
-    &pool::NhwcMaxPool,
     &conv::Fused,
     &gemm::Fused,
     &lerp::Lerp,

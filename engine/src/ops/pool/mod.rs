@@ -3,7 +3,6 @@
 mod cases;
 mod cpu;
 mod lp;
-mod nhwc;
 mod unpool;
 
 use super::matmul::matrices::check_size;
@@ -13,7 +12,6 @@ use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
 use crate::cpu::{Candidate, window::Window};
 use crate::ir::{DType, Dim, Tensor};
 pub use lp::{GlobalLpPool, LpPool};
-pub use nhwc::NhwcMaxPool;
 pub use unpool::MaxUnpool;
 
 /// The greatest element of each window, and where it is.
