@@ -340,6 +340,7 @@ pub static OPS: &[&dyn Op] = &[
     &conv_transpose::DynamicPads,
     &attention::multi::MaskedStep,
     &quant::Dequantize::<true>,
+    &qlinear::LSTM,
     &qlinear::DYNAMIC_MATMUL,
     &skip::EmbedLayerNormalization,
     &gelu::FastGelu,

@@ -197,3 +197,44 @@ pub(super) fn attention() -> Vec<Case> {
         heads(Case::new("plain", all())).without(5).without(8),
     ]
 }
+
+pub(super) fn lstm() -> Vec<Case> {
+    let bytes = |dims: &[usize], seed: usize| {
+        let n = dims.iter().product::<usize>();
+        Tensor::of(dims, (0..n).map(|i| ((i * 37 + seed) % 23) as i8 - 11).collect())
+    };
+    let case = |name, scale: &[usize], direction: &str| {
+        let few = |dims: &[usize]| Tensor::of(dims, vec![0.02f32; dims.iter().product()]);
+        let zero = |dims: &[usize]| Tensor::of(dims, vec![1i8; dims.iter().product()]);
+        let directions = scale[0];
+        let mut case = Case::new(
+            name,
+            [
+                floats(&[4, 2, 3], 1),
+                bytes(&[directions, 3, 20], 5),
+                bytes(&[directions, 5, 20], 9),
+                floats(&[directions, 40], 2),
+                Tensor::of(&[2], vec![4i32, 4]),
+                floats(&[directions, 2, 5], 3),
+                floats(&[directions, 2, 5], 4),
+                floats(&[directions, 15], 5),
+                few(scale),
+                zero(scale),
+                few(scale),
+                zero(scale),
+            ],
+        )
+        .attr("hidden_size", 5i64)
+        .attr("direction", direction)
+        .outputs(3)
+        .within(1e-5, 1e-5);
+        case.inputs[4] = None;
+        case.inputs[7] = None;
+        case
+    };
+    vec![
+        case("forward", &[1], "forward"),
+        case("both ways", &[2], "bidirectional"),
+        case("a scale for each column", &[1, 20], "reverse"),
+    ]
+}

@@ -2,6 +2,7 @@
 
 mod attention;
 mod cases;
+mod lstm;
 mod product;
 
 use super::quant::{dequantised, requantised};
@@ -11,6 +12,7 @@ use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, microsoft};
 use crate::expr::{Call, Ex};
 use crate::ir::{Attr, DType, Dim, Shape};
 pub use attention::ATTENTION;
+pub use lstm::LSTM;
 pub use product::{DYNAMIC_MATMUL, GEMM, MATMUL_TO_FLOAT};
 
 /// An operator that is its body.
