@@ -178,6 +178,16 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
     Ok(facts)
 }
 
+/// Notes the declared types of the inputs of `graph`.
+pub(super) fn known_inputs(graph: &Graph, facts: &mut Facts) {
+    for p in &graph.inputs {
+        let ty = p.ty.as_ref().map_or(Type::Unknown, |d| named(&d.ty));
+        if ty != Type::Unknown {
+            facts.set(p.value, ty.into(), None);
+        }
+    }
+}
+
 /// A tensor type whose sizes are numbers, symbols that mean one size each, or unknown.
 fn named(ty: &Type) -> Type {
     match ty {

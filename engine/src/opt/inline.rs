@@ -32,15 +32,23 @@ fn overload(node: &Node) -> Option<&[u8]> {
     (usize::from(*record.get(1)?) == name.len()).then_some(name)
 }
 
-/// Writes out every call of a function of `model`, in subgraphs and in functions too, and drops the functions.
+/// Writes out every call of a function of `model`, in subgraphs and in functions too, and drops the functions. Where a
+/// function is written in another version of ONNX's own operators, all become those of the newest of the versions.
 ///
 /// # Errors
 ///
 /// If functions call each other in a circle, a call has more inputs or outputs than its function, or a function is written in
-/// a version of an operator set under which its nodes mean something else.
+/// a version of an operator set under which its nodes mean something else and which cannot be converted.
 pub fn inline(model: &mut Model) -> Result<(), PassError> {
     if model.functions.is_empty() {
         return Ok(());
+    }
+    let other = |f: &Function| differs(&f.graph, &f.opsets, &model.opsets).is_some();
+    if model.functions.iter().any(other) {
+        let versions = model.functions.iter().filter_map(|f| version(&f.opsets, ""));
+        if let Some(newest) = versions.chain(model.opset("")).max() {
+            super::convert(model, "", newest)?;
+        }
     }
     let functions = std::mem::take(&mut model.functions);
     let lib = Model {
