@@ -86,7 +86,7 @@ pub(crate) fn infer_same(n: &NodeRef, align: Align, out: Option<DType>) -> Resul
 pub(crate) fn follow(n: &NodeRef, fact: Fact, f: impl Fn(&[&Dim]) -> Dim) -> Fact {
     let dtype = fact.ty.dtype();
     let ranks = (0..n.arity()).all(|i| n.rank(i).is_some_and(|r| r <= 1));
-    if !ranks || !matches!(dtype, Some(DType::I64 | DType::I32 | DType::Bool)) {
+    if n.arity() == 0 || !ranks || !matches!(dtype, Some(DType::I64 | DType::I32 | DType::Bool)) {
         return fact;
     }
     let Some(all) = (0..n.arity()).map(|i| n.data(i)).collect::<Option<Vec<_>>>() else {

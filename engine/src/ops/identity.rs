@@ -84,7 +84,7 @@ impl Op for Dropout {
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
-        arity(n, 1, 3)?;
+        arity(n, 1, if n.opset() < 12 { 1 } else { 3 })?;
         n.ignore(&["ratio", "seed", "is_test", "consumed_inputs"]);
         if drops(n) == Some(true) {
             return Err(training());

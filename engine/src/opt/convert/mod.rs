@@ -261,8 +261,12 @@ impl Conversion<'_> {
                 continue;
             };
             let node = node.clone();
-            self.report.fired("opset", node.label());
             let made = self.step(graph, facts, &rows, (node, change), [at, to])?;
+            if made == [graph[id].clone()] {
+                order.push(id);
+                continue;
+            }
+            self.report.fired("opset", graph[id].label());
             let start = graph.nodes.len() as u32;
             graph.nodes.extend(made);
             order.extend((start..graph.nodes.len() as u32).map(NodeId));
