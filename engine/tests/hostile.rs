@@ -237,11 +237,16 @@ fn greedy_graphs() {
     refuses("selfish", &greedy::selfish(), &["v1"]);
     refuses("circle", &greedy::circle(), &["Add", "v2"]);
     refuses("twice", &greedy::twice(), &["v1", "twice"]);
-    refuses("nested", &greedy::nested(1000), &["nested"]);
+    refuses("nested", &greedy::nested(100), &["nested"]);
     refuses("cyclic functions", &greedy::functions(3, true), &["f", "circle"]);
     refuses("exponential functions", &greedy::functions(40, false), &["functions", "nodes"]);
     refuses("deep functions", &greedy::functions(1000, false), &["function", "deep"]);
     refuses("long axes", &greedy::long_axes(), &["the_Transpose"]);
+    refuses("overflowing", &greedy::overflowing(), &["the_Reshape"]);
+    refuses("no input", &greedy::inputs("Not", 0), &["the_Not", "input 0"]);
+    refuses("three inputs", &greedy::inputs("And", 3), &["the_And", "inputs"]);
+    greedy::answer(&greedy::nothing_in_place()).unwrap();
+    greedy::answer(&greedy::first_left_out()).unwrap();
     let start = std::time::Instant::now();
     greedy::answer(&greedy::squaring()).unwrap();
     assert!(start.elapsed().as_secs_f64() < SOON);

@@ -57,6 +57,7 @@ pub(crate) fn shapes(n: &NodeRef, align: Align) -> Result<Option<[Shape; 2]>, Op
 ///
 /// If they do not broadcast.
 pub(crate) fn infer(n: &NodeRef, align: Align, out: Option<DType>) -> Result<Fact, OpError> {
+    super::shape::arity(n, 2, 2)?;
     for i in 0..2 {
         if !n.has(i) {
             return Err(OpError::new(format!(

@@ -390,3 +390,42 @@ pub(crate) fn answer((model, feeds): &(Model, Feeds)) -> Result<(), String> {
     let run = session.run(feeds.iter().map(|(n, t)| (*n, t)));
     run.map(|_| ()).map_err(|e| e.to_string())
 }
+
+/// A value of one element and one of none, in the same place: `Add` may take over neither.
+pub(crate) fn nothing_in_place() -> (Model, Feeds) {
+    let mut d = Draft::default();
+    let none = d.given("none", floats(&[0]), false);
+    let one = d.given("one", floats(&[]), false);
+    let none = d.node("Cos", &[none], vec![]);
+    let one = d.node("Cos", &[one], vec![]);
+    let y = d.node("Add", &[none, one], vec![]);
+    let y = d.node("Neg", &[y], vec![]);
+    d.done(y, 21)
+}
+
+/// Statistics without what they are of.
+pub(crate) fn first_left_out() -> (Model, Feeds) {
+    let mut d = Draft::default();
+    let x = d.given("a", floats(&[2, 3]), false);
+    let s = d.given("s", floats(&[3]), true);
+    let m = d.value();
+    d.graph.node(Node::new("LayerNormalization", vec![Some(x), Some(s)], vec![None, Some(m)]));
+    d.done(m, 21)
+}
+
+/// Sizes whose product is beyond all numbers.
+pub(crate) fn overflowing() -> (Model, Feeds) {
+    let mut d = Draft::default();
+    let x = d.given("a", floats(&[2, 3]), false);
+    let s = d.given("s", ints(&[1, i64::MAX, 42]), true);
+    let y = d.node("Reshape", &[x, s], vec![]);
+    d.done(y, 21)
+}
+
+/// More inputs than the operator has, or fewer.
+pub(crate) fn inputs(op: &str, count: usize) -> (Model, Feeds) {
+    let mut d = Draft::default();
+    let x = d.given("a", Tensor::bools(&[1], [true]), false);
+    let y = d.node(op, &vec![x; count], vec![]);
+    d.done(y, 21)
+}
