@@ -4,7 +4,8 @@
 #   extended.sh      needs python3 with pip, onnx, onnxruntime, numpy; what is missing is skipped, with the reason
 #
 # 1. Fetches the models and test files (fetch.sh) into $CARGO_TARGET_DIR/extended/models = SECATEUR_MODELS.
-# 2. Runs the Rust tests of tests/extended.rs and tests/conformance.rs, which read SECATEUR_MODELS and leave the models they wrote in SECATEUR_OUT.
+# 2. Runs the Rust tests of tests/extended.rs, which read SECATEUR_MODELS and leave the models they wrote in SECATEUR_OUT, and all of
+#    ONNX's backend tests (conformance.sh).
 # 3. Rewrites each model with `secateur optimize --level none` and compares the messages (onnx_equal.py).
 # 4. Compares each model, as it is, optimised and with 80 % zeros, with ONNX Runtime (`secateur verify --engine ort`).
 # 5. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
@@ -59,7 +60,8 @@ for name in $(awk -F '\t' 'FNR > 1 { print $1 }' scripts/models.tsv) onnx-tests;
 done
 
 cargo build --release --features ort
-judge cargo test --release --features ort --test extended --test conformance -- --nocapture
+judge cargo test --release --features ort --test extended -- --nocapture
+judge scripts/conformance.sh
 
 if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then
   for model in "$SECATEUR_MODELS"/*/*.onnx; do

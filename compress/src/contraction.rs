@@ -29,6 +29,7 @@ static CONTRACTIONS: &[(&str, &str, &[usize])] = &[
 static CARRIERS: &[&str] = &[
     "Cast",
     "Concat",
+    "Dropout",
     "Flatten",
     "Identity",
     "Reshape",

@@ -21,7 +21,9 @@ pub fn eval(op: &dyn Op, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tenso
             env.insert(v, (*t).clone());
         }
     }
-    let builder = Builder::inside(&graph, n.opset(), &n.node().attrs);
+    let domain = op.name().domain;
+    let opset = ops::body_opset(domain, n.opset());
+    let builder = Builder::inside(&graph, opset, &n.node().attrs);
     let ids = (0u32..).map(ValueId).take(x.len());
     let holes: Vec<_> = ids.map(|v| builder.at(v)).collect();
     let Some(outputs) = op.body(n, &holes) else {
@@ -40,7 +42,12 @@ pub fn eval(op: &dyn Op, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tenso
         let x: Vec<_> = node.inputs.iter().map(|v| v.and_then(|v| env.get(&v))).collect();
         let facts: Vec<_> = x.iter().map(|t| t.map(Fact::of)).collect();
         let first = op.since().first().copied().unwrap_or(1).into();
-        let inner = NodeRef::new(node, n.opset().max(first), given(&node.inputs, &facts, &x));
+        let opset = if op.name().domain == domain {
+            n.opset()
+        } else {
+            opset
+        };
+        let inner = NodeRef::new(node, opset.max(first), given(&node.inputs, &facts, &x));
         let y = eval(op, &inner, &x)?;
         env.extend(node.outputs.iter().zip(y).filter_map(|(v, y)| Some(((*v)?, y))));
     }

@@ -11,8 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use secateur_engine::ir::{Bytes, Constant, DType, Datum, Model, Tensor, Type};
-use secateur_engine::{onnx, opt};
 use secateur_engine::run::{Feed, Session};
+use secateur_engine::{onnx, opt};
 
 const SUITES: &[&str] = &["node", "simple", "pytorch-converted", "pytorch-operator", "light"];
 
@@ -220,7 +220,9 @@ fn operator(case: &Case) -> String {
 
 fn root() -> PathBuf {
     let given = PathBuf::from(std::env::var_os("SECATEUR_MODELS").expect("SECATEUR_MODELS"));
-    Some(given.join("onnx-tests")).filter(|r| r.exists()).unwrap_or(given)
+    Some(given.join("onnx-tests"))
+        .filter(|r| r.exists())
+        .unwrap_or(given)
 }
 
 fn guarded(f: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
@@ -255,7 +257,9 @@ fn known(case: &Case, model: &Model) -> Option<Model> {
     }
     let left = new.graph.inputs.len();
     let values = &new.graph.values;
-    new.graph.inputs.retain(|p| values[p.value.0 as usize].konst.is_none());
+    new.graph
+        .inputs
+        .retain(|p| values[p.value.0 as usize].konst.is_none());
     new.ir_version = new.ir_version.max(Some(4));
     (new.graph.inputs.len() < left && case.sets.len() == 1).then_some(new)
 }
@@ -269,7 +273,9 @@ fn converted_cases() {
     std::panic::set_hook(Box::new(|_| {}));
     let folder = std::env::var_os("CONVERTED").map(PathBuf::from);
     for case in cases(&root()) {
-        let Ok(model) = onnx::load(&case.model) else { continue };
+        let Ok(model) = onnx::load(&case.model) else {
+            continue;
+        };
         let Some(own) = model.opset("") else { continue };
         if guarded(|| gives(&case, &model, false)).is_err() {
             continue;

@@ -239,8 +239,16 @@ fn greedy_graphs() {
     refuses("twice", &greedy::twice(), &["v1", "twice"]);
     refuses("nested", &greedy::nested(100), &["nested"]);
     refuses("cyclic functions", &greedy::functions(3, true), &["f", "circle"]);
-    refuses("exponential functions", &greedy::functions(40, false), &["functions", "nodes"]);
-    refuses("deep functions", &greedy::functions(1000, false), &["function", "deep"]);
+    refuses(
+        "exponential functions",
+        &greedy::functions(40, false),
+        &["functions", "nodes"],
+    );
+    refuses(
+        "deep functions",
+        &greedy::functions(1000, false),
+        &["function", "deep"],
+    );
     refuses("long axes", &greedy::long_axes(), &["the_Transpose"]);
     refuses("overflowing", &greedy::overflowing(), &["the_Reshape"]);
     refuses("no input", &greedy::inputs("Not", 0), &["the_Not", "input 0"]);

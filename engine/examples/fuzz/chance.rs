@@ -39,8 +39,29 @@ impl Chance {
     /// A number of the kind that breaks things.
     pub(crate) fn odd(&mut self) -> i64 {
         let some = [
-            0, 1, -1, 2, 3, -2, 7, 63, 64, 65, 127, 128, 255, 256, 65535, 1 << 20, i64::from(i32::MAX),
-            i64::from(i32::MIN), 1 << 32, 1 << 40, 1 << 62, i64::MAX, i64::MIN,
+            0,
+            1,
+            -1,
+            2,
+            3,
+            -2,
+            7,
+            63,
+            64,
+            65,
+            127,
+            128,
+            255,
+            256,
+            65535,
+            1 << 20,
+            i64::from(i32::MAX),
+            i64::from(i32::MIN),
+            1 << 32,
+            1 << 40,
+            1 << 62,
+            i64::MAX,
+            i64::MIN,
         ];
         match self.below(4) {
             0 => self.next() as i64,
@@ -62,7 +83,9 @@ impl Chance {
         let data: Vec<f64> = (0..n)
             .map(|i| match (&old, self.below(3)) {
                 (Some(old), 0 | 1) => old[i % old.len()],
-                _ if odd && self.once_in(8) => *self.pick(&[f64::NAN, f64::INFINITY, -0.0, 1e4, -1e-30, 300.0]),
+                _ if odd && self.once_in(8) => {
+                    *self.pick(&[f64::NAN, f64::INFINITY, -0.0, 1e4, -1e-30, 300.0])
+                }
                 _ => (self.below(33) as f64 - 16.0) / if dtype.is_float() { 8.0 } else { 4.0 },
             })
             .collect();

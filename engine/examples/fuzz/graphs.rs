@@ -22,7 +22,10 @@ impl Graphs {
         by_op.retain(|c| !c.is_empty());
         // Each operator as often as the others.
         let most = 24;
-        let cases = by_op.into_iter().flat_map(|c| c.into_iter().cycle().take(most)).collect();
+        let cases = by_op
+            .into_iter()
+            .flat_map(|c| c.into_iter().cycle().take(most))
+            .collect();
         Graphs { cases }
     }
 }
@@ -57,7 +60,12 @@ impl Target for Graphs {
             std::fs::write("/tmp/fuzz.onnx", secateur_engine::onnx::to_bytes(&made.model)).unwrap();
             println!("{}\nwritten to /tmp/fuzz.onnx", made.model.graph_text());
             for (n, t) in &made.feeds {
-                println!("{n}: {}{:?} {:?}", t.dtype(), t.dims(), t.floats().map(|x| x[..x.len().min(12)].to_vec()));
+                println!(
+                    "{n}: {}{:?} {:?}",
+                    t.dtype(),
+                    t.dims(),
+                    t.floats().map(|x| x[..x.len().min(12)].to_vec())
+                );
             }
         }
         check(&made, &mut c, loud)
@@ -73,12 +81,27 @@ impl Text for Model {
         let g = &self.graph;
         let name = |v: &Option<ValueId>| v.map_or("_".into(), |v| g[v].name.to_string());
         let list = |l: &[Option<ValueId>]| l.iter().map(name).collect::<Vec<_>>().join(", ");
-        let attr = |a: &Attr| format!("{}={}", a.name, format!("{:?}", a.value).chars().take(80).collect::<String>());
+        let attr = |a: &Attr| {
+            format!(
+                "{}={}",
+                a.name,
+                format!("{:?}", a.value).chars().take(80).collect::<String>()
+            )
+        };
         let nodes = g.iter().map(|(_, n)| {
             let attrs = n.attrs.iter().map(attr).collect::<Vec<_>>().join(" ");
-            format!("  {} = {}({}) {attrs}", list(&n.outputs), infer::full_name(n), list(&n.inputs))
+            format!(
+                "  {} = {}({}) {attrs}",
+                list(&n.outputs),
+                infer::full_name(n),
+                list(&n.inputs)
+            )
         });
-        format!("opset {:?}\n{}", self.opset(""), nodes.collect::<Vec<_>>().join("\n"))
+        format!(
+            "opset {:?}\n{}",
+            self.opset(""),
+            nodes.collect::<Vec<_>>().join("\n")
+        )
     }
 }
 
@@ -97,7 +120,12 @@ impl Graphs {
         let mut made = Made {
             model: Model {
                 ir_version: Some(10),
-                opsets: vec![import("", opset), import("ai.onnx.ml", 5), import("com.microsoft", 1), import("secateur", 1)],
+                opsets: vec![
+                    import("", opset),
+                    import("ai.onnx.ml", 5),
+                    import("com.microsoft", 1),
+                    import("secateur", 1),
+                ],
                 ..Model::default()
             },
             feeds: vec![],
@@ -111,7 +139,13 @@ impl Graphs {
                 let (op, case) = c.pick(&self.cases);
                 let fits = |made: &Made| {
                     let x = case.inputs.first().and_then(Option::as_ref);
-                    x.map(|x| made.types.iter().filter(|t| (t.1, t.2) == (x.dtype(), x.dims().len())).map(|t| t.0).collect::<Vec<_>>())
+                    x.map(|x| {
+                        made.types
+                            .iter()
+                            .filter(|t| (t.1, t.2) == (x.dtype(), x.dims().len()))
+                            .map(|t| t.0)
+                            .collect::<Vec<_>>()
+                    })
                 };
                 let old = fits(&made).unwrap_or_default();
                 if i == 0 || !old.is_empty() || c.once_in(6) {
@@ -157,7 +191,9 @@ fn node(made: &mut Made, op: &'static dyn Op, case: &Case, old: &[ValueId], numb
         inputs.push(Some(made.add(format!("x{number}_{i}"), t, known)));
     }
     let g = &mut made.model.graph;
-    let outputs: Vec<_> = (0..case.outputs).map(|i| Some(g.value(format!("y{number}_{i}")))).collect();
+    let outputs: Vec<_> = (0..case.outputs)
+        .map(|i| Some(g.value(format!("y{number}_{i}"))))
+        .collect();
     let mut attrs = case.attrs.clone();
     if c.once_in(4) {
         perturb(&mut attrs, c);
@@ -221,7 +257,9 @@ fn run(made: &Made, model: &Model, reference: bool, threads: usize) -> Result<Ve
     let session = builder.build().map_err(|e| e.to_string())?;
     let known: Vec<String> = session.inputs().map(|(n, _)| n.to_owned()).collect();
     let feeds = made.feeds.iter().filter(|(n, _)| known.contains(n));
-    let out = session.run(feeds.map(|(n, t)| (n, Feed::from(t)))).map_err(|e| e.to_string())?;
+    let out = session
+        .run(feeds.map(|(n, t)| (n, Feed::from(t))))
+        .map_err(|e| e.to_string())?;
     Ok(out.values)
 }
 
@@ -229,7 +267,12 @@ fn check(made: &Made, c: &mut Chance, loud: bool) -> Found {
     let want = run(made, &made.model, true, 1);
     let got = run(made, &made.model, false, 1 + c.below(2));
     let last = || {
-        let names: Vec<String> = made.model.graph.iter().map(|(_, n)| infer::full_name(n)).collect();
+        let names: Vec<String> = made
+            .model
+            .graph
+            .iter()
+            .map(|(_, n)| infer::full_name(n))
+            .collect();
         names.join("+")
     };
     if loud {
@@ -239,11 +282,17 @@ fn check(made: &Made, c: &mut Chance, loud: bool) -> Found {
         (Err(_), Err(_)) => return Ok("refused"),
         (Ok(_), Err(e)) => {
             // Whole graphs are refused for what the interpreter never comes to.
-            return Err((format!("engine refuses {}", first_word(e)), format!("{}: {e}", last())));
+            return Err((
+                format!("engine refuses {}", first_word(e)),
+                format!("{}: {e}", last()),
+            ));
         }
         // What the optimiser drops, nobody reads the attributes of.
         (Err(e), Ok(_)) if e.contains("not understood") => return Ok("not understood"),
-        (Err(e), Ok(_)) => Err((format!("reference refuses {}", first_word(e)), format!("{}: {e}", last()))),
+        (Err(e), Ok(_)) => Err((
+            format!("reference refuses {}", first_word(e)),
+            format!("{}: {e}", last()),
+        )),
         (Ok(want), Ok(got)) => match differ(want, got, made) {
             Some(what) => Err((format!("differs {}", last()), what)),
             None => Ok("same"),
@@ -258,10 +307,18 @@ fn check(made: &Made, c: &mut Chance, loud: bool) -> Found {
             println!("converted to {to}:\n{}\n{got:?}", other.graph_text());
         }
         match got {
-            Err(e) => return Err((format!("conversion refused {}", first_word(&e)), format!("to {to}: {}: {e}", last()))),
+            Err(e) => {
+                return Err((
+                    format!("conversion refused {}", first_word(&e)),
+                    format!("to {to}: {}: {e}", last()),
+                ));
+            }
             Ok(got) => {
                 if let Some(what) = differ(want, &got, made) {
-                    return Err((format!("conversion differs {}", last()), format!("to {to}: {what}")));
+                    return Err((
+                        format!("conversion differs {}", last()),
+                        format!("to {to}: {what}"),
+                    ));
                 }
             }
         }
@@ -273,7 +330,14 @@ fn check(made: &Made, c: &mut Chance, loud: bool) -> Found {
 /// The operator that an error speaks of.
 fn first_word(e: &str) -> String {
     let op = e.split('(').nth(1).and_then(|e| e.split(',').next());
-    let tail: String = e.rsplit(": ").next().unwrap_or(e).chars().filter(|c| !c.is_ascii_digit()).take(40).collect();
+    let tail: String = e
+        .rsplit(": ")
+        .next()
+        .unwrap_or(e)
+        .chars()
+        .filter(|c| !c.is_ascii_digit())
+        .take(40)
+        .collect();
     format!("{}: {tail}", op.unwrap_or("?"))
 }
 
@@ -291,7 +355,13 @@ fn differ(want: &[Datum], got: &[Datum], made: &Made) -> Option<String> {
 
 fn tensors(w: &Tensor, g: &Tensor, made: &Made) -> Option<String> {
     if (w.dtype(), w.dims()) != (g.dtype(), g.dims()) {
-        return Some(format!("{}{:?} and {}{:?}", w.dtype(), w.dims(), g.dtype(), g.dims()));
+        return Some(format!(
+            "{}{:?} and {}{:?}",
+            w.dtype(),
+            w.dims(),
+            g.dtype(),
+            g.dims()
+        ));
     }
     let (Some(a), Some(b)) = (w.floats(), g.floats()) else {
         return (w != g).then(|| "other elements".into());
@@ -303,8 +373,15 @@ fn tensors(w: &Tensor, g: &Tensor, made: &Made) -> Option<String> {
         // What is rounded may fall to either side.
         _ => 0.0,
     };
-    let products = made.model.graph.iter().any(|(_, n)| ["Conv", "Gemm", "MatMul"].contains(&&*n.op));
-    let scale = a.iter().filter(|x| x.is_finite()).fold(0.0f64, |m, x| m.max(x.abs()));
+    let products = made
+        .model
+        .graph
+        .iter()
+        .any(|(_, n)| ["Conv", "Gemm", "MatMul"].contains(&&*n.op));
+    let scale = a
+        .iter()
+        .filter(|x| x.is_finite())
+        .fold(0.0f64, |m, x| m.max(x.abs()));
     let close = |a: f64, b: f64| {
         a == b
             || (a.is_nan() && b.is_nan())
@@ -312,8 +389,14 @@ fn tensors(w: &Tensor, g: &Tensor, made: &Made) -> Option<String> {
             || (products && !(a.is_finite() && b.is_finite()))
             || (a - b).abs() <= made.atol + (made.rtol + rough) * a.abs().max(b.abs()) + 1e-6 * scale
             // Near the end of a type's range one way may overflow and the other not.
-            || (a.abs() > 1e4 && b.is_infinite()) || (b.abs() > 1e4 && a.is_infinite()) 
+            || (a.abs() > 1e4 && b.is_infinite()) || (b.abs() > 1e4 && a.is_infinite())
     };
     let at = a.iter().zip(&b).position(|(&a, &b)| !close(a, b))?;
-    Some(format!("element {at} of {}{:?}: {} and {}", w.dtype(), w.dims(), a[at], b[at]))
+    Some(format!(
+        "element {at} of {}{:?}: {} and {}",
+        w.dtype(),
+        w.dims(),
+        a[at],
+        b[at]
+    ))
 }

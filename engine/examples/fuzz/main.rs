@@ -75,7 +75,9 @@ fn guarded(target: &mut dyn Target, seed: u64, loud: bool) -> Found {
     });
     match found {
         Ok(_) if most > PEAK => Err(("memory".into(), format!("held {} MB", most >> 20))),
-        Ok(what) if took > Duration::from_secs(2) => Err((format!("slow {what}"), format!("took {took:.1?}"))),
+        Ok(what) if took > Duration::from_secs(2) => {
+            Err((format!("slow {what}"), format!("took {took:.1?}")))
+        }
         other => other,
     }
 }
@@ -95,11 +97,15 @@ fn target(args: &[String]) -> (Box<dyn Target>, &[String]) {
 
 fn quiet() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
+        let place = info
+            .location()
+            .map(|l| format!("{}:{}", l.file(), l.line()))
+            .unwrap_or_default();
         let payload = info.payload();
         let text = payload.downcast_ref::<String>().cloned();
         let text = text.or_else(|| Some((*payload.downcast_ref::<&str>()?).to_owned()));
-        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = format!("{place}: {}", text.unwrap_or_default());
+        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) =
+            format!("{place}: {}", text.unwrap_or_default());
     }));
 }
 
@@ -153,7 +159,12 @@ fn main() {
     loop {
         let left = end.saturating_duration_since(Instant::now()).as_secs_f64() / 60.0;
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["worker", &note.display().to_string(), &left.to_string(), &seed.to_string()])
+            .args([
+                "worker",
+                &note.display().to_string(),
+                &left.to_string(),
+                &seed.to_string(),
+            ])
             .args(&own)
             .status()
             .unwrap();

@@ -26,7 +26,12 @@ impl Reader {
 }
 
 fn collect(dir: &Path, corpus: &mut Vec<Vec<u8>>) {
-    for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()) {
+    for path in std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+    {
         if path.is_dir() {
             collect(&path, corpus);
         } else if path.extension().is_some_and(|e| e == "onnx") {
@@ -245,7 +250,9 @@ fn find(fields: &mut Vec<(u32, Value)>, mut at: usize) -> Option<(&mut Vec<(u32,
         if let Value::Message(m) = &fields[i].1 {
             let inside = count(m);
             if at < inside {
-                let Value::Message(m) = &mut fields[i].1 else { return None };
+                let Value::Message(m) = &mut fields[i].1 else {
+                    return None;
+                };
                 return find(m, at);
             }
             at -= inside;
@@ -286,7 +293,9 @@ fn structural(file: &[u8], other: &[u8], c: &mut Chance) -> Vec<u8> {
         _ => match &mut list[i].1 {
             Value::Varint(x) => *x = c.odd() as u64,
             Value::Fixed(b) => b.iter_mut().for_each(|b| *b = c.next() as u8),
-            Value::Bytes(b) if b.len() < 12 && c.once_in(2) => *b = [b"x", b"y", b"a", b"b"][c.below(4)].to_vec(),
+            Value::Bytes(b) if b.len() < 12 && c.once_in(2) => {
+                *b = [b"x", b"y", b"a", b"b"][c.below(4)].to_vec()
+            }
             Value::Bytes(b) => match c.below(3) {
                 0 => drop(b.pop()),
                 1 => b.extend([0x80, 0x01]),

@@ -114,6 +114,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
         reason = "`self` is the token, not what is converted"
     )]
     fn from_bits(self, a: Self::I32) -> Self::F32;
+
+    /// Loads `2 * LANES` bytes and widens each to 16 bits with its sign: a pair in each lane, the first in the low half.
+    /// No alignment is asked for.
+    ///
+    /// # Safety
+    ///
+    /// `p..p + 2 * LANES` is readable.
+    unsafe fn load_pairs(self, p: *const i8) -> Self::I32;
+    /// Of signed 16-bit halves: `sum + low(a) * low(b) + high(a) * high(b)`, wrapping
+    fn dot_pairs(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
 }
 
 #[cfg(test)]

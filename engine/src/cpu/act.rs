@@ -198,6 +198,11 @@ impl Act {
         }
     }
 
+    /// Applies it to each element.
+    pub fn apply(self, x: &mut [f32]) {
+        self.with(Slice(x));
+    }
+
     /// Applies it to `rows` rows of `cols` floats that begin `pitch` apart.
     ///
     /// # Safety
@@ -264,6 +269,15 @@ impl Act {
             Act::Softplus => x.op("Softplus", &[]),
             Act::Softsign => x.op("Softsign", &[]),
         }
+    }
+}
+
+struct Slice<'a>(&'a mut [f32]);
+
+impl WithAct for Slice<'_> {
+    type Out = ();
+    fn call<A: ActFn>(self, act: A) {
+        super::elementwise::map_slice(self.0, act);
     }
 }
 

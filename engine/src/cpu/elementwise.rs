@@ -25,6 +25,10 @@ unsafe impl<T: Send> Send for Ptr<T> {}
 unsafe impl<T: Send> Sync for Ptr<T> {}
 
 impl<T> Ptr<T> {
+    pub(crate) fn new(start: *mut T) -> Ptr<T> {
+        Ptr(start)
+    }
+
     pub(crate) fn get(self) -> *mut T {
         self.0
     }
@@ -72,6 +76,15 @@ pub fn has_zero(io: &Io, i: usize) -> bool {
     // SAFETY: these are all bytes of the input, and nobody writes them now.
     let bytes = unsafe { std::slice::from_raw_parts(p.get(), x.len() * size) };
     size != 0 && bytes.chunks_exact(size).any(|e| e.iter().all(|&b| b == 0))
+}
+
+/// Whether `f` holds of an element of input `i`.
+pub fn any<T: Pod>(io: &Io, i: usize, f: impl Fn(T) -> bool) -> bool {
+    let len = io.input(i).len();
+    let p = source::<T>(io, i, len);
+    // SAFETY: these are all elements of the input, and nobody writes them now.
+    let x = unsafe { std::slice::from_raw_parts(p.get(), len) };
+    x.iter().any(|&x| f(x))
 }
 
 /// A function of one element.
@@ -246,6 +259,52 @@ unsafe fn pick_row<T: Copy>(
             }
         }
     }
+}
+
+/// `out = f(x0, x1, x2)`, broadcast along `walk`; each input may be overwritten in place.
+pub fn zip3<T: Pod + Send>(
+    walk: Walk<3>,
+    f: impl Fn(T, T, T) -> T + Copy + Send + Sync + 'static,
+) -> Box<dyn Kernel> {
+    Box::new(move |io: &mut Io| {
+        let lens = walk.lens();
+        let x = [0, 1, 2].map(|i| source::<T>(io, i, lens[i]));
+        let out = target::<T>(io, 0, walk.len());
+        io.pool.run(walk.tasks(), &|task| {
+            dispatch(Inside(
+                #[inline(always)]
+                || zip3_task(&walk, task, x, out, f),
+            ))
+        });
+    })
+}
+
+/// The part `task` of `out = f(x0, x1, x2)` along `walk`.
+#[inline(always)]
+fn zip3_task<T: Pod>(walk: &Walk<3>, task: usize, x: [Ptr<T>; 3], out: Ptr<T>, f: impl Fn(T, T, T) -> T) {
+    let steps = walk.steps();
+    walk.pieces(
+        task,
+        #[inline(always)]
+        |o, at, n| {
+            // SAFETY: the walk stays within tensors of the sizes that were checked, whose pieces do not overlap; an input
+            // that shares its memory is read at the position that is written next.
+            unsafe {
+                let [a, b, c] = [0, 1, 2].map(|i| x[i].get().add(at[i]));
+                let out = out.get().add(o);
+                match steps {
+                    [1, 1, 1] => (0..n).for_each(|i| *out.add(i) = f(*a.add(i), *b.add(i), *c.add(i))),
+                    [0, 1, 1] => {
+                        let a = *a;
+                        (0..n).for_each(|i| *out.add(i) = f(a, *b.add(i), *c.add(i)));
+                    }
+                    [p, q, r] => {
+                        (0..n).for_each(|i| *out.add(i) = f(*a.add(i * p), *b.add(i * q), *c.add(i * r)));
+                    }
+                }
+            }
+        },
+    )
 }
 
 /// `out = f(x0)` for `len` elements; the input may be overwritten in place. Truth values are `u8`.

@@ -108,6 +108,12 @@ impl<'a> View<'a> {
         unsafe { std::slice::from_raw_parts(self.ptr, self.bytes) }
     }
 
+    /// A copy of the packed bytes, which outputs may share.
+    pub fn to_vec(&self) -> Vec<u8> {
+        // SAFETY: the view was made from a slice of this length, and nobody writes while it is copied.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.bytes) }.to_vec()
+    }
+
     /// The elements.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use num_traits::{AsPrimitive, Float, PrimInt};
 
-use crate::ir::{DType, Element, Tensor, count};
+use crate::ir::{DType, Element, Tensor, count, small};
 
 /// An integer element type.
 pub trait Int: Element + PrimInt {
@@ -81,7 +81,7 @@ impl Real for f16 {
         f16::from_f32(x)
     }
     fn rounded(x: f64) -> f16 {
-        f16::from_f64(x)
+        small::to_f16(x)
     }
 }
 
@@ -96,7 +96,7 @@ impl Real for bf16 {
         bf16::from_f32(x)
     }
     fn rounded(x: f64) -> bf16 {
-        bf16::from_f64(x)
+        small::to_bf16(x)
     }
 }
 
@@ -139,7 +139,7 @@ pub enum Numbers {
 }
 
 impl Numbers {
-    /// The elements of `t`; `None` if they are no numbers of 8 to 64 bits.
+    /// The elements of `t`; `None` if they are no numbers.
     pub fn of(t: &Tensor) -> Option<Numbers> {
         struct Of<'a>(&'a Tensor);
         impl ByType for Of<'_> {
@@ -152,7 +152,14 @@ impl Numbers {
                 Some(Numbers::Int(all.iter().map(|x| x.wide()).collect()))
             }
         }
-        by_type(t.dtype(), Of(t))?
+        match t.dtype() {
+            d if small::is_small(d) => t.floats().map(Numbers::Real),
+            d if d.is_int() && d.bits() < 8 => {
+                let ints = t.ints()?.into_iter().map(i128::from);
+                Some(Numbers::Int(ints.collect()))
+            }
+            d => by_type(d, Of(t))?,
+        }
     }
 
     /// A tensor of them: floats rounded to nearest, of integers the low bits. `None` if `dtype` is of the other kind, or
@@ -172,6 +179,9 @@ impl Numbers {
         match self {
             Numbers::Real(x) if dtype.is_float() => Tensor::rounded(dtype, dims, x),
             Numbers::Real(_) => None,
+            Numbers::Int(x) if dtype.is_int() && dtype.bits() < 8 => {
+                Tensor::of_codes(dtype, dims, x.iter().map(|&x| x as u8).collect())
+            }
             Numbers::Int(x) => by_type(dtype, To(x, dims))?,
         }
     }

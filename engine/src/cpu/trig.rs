@@ -12,7 +12,7 @@ const FAR: f32 = 8192.0;
 #[inline(always)]
 pub fn sin_shifted<S: Simd>(s: S, x: S::F32, shift: i32) -> S::F32 {
     if s.greatest(s.abs(x)) > FAR {
-        let scalar = if shift == 0 { f32::sin } else { f32::cos };
+        let scalar: fn(f32) -> f32 = if shift == 0 { f32::sin } else { f32::cos };
         return by_lane(s, x, scalar);
     }
     let n = s.round(s.mul(x, s.splat(std::f32::consts::FRAC_2_PI)));
@@ -35,7 +35,7 @@ pub fn sin_shifted<S: Simd>(s: S, x: S::F32, shift: i32) -> S::F32 {
 
 /// `f` of each lane.
 #[inline(always)]
-fn by_lane<S: Simd>(s: S, x: S::F32, f: fn(f32) -> f32) -> S::F32 {
+pub fn by_lane<S: Simd>(s: S, x: S::F32, f: impl Fn(f32) -> f32) -> S::F32 {
     let mut lanes = [0.0; 64];
     assert!(S::LANES <= lanes.len());
     // SAFETY: the array has as many floats as a vector, or more.

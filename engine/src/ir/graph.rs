@@ -238,7 +238,10 @@ impl Graph {
                 waits[p].push(i);
             }
         }
-        let mut ready: BinaryHeap<_> = (0..missing.len()).filter(|&i| missing[i] == 0).map(Reverse).collect();
+        let mut ready: BinaryHeap<_> = (0..missing.len())
+            .filter(|&i| missing[i] == 0)
+            .map(Reverse)
+            .collect();
         let mut done = vec![false; missing.len()];
         let mut order = Vec::with_capacity(missing.len());
         while let Some(Reverse(i)) = ready.pop() {

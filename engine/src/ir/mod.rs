@@ -14,6 +14,7 @@ mod graph;
 mod model;
 mod node;
 mod print;
+pub(crate) mod small;
 mod tensor;
 mod ty;
 mod verify;
@@ -29,8 +30,8 @@ pub use model::{Function, Model, Opset, version};
 pub use node::Node;
 pub use tensor::{Buffer, Bytes, Constant, Data, Element, External, Form, SizeMismatch, Tensor, count};
 pub use ty::{Declared, Shape, Type};
-pub use verify::{Flaw, verify};
 pub(crate) use verify::{DEPTH, shallow};
+pub use verify::{Flaw, verify};
 
 pub use half::{bf16, f16};
 

@@ -14,7 +14,7 @@ use half::{bf16, f16};
 use memmap2::{Mmap, MmapMut};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
-use super::{DType, Extra};
+use super::{DType, Extra, small};
 
 /// What [`Bytes`] are a part of.
 trait Owner: Send + Sync {
@@ -376,6 +376,21 @@ impl Tensor {
         }
     }
 
+    /// A tensor of strings.
+    ///
+    /// # Panics
+    ///
+    /// If `data` does not have the product of `dims` elements.
+    pub fn texts(dims: &[usize], data: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Tensor {
+        let data: Vec<Vec<u8>> = data.into_iter().map(Into::into).collect();
+        assert_eq!(count(dims), Some(data.len()), "elements of {dims:?}");
+        Tensor {
+            dtype: DType::String,
+            dims: dims.to_vec(),
+            data: Data::Strings(data.into()),
+        }
+    }
+
     /// A scalar.
     pub fn scalar<T: Element>(x: T) -> Tensor {
         Tensor::of(&[], vec![x])
@@ -452,8 +467,34 @@ impl Tensor {
         (self.dtype == DType::Bool).then(|| self.bytes().iter().map(|&b| b != 0).collect())
     }
 
-    /// The elements of an integer or `bool` tensor of 8 to 64 bits, widened; `None` for other types and for values
-    /// beyond `i64`.
+    /// A tensor of elements of at most 8 bits, of which `codes` has one in the low bits of each byte. `None` for other
+    /// types, or where there is not the product of `dims` elements.
+    pub(crate) fn of_codes(dtype: DType, dims: &[usize], codes: Vec<u8>) -> Option<Tensor> {
+        if count(dims) != Some(codes.len()) {
+            return None;
+        }
+        let bytes = match dtype.bits() {
+            bits @ 1..8 => small::packed(&codes, bits),
+            8 => codes,
+            _ => return None,
+        };
+        Tensor::new(dtype, dims.to_vec(), Data::Bytes(Bytes::new(bytes))).ok()
+    }
+
+    /// Elements of at most 8 bits, each in the low bits of a byte; `None` for other types.
+    pub(crate) fn codes(&self) -> Option<Vec<u8>> {
+        match self.dtype.bits() {
+            bits @ 1..8 => {
+                let mut codes = small::unpacked(self.bytes(), bits);
+                codes.truncate(self.len());
+                Some(codes)
+            }
+            8 => Some(self.bytes().to_vec()),
+            _ => None,
+        }
+    }
+
+    /// The elements of an integer or `bool` tensor, widened; `None` for other types and for values beyond `i64`.
     pub fn ints(&self) -> Option<Vec<i64>> {
         fn wide<T: Element + TryInto<i64>>(t: &Tensor) -> Option<Vec<i64>> {
             t.elements::<T>()?.iter().map(|&x| x.try_into().ok()).collect()
@@ -468,11 +509,15 @@ impl Tensor {
             DType::U16 => wide::<u16>(self),
             DType::U8 => wide::<u8>(self),
             DType::Bool => Some(self.bytes().iter().map(|&b| i64::from(b != 0)).collect()),
+            d if d.is_int() => {
+                let codes = self.codes()?.into_iter();
+                Some(codes.map(|c| small::widened(d, c).into()).collect())
+            }
             _ => None,
         }
     }
 
-    /// The elements of a numeric tensor of 8 to 64 bits as `f64`, rounded where need be; `None` for other types.
+    /// The elements of a numeric or `bool` tensor as `f64`, rounded where need be; `None` for other types.
     pub fn floats(&self) -> Option<Vec<f64>> {
         Some(match self.dtype {
             DType::F32 => self.elements::<f32>()?.iter().map(|&x| x.into()).collect(),
@@ -480,12 +525,17 @@ impl Tensor {
             DType::F16 => self.elements::<f16>()?.iter().map(|&x| x.into()).collect(),
             DType::BF16 => self.elements::<bf16>()?.iter().map(|&x| x.into()).collect(),
             DType::U64 => self.elements::<u64>()?.iter().map(|&x| x as f64).collect(),
+            d if small::is_small(d) => {
+                let codes = self.codes()?.into_iter();
+                codes.map(|c| small::decode(d, c)).collect()
+            }
             _ => self.ints()?.into_iter().map(|x| x as f64).collect(),
         })
     }
 
-    /// A numeric tensor of 8 to 64 bits from `f64`s: floats rounded to nearest, integers truncated and saturated, `bool`
-    /// true where not 0. `None` for other types, or where `data` does not have the product of `dims` elements.
+    /// A numeric or `bool` tensor from `f64`s: floats rounded to nearest, those of at most 8 bits saturated; integers
+    /// truncated and saturated; `bool` true where not 0. `None` for other types, or where `data` does not have the product
+    /// of `dims` elements.
     pub fn rounded(dtype: DType, dims: &[usize], data: &[f64]) -> Option<Tensor> {
         if count(dims) != Some(data.len()) {
             return None;
@@ -498,8 +548,8 @@ impl Tensor {
         Some(match dtype {
             DType::F32 => of!(|x| x as f32),
             DType::F64 => of!(|x| x),
-            DType::F16 => of!(f16::from_f64),
-            DType::BF16 => of!(bf16::from_f64),
+            DType::F16 => of!(small::to_f16),
+            DType::BF16 => of!(small::to_bf16),
             DType::U8 => of!(|x| x as u8),
             DType::I8 => of!(|x| x as i8),
             DType::U16 => of!(|x| x as u16),
@@ -509,7 +559,15 @@ impl Tensor {
             DType::U64 => of!(|x| x as u64),
             DType::I64 => of!(|x| x as i64),
             DType::Bool => Tensor::bools(dims, data.iter().map(|&x| x != 0.0)),
-            _ => return None,
+            d if small::is_small(d) => {
+                let codes = data.iter().map(|&x| small::encode(d, x, true)).collect();
+                return Tensor::of_codes(d, dims, codes);
+            }
+            d => {
+                let (low, high) = small::limits(d)?;
+                let code = |&x: &f64| (x as i64).clamp(low, high) as u8;
+                return Tensor::of_codes(d, dims, data.iter().map(code).collect());
+            }
         })
     }
 

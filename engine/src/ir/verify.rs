@@ -62,7 +62,10 @@ pub(crate) fn shallow(graph: &Graph) -> Result<(), Flaw> {
             return Ok(());
         }
     }
-    Err(Flaw::new("subgraphs", format!("are nested more than {DEPTH} deep")))
+    Err(Flaw::new(
+        "subgraphs",
+        format!("are nested more than {DEPTH} deep"),
+    ))
 }
 
 fn within(graph: &Graph, outer: &HashSet<Name>) -> Result<(), Flaw> {

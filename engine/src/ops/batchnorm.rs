@@ -1,4 +1,4 @@
-//! `BatchNormalization`, for inference.
+//! `BatchNormalization`, for inference and for training.
 
 use super::case::{floats, odd_floats};
 use super::shape::show;
@@ -7,7 +7,8 @@ use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Kernel};
 use crate::ir::{DType, Tensor};
 
-/// `scale (x - mean) / sqrt(variance + epsilon) + bias`, with one of each for every channel (axis 1).
+/// `scale (x - mean) / sqrt(variance + epsilon) + bias`, with one of each for every channel (axis 1). In training, mean and
+/// variance are those of the input, and running ones are brought nearer to them.
 pub struct BatchNormalization;
 
 impl Op for BatchNormalization {
@@ -25,16 +26,26 @@ impl Op for BatchNormalization {
             n.input(i)
                 .map_or_else(Fact::unknown, |x| Fact::from(x.fact.ty.clone()))
         };
-        Ok(vec![fact(0)])
+        let mut all = vec![fact(0)];
+        if trains(n)? {
+            all.extend([fact(3), fact(4)]);
+            // Older versions keep what they found in the input too.
+            if n.opset() < 14 {
+                all.extend([fact(3), fact(4)]);
+            }
+        }
+        Ok(all)
     }
 
     fn axes(&self, n: &NodeRef) -> Option<Axes> {
+        let training = trains(n).ok()?;
         let parameters = |axis: usize| (1..5).filter(move |_| axis == 1).map(|i| (i, 0));
         let tie = |axis: usize| Tie {
             output: Some(axis),
             inputs: std::iter::once((0, axis)).chain(parameters(axis)).collect(),
         };
-        Some(Axes((0..n.rank(0)?).map(tie).collect()))
+        let kept = |axis: &usize| *axis == 1 || !training;
+        Some(Axes((0..n.rank(0)?).filter(kept).map(tie).collect()))
     }
 
     fn laws(&self) -> Laws {
@@ -44,23 +55,48 @@ impl Op for BatchNormalization {
         }
     }
 
-    fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
+    fn eval(&self, n: &NodeRef, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         let epsilon = check(n)?;
-        let all: Option<Vec<_>> = x.iter().take(5).map(|t| (*t)?.floats()).collect();
-        let (Some(all), Some(Some(x))) = (all.filter(|a| a.len() == 5), x.first()) else {
+        let all: Option<Vec<_>> = inputs.iter().take(5).map(|t| (*t)?.floats()).collect();
+        let (Some(all), Some(Some(x))) = (all.filter(|a| a.len() == 5), inputs.first()) else {
             return Err(OpError::new("expected five tensors of floats"));
         };
-        let (channels, plane) = split(x.dims());
+        let (channels, plane) = split(x.dims(), spatial(n)?);
         if all[1..].iter().any(|p| p.len() != channels) {
             return Err(OpError::new(format!("expected {channels} of each parameter")));
         }
+        let training = trains(n)?;
+        let found = if training {
+            moments(&all[0], channels, plane)
+        } else {
+            [vec![], vec![]]
+        };
+        let [mean, variance] = match training {
+            true => [&found[0], &found[1]],
+            false => [&all[3], &all[4]],
+        };
         let normal = |(i, x): (usize, &f64)| {
             let c = i / plane % channels;
-            all[1][c] * (x - all[3][c]) / (all[4][c] + epsilon).sqrt() + all[2][c]
+            all[1][c] * (x - mean[c]) / (variance[c] + epsilon).sqrt() + all[2][c]
         };
         let y: Vec<_> = all[0].iter().enumerate().map(normal).collect();
         let wrong = || OpError::new(format!("no normalisation of {}", x.dtype()));
-        Ok(vec![Tensor::rounded(x.dtype(), x.dims(), &y).ok_or_else(wrong)?])
+        let mut made = vec![Tensor::rounded(x.dtype(), x.dims(), &y).ok_or_else(wrong)?];
+        if training {
+            let momentum = f64::from(n.float_or("momentum", 0.9)?);
+            let nearer = |old: &[f64], new: &[f64]| -> Vec<f64> {
+                let pairs = old.iter().zip(new);
+                pairs.map(|(o, n)| o * momentum + n * (1.0 - momentum)).collect()
+            };
+            let [mean, variance] = found;
+            let kept = [nearer(&all[3], &mean), nearer(&all[4], &variance), mean, variance];
+            let count = if n.opset() < 14 { 4 } else { 2 };
+            for (i, values) in kept.iter().take(count).enumerate() {
+                let like = inputs.get(3 + i % 2).copied().flatten().ok_or_else(wrong)?;
+                made.push(Tensor::rounded(like.dtype(), like.dims(), values).ok_or_else(wrong)?);
+            }
+        }
+        Ok(made)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -100,6 +136,31 @@ impl Op for BatchNormalization {
                 .attr("consumed_inputs", vec![0i64; 5])
                 .opset(1),
             case("odd values", odd_floats(&[1, 2, 10], 1), 2).attr("training_mode", 0),
+            case("one axis alone", floats(&[6], 1), 1),
+            case("training", floats(&[2, 3, 5, 7], 1), 3)
+                .attr("training_mode", 1)
+                .attr("momentum", 0.7f32)
+                .outputs(3),
+            case("training, the first form", floats(&[2, 3, 4], 1), 3)
+                .attr("consumed_inputs", vec![0i64; 5])
+                .outputs(5)
+                .opset(6),
+            case("training by the number of outputs", floats(&[4, 3], 1), 3)
+                .outputs(5)
+                .opset(9),
+            Case::new(
+                "statistics of each place",
+                [
+                    floats(&[2, 3, 2], 1),
+                    floats(&[3, 2], 2),
+                    floats(&[3, 2], 3),
+                    floats(&[3, 2], 4),
+                    positive(&[3, 2], 5),
+                ],
+            )
+            .attr("spatial", 0)
+            .opset(7)
+            .within(1e-5, 1e-5),
             case("no images", floats(&[0, 3, 2], 1), 3),
             half("half precision", DType::F16, DType::F16),
             half("half precision, float parameters", DType::F16, DType::F32),
@@ -108,39 +169,58 @@ impl Op for BatchNormalization {
     }
 }
 
-/// Channels, and elements of each within an image.
-fn split(dims: &[usize]) -> (usize, usize) {
+/// Channels, and elements of each within an image; of each place where the statistics are not `spatial`.
+fn split(dims: &[usize], spatial: bool) -> (usize, usize) {
     match dims {
+        [_, rest @ ..] if !spatial => (rest.iter().product(), 1),
         [_, c, rest @ ..] => (*c, rest.iter().product()),
         _ => (1, 1),
     }
 }
 
+/// The mean and the variance (of the whole population) of each channel.
+fn moments(x: &[f64], channels: usize, plane: usize) -> [Vec<f64>; 2] {
+    let of = |c: usize, f: &dyn Fn(f64) -> f64| -> f64 {
+        let own = x
+            .chunks((channels * plane).max(1))
+            .flat_map(|image| &image[c * plane..(c + 1) * plane]);
+        let (sum, count) = own.fold((0.0, 0usize), |(sum, n), &x| (sum + f(x), n + 1));
+        sum / count as f64
+    };
+    let mean: Vec<f64> = (0..channels).map(|c| of(c, &|x| x)).collect();
+    let variance = (0..channels).map(|c| of(c, &|x| (x - mean[c]).powi(2))).collect();
+    [mean, variance]
+}
+
+/// Whether there is one mean for each channel, and not for each element of an image.
+fn spatial(n: &NodeRef) -> Result<bool, OpError> {
+    Ok(n.opset() >= 9 || n.int_or("spatial", 1)? != 0)
+}
+
+/// Whether the statistics are those of the input.
+///
+/// # Errors
+///
+/// If an attribute is of the wrong kind.
+pub(crate) fn trains(n: &NodeRef) -> Result<bool, OpError> {
+    Ok(match n.opset() {
+        ..7 => n.int_or("is_test", 0)? == 0,
+        7..14 => (1..5).any(|i| n.wants(i)),
+        14.. => n.int_or("training_mode", 0)? != 0,
+    })
+}
+
 /// Reads the attributes and returns `epsilon`.
 fn check(n: &NodeRef) -> Result<f64, OpError> {
-    n.ignore(&["momentum", "consumed_inputs"]);
-    if n.int_or("training_mode", 0)? != 0 {
-        return Err(OpError::new(
-            "attribute \"training_mode\" is 1; only inference is supported",
-        ));
-    }
-    if n.opset() < 7 && n.int_or("is_test", 0)? == 0 && (1..5).any(|i| n.wants(i)) {
-        return Err(OpError::new(
-            "attribute \"is_test\" is 0; only inference is supported",
-        ));
-    }
-    n.ignore(&["is_test"]);
-    if n.int_or("spatial", 1)? != 1 {
-        return Err(OpError::new(
-            "attribute \"spatial\" is 0; expected one mean for each channel",
-        ));
-    }
+    n.float("momentum")?;
+    n.ignore(&["consumed_inputs"]);
+    trains(n)?;
     for i in 0..5 {
         if !n.has(i) {
             return Err(OpError::new(format!("input {i} is left out")));
         }
     }
-    if let Some(x) = n.shape(0) {
+    if let Some(x) = n.shape(0).filter(|x| spatial(n) == Ok(true) && x.len() != 1) {
         let channels = x.get(1).and_then(|c| c.known());
         let fits = |i: usize| {
             n.shape(i).is_none_or(|p| {
@@ -166,10 +246,15 @@ mod cpu {
         let (Some(dims), Some(dtype), Ok(epsilon)) = (n.dims(0), n.dtype(0), check(n)) else {
             return vec![];
         };
-        if dims.len() < 2 {
+        let (Ok(false), Ok(spatial)) = (trains(n), spatial(n)) else {
+            return vec![];
+        };
+        let (channels, plane) = split(&dims, spatial);
+        if dims.is_empty()
+            || (1..5).any(|i| n.dims(i).is_none_or(|p| p.iter().product::<usize>() != channels))
+        {
             return vec![];
         }
-        let (channels, plane) = split(&dims);
         let len: usize = dims.iter().product();
         let cost = Cost::bytes(2 * len * dtype.bits() / 8);
         let same = (1..5).all(|i| n.dtype(i) == Some(DType::F32));

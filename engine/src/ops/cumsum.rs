@@ -1,4 +1,4 @@
-//! ONNX `CumSum`: sums of all elements so far along an axis.
+//! ONNX `CumSum` and `CumProd`: sums and products of all elements so far along an axis.
 
 use super::pick::given;
 use super::shape::{arity, like_first};
@@ -9,8 +9,8 @@ use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Pool, View, ViewMut};
 use crate::ir::{Element, Tensor, count};
 
-/// ONNX `CumSum`.
-pub struct CumSum;
+/// ONNX `CumSum`, or with `PRODUCT` ONNX `CumProd`.
+pub struct Cumulative<const PRODUCT: bool>;
 
 /// What the attributes say.
 #[derive(Clone, Copy)]
@@ -41,33 +41,33 @@ fn around(dims: &[usize], axis: usize) -> (usize, usize, usize) {
     (product(&dims[..axis]), dims[axis], product(&dims[axis + 1..]))
 }
 
-/// Replaces each element by the sum so far; integers keep their low bits in the end.
-fn sums<T: Copy + Default + std::ops::Add<Output = T>>(
+/// Replaces each element by what `join` makes of those so far, beginning with `first`.
+fn join<T: Copy>(
     all: &mut [T],
-    dims: &[usize],
-    axis: usize,
+    (dims, axis): (&[usize], usize),
     order: Order,
+    (first, join): (T, impl Fn(T, T) -> T),
 ) {
     let (outer, len, inner) = around(dims, axis);
     for lane in 0..outer * inner {
-        let mut sum = T::default();
+        let mut sum = first;
         for i in 0..len {
             let i = if order.reverse { len - 1 - i } else { i };
             let x = &mut all[(lane / inner * len + i) * inner + lane % inner];
-            let next = sum + *x;
+            let next = join(sum, *x);
             *x = if order.exclusive { sum } else { next };
             sum = next;
         }
     }
 }
 
-impl Op for CumSum {
+impl<const PRODUCT: bool> Op for Cumulative<PRODUCT> {
     fn name(&self) -> OpName {
-        onnx("CumSum")
+        onnx(if PRODUCT { "CumProd" } else { "CumSum" })
     }
 
     fn since(&self) -> &'static [u16] {
-        &[11, 14]
+        if PRODUCT { &[26] } else { &[11, 14] }
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
@@ -92,11 +92,14 @@ impl Op for CumSum {
         let (data, axis) = (given(x, 0)?, super::pick::integers(given(x, 1)?, 1)?);
         let (dims, order) = (data.dims(), order(n)?);
         let axis = axis_of(&axis, dims.len())?;
-        let refuse = || OpError::new(format!("elements of type {} cannot be added", data.dtype()));
+        let refuse = || OpError::new(format!("elements of type {} cannot be added up", data.dtype()));
         let mut all = Numbers::of(data).ok_or_else(refuse)?;
         match &mut all {
-            Numbers::Real(all) => sums(all, dims, axis, order),
-            Numbers::Int(all) => sums(all, dims, axis, order),
+            Numbers::Real(all) if PRODUCT => join(all, (dims, axis), order, (1.0, |a, b| a * b)),
+            Numbers::Real(all) => join(all, (dims, axis), order, (0.0, |a, b| a + b)),
+            // The low bits of the result are the result of the low bits.
+            Numbers::Int(all) if PRODUCT => join(all, (dims, axis), order, (1, i128::wrapping_mul)),
+            Numbers::Int(all) => join(all, (dims, axis), order, (0, i128::wrapping_add)),
         }
         Ok(vec![all.tensor(data.dtype(), dims).ok_or_else(refuse)?])
     }
@@ -105,7 +108,7 @@ impl Op for CumSum {
         let (Some(dtype), Some(dims), Ok(order)) = (n.dtype(0), n.dims(0), order(n)) else {
             return vec![];
         };
-        let Some(run) = by_type(dtype, Pick) else {
+        let Some(run) = by_type(dtype, Pick::<PRODUCT>) else {
             return vec![];
         };
         let bytes = count(&dims).and_then(|c| dtype.bytes(c)).unwrap_or(0);
@@ -115,7 +118,8 @@ impl Op for CumSum {
             run(pool, &x, io.output(0), around(&dims, axis), order);
             Ok(())
         };
-        let name = format!("cumsum.{}", short(dtype));
+        let op = if PRODUCT { "cumprod" } else { "cumsum" };
+        let name = format!("{op}.{}", short(dtype));
         vec![Candidate::new(name, Cost::bytes(2 * bytes), kernel)]
     }
 
@@ -133,8 +137,12 @@ impl Op for CumSum {
                 "bytes",
                 [Tensor::of(&[3], vec![200u8, 100, 7]), Tensor::scalar(-1i32)],
             ),
-            Case::new("nothing", [case::floats(&[2, 0], 1), Tensor::scalar(1i64)]).opset(11),
+            Case::new("nothing", [case::floats(&[2, 0], 1), Tensor::scalar(1i64)]),
         ];
+        if !PRODUCT {
+            let x = [case::floats(&[2, 3], 1), Tensor::scalar(1i64)];
+            cases.push(Case::new("older", x).opset(11).within(1e-5, 0.0));
+        }
         for (exclusive, reverse) in [(0i64, 0i64), (0, 1), (1, 0), (1, 1)] {
             for axis in [0i64, 1, -1] {
                 let c = Case::new("each order", [x(), Tensor::of(&[1], vec![axis])]).within(1e-5, 0.0);
@@ -147,21 +155,37 @@ impl Op for CumSum {
 
 type Run = fn(&Pool, &View, &mut ViewMut, (usize, usize, usize), Order);
 
-struct Pick;
+struct Pick<const PRODUCT: bool>;
 
-impl ByType for Pick {
+impl<const PRODUCT: bool> ByType for Pick<PRODUCT> {
     type Out = Run;
     fn real<T: Real>(self) -> Run {
-        |pool, x, y, around, order| {
-            let add = |a: T::Wide, b: T| a + b.wide();
-            run::<T, T::Wide>(pool, x, y, (around, order), (num_traits::zero(), add, T::narrow));
+        |pool, x, y, around, order| match PRODUCT {
+            true => {
+                let multiply = |a: T::Wide, b: T| a * b.wide();
+                let how = (num_traits::one(), multiply, T::narrow);
+                run::<T, T::Wide>(pool, x, y, (around, order), how);
+            }
+            false => {
+                let add = |a: T::Wide, b: T| a + b.wide();
+                let how = (num_traits::zero(), add, T::narrow);
+                run::<T, T::Wide>(pool, x, y, (around, order), how);
+            }
         }
     }
     fn int<T: Int>(self) -> Run {
         |pool, x, y, around, order| {
-            // The low bits of the sum are the sum of the low bits.
-            let add = |a: i64, b: T| a.wrapping_add(b.wide() as i64);
-            run::<T, i64>(pool, x, y, (around, order), (0, add, |x| T::narrow(x.into())));
+            let narrow = |x: i64| T::narrow(x.into());
+            match PRODUCT {
+                true => {
+                    let multiply = |a: i64, b: T| a.wrapping_mul(b.wide() as i64);
+                    run::<T, i64>(pool, x, y, (around, order), (1, multiply, narrow));
+                }
+                false => {
+                    let add = |a: i64, b: T| a.wrapping_add(b.wide() as i64);
+                    run::<T, i64>(pool, x, y, (around, order), (0, add, narrow));
+                }
+            }
         }
     }
 }

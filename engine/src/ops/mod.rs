@@ -6,25 +6,49 @@
 pub mod activation;
 pub mod argmax;
 pub mod arith;
+pub mod attention;
 pub mod batchnorm;
 mod binary;
+pub mod bitcast;
+pub mod bitwise;
+pub mod boxes;
 pub mod case;
 pub mod cast;
 pub mod classify;
 pub mod clip;
+pub mod col2im;
 pub mod compare;
+pub mod compress;
 pub mod concat;
 pub mod constant;
+pub mod contrib;
 pub mod control;
 pub mod conv;
+pub mod conv_transpose;
+pub mod crop;
 pub mod cumsum;
+pub mod deform;
 pub mod depth;
+pub mod det;
+pub mod dropout;
+pub mod einsum;
 pub mod expand;
+mod formula;
+pub mod fused;
 pub mod gather;
+pub mod gelu;
 pub mod gemm;
+pub mod grid;
 pub mod group_norm;
+pub mod hardmax;
 pub mod identity;
+pub mod image;
+pub mod lerp;
+pub mod loss;
+pub mod lrn;
 pub mod matmul;
+pub mod ml;
+pub mod nbits;
 mod node;
 pub mod norm;
 pub mod onehot;
@@ -35,25 +59,42 @@ pub mod pointwise;
 pub mod pool;
 pub mod pow;
 pub mod prelu;
+pub mod qconv;
+pub mod qlinear;
+pub mod qmatmul;
+pub mod quant;
+pub mod random;
 pub mod range;
+pub mod recurrent;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod reverse_sequence;
+pub mod roi;
 pub mod scatter;
 pub mod select;
 pub mod sequence;
 pub mod shape;
 pub mod shape_of;
+pub mod shrink;
+pub mod signal;
+pub mod skip;
 pub mod slice;
 pub mod softmax;
 pub mod split;
 pub mod squeeze;
 #[cfg(test)]
 mod tests;
+pub mod text;
+pub mod tfidf;
 pub mod topk;
+pub mod training;
 pub mod transpose;
+pub mod trig;
 pub mod trilu;
 pub mod unary;
+pub mod unique;
+pub mod unit_norm;
 pub mod variadic;
 mod window;
 
@@ -67,27 +108,57 @@ use pointwise::Pointwise;
 /// All operators, sorted by domain and name.
 pub static OPS: &[&dyn Op] = &[
     &Pointwise::<unary::Abs>::new(),
+    &Pointwise::<trig::Acos>::new(),
+    &Pointwise::<trig::Acosh>::new(),
     &arith::Binary(arith::Add),
+    &grid::AffineGrid,
     &compare::Compare(compare::And),
     &argmax::ArgMax,
     &argmax::ArgMin,
+    &Pointwise::<trig::Asin>::new(),
+    &Pointwise::<trig::Asinh>::new(),
+    &Pointwise::<trig::Atan>::new(),
+    &Pointwise::<trig::Atanh>::new(),
+    &attention::Attention,
     &pool::AveragePool,
     &batchnorm::BatchNormalization,
+    &random::Bernoulli,
+    &bitcast::BitCast,
+    &bitwise::BitShift,
+    &bitwise::Bitwise(bitwise::And),
+    &bitwise::Not,
+    &bitwise::Bitwise(bitwise::Or),
+    &bitwise::Bitwise(bitwise::Xor),
+    &signal::BLACKMAN,
     &cast::Cast,
     &cast::CastLike,
+    &attention::conv::CausalConvWithState,
     &Pointwise::<unary::Ceil>::new(),
     &Pointwise::<act::Celu>::new(),
+    &crop::CenterCropPad,
     &clip::Clip,
+    &col2im::Col2Im,
+    &compress::Compress,
     &concat::Concat,
     &sequence::ConcatFromSequence,
     &constant::Constant,
     &constant::ConstantOfShape,
     &conv::Conv,
+    &qconv::ConvInteger,
+    &conv_transpose::ConvTranspose,
     &Pointwise::<unary::Cos>::new(),
-    &cumsum::CumSum,
+    &Pointwise::<trig::Cosh>::new(),
+    &cumsum::Cumulative::<true>,
+    &cumsum::Cumulative::<false>,
+    &signal::DFT,
+    &deform::DeformConv,
     &depth::DepthToSpace,
+    &quant::Dequantize::<false>,
+    &det::Det,
     &arith::Binary(arith::Div),
-    &identity::Dropout,
+    &dropout::Dropout,
+    &quant::DynamicQuantizeLinear,
+    &einsum::Einsum,
     &Pointwise::<act::Elu>::new(),
     &compare::Compare(compare::Equal),
     &Pointwise::<unary::Erf>::new(),
@@ -96,39 +167,59 @@ pub static OPS: &[&dyn Op] = &[
     &trilu::EyeLike,
     &reshape::Flatten,
     &Pointwise::<unary::Floor>::new(),
+    &recurrent::GRU,
     &gather::Gather,
     &gather::GatherElements,
     &gather::GatherND,
     &Pointwise::<activation::Gelu>::new(),
     &gemm::Gemm,
     &pool::GLOBAL_AVERAGE,
+    &pool::GlobalLpPool,
     &pool::GLOBAL_MAX,
     &compare::Compare(compare::Greater),
     &compare::Compare(compare::GreaterOrEqual),
+    &grid::GridSample,
     &group_norm::GroupNormalization,
+    &signal::HAMMING,
+    &signal::HANN,
     &Pointwise::<act::HardSigmoid>::new(),
     &Pointwise::<act::HardSwish>::new(),
+    &hardmax::Hardmax,
     &identity::Identity,
     &control::If,
+    &image::ImageDecoder,
     &group_norm::InstanceNormalization,
     &classify::IsInf,
     &classify::IsNaN,
+    &lrn::LRN,
+    &recurrent::LSTM,
     &norm::LayerNormalization,
     &Pointwise::<act::LeakyRelu>::new(),
     &compare::Compare(compare::Less),
     &compare::Compare(compare::LessOrEqual),
+    &attention::linear::LinearAttention,
     &Pointwise::<unary::Log>::new(),
     &softmax::Softmax::<true>,
     &control::Loop,
+    &unit_norm::LpNormalization,
+    &pool::LpPool,
     &matmul::MatMul,
+    &qmatmul::MatMulInteger,
     &variadic::Variadic(variadic::Max),
     &pool::MaxPool,
+    &roi::MaxRoiPool,
+    &pool::MaxUnpool,
     &variadic::Variadic(variadic::Mean),
+    &unit_norm::MeanVarianceNormalization,
+    &signal::MelWeightMatrix,
     &variadic::Variadic(variadic::Min),
     &Pointwise::<act::Mish>::new(),
     &arith::Mod,
     &arith::Binary(arith::Mul),
+    &random::Multinomial,
     &Pointwise::<unary::Neg>::new(),
+    &loss::NegativeLogLikelihoodLoss,
+    &boxes::NonMaxSuppression,
     &onehot::NonZero,
     &classify::Not,
     &onehot::OneHot,
@@ -139,7 +230,15 @@ pub static OPS: &[&dyn Op] = &[
     &prelu::PRelu,
     &pad::Pad,
     &pow::Pow,
+    &qconv::QLinearConv,
+    &qmatmul::QLinearMatMul,
+    &quant::Quantize::<false>,
     &norm::RMSNormalization,
+    &recurrent::RNN,
+    &random::NORMAL,
+    &random::NORMAL_LIKE,
+    &random::UNIFORM,
+    &random::UNIFORM_LIKE,
     &range::Range,
     &Pointwise::<unary::Reciprocal>::new(),
     &reduce::Reduce(reduce::L1),
@@ -152,10 +251,15 @@ pub static OPS: &[&dyn Op] = &[
     &reduce::Reduce(reduce::Prod),
     &reduce::Reduce(reduce::Sum),
     &reduce::Reduce(reduce::SumSquare),
+    &text::RegexFullMatch,
     &Pointwise::<act::Relu>::new(),
     &reshape::Reshape,
     &resize::Resize,
+    &reverse_sequence::ReverseSequence,
+    &roi::RoiAlign,
+    &attention::rotary::RotaryEmbedding,
     &Pointwise::<unary::Round>::new(),
+    &signal::STFT,
     &control::Scan,
     &scatter::Scatter,
     &scatter::ScatterElements,
@@ -169,12 +273,16 @@ pub static OPS: &[&dyn Op] = &[
     &sequence::SequenceLength,
     &control::SequenceMap,
     &shape_of::ShapeOf,
+    &shrink::Shrink,
     &Pointwise::<act::Sigmoid>::new(),
     &Pointwise::<unary::Sign>::new(),
+    &skip::SimplifiedLayerNormalization,
     &Pointwise::<unary::Sin>::new(),
+    &Pointwise::<trig::Sinh>::new(),
     &shape_of::Size,
     &slice::Slice,
     &softmax::Softmax::<false>,
+    &loss::SoftmaxCrossEntropyLoss,
     &Pointwise::<act::Softplus>::new(),
     &Pointwise::<act::Softsign>::new(),
     &depth::SpaceToDepth,
@@ -182,21 +290,92 @@ pub static OPS: &[&dyn Op] = &[
     &sequence::SplitToSequence,
     &Pointwise::<unary::Sqrt>::new(),
     &squeeze::Squeeze,
+    &text::StringConcat,
+    &text::StringNormalizer,
+    &text::StringSplit,
     &arith::Binary(arith::Sub),
     &variadic::Variadic(variadic::Sum),
     &Pointwise::<act::Silu>::new(),
+    &Pointwise::<trig::Tan>::new(),
     &Pointwise::<act::Tanh>::new(),
+    &attention::scatter::TensorScatter,
+    &tfidf::TfIdfVectorizer,
     &Pointwise::<act::ThresholdedRelu>::new(),
     &expand::Tile,
     &topk::TopK,
     &transpose::Transpose,
     &trilu::Trilu,
+    &unique::Unique,
     &squeeze::Unsqueeze,
     &resize::Upsample,
     &select::Where,
     &compare::Compare(compare::Xor),
+    &ml::arrays::ArrayFeatureExtractor,
+    &ml::arrays::Binarizer,
+    &ml::maps::CastMap,
+    &ml::labels::CategoryMapper,
+    &ml::maps::DictVectorizer,
+    &ml::arrays::FeatureVectorizer,
+    &ml::arrays::Imputer,
+    &ml::labels::LabelEncoder,
+    &ml::linear::LinearClassifier,
+    &ml::linear::LinearRegressor,
+    &ml::arrays::Normalizer,
+    &ml::arrays::OneHotEncoder,
+    &ml::svm::SVMClassifier,
+    &ml::svm::SVMRegressor,
+    &ml::arrays::Scaler,
+    &ml::tree::TreeEnsemble,
+    &ml::tree::TreeEnsembleClassifier,
+    &ml::tree::TreeEnsembleRegressor,
+    &ml::maps::ZipMap,
+    &attention::flex::FlexAttention,
+    &training::Adagrad,
+    &training::Adam,
+    &training::Momentum,
+    &attention::multi::Projected,
+    &gelu::BiasGelu,
+    &fused::BiasSoftmax,
+    &attention::conv::Causal,
+    &conv_transpose::DynamicPads,
+    &attention::multi::MaskedStep,
+    &quant::Dequantize::<true>,
+    &qlinear::LSTM,
+    &qlinear::DYNAMIC_MATMUL,
+    &skip::EmbedLayerNormalization,
+    &gelu::FastGelu,
+    &conv::FusedConv,
+    &fused::FusedGemm,
+    &fused::FusedMatMul,
+    &nbits::GatherBlockQuantized,
+    &gelu::Gelu,
+    &attention::group::GroupQuery,
+    &det::Inverse,
+    &qlinear::MATMUL_TO_FLOAT,
+    &nbits::MatMulNBits,
+    &attention::multi::MultiHead,
+    &qlinear::NHWC_MAX_POOL,
+    &contrib::Pad,
+    &qlinear::ATTENTION,
+    &qlinear::GEMM,
+    &qlinear::ADD,
+    &qlinear::AVERAGE_POOL,
+    &qlinear::CONCAT,
+    &qlinear::GLOBAL_AVERAGE_POOL,
+    &qlinear::LEAKY_RELU,
+    &qlinear::MUL,
+    &qlinear::SIGMOID,
+    &qlinear::SOFTMAX,
+    &quant::Quantize::<true>,
+    &gelu::QuickGelu,
+    &attention::rotary::Rotary,
+    &skip::SkipLayerNormalization,
+    &skip::SkipSimplifiedLayerNormalization,
+    &fused::SparseToDenseMatMul,
+    &contrib::Unique,
     &conv::Fused,
     &gemm::Fused,
+    &lerp::Lerp,
     &matmul::Fused,
 ];
 
@@ -238,6 +417,18 @@ pub const fn private(name: &'static str) -> OpName {
     OpName {
         domain: "secateur",
         name,
+    }
+}
+
+/// The version of ONNX's own operators by which the body of an operator of `domain` is written, which is read by version
+/// `opset` of its domain.
+///
+/// Domains with versions of their own do not say it: their bodies use what means the same in all versions that broadcast
+/// (from 7 on).
+pub fn body_opset(domain: &str, opset: i64) -> i64 {
+    match domain {
+        "" | "com.microsoft" | "secateur" => opset,
+        _ => OPSET,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reference results of operators that only move elements.
 
 use super::{Fact, NodeRef, Op, OpError};
+use crate::ir::small::{packed, unpacked};
 use crate::ir::{Bytes, DType, Data, Tensor, count};
 use crate::reference;
 
@@ -172,21 +173,6 @@ fn collect<T: Clone>(
         Ok(())
     })?;
     Ok(out)
-}
-
-/// Elements of fewer than 8 bits, each in the low bits of a byte of its own. The last byte may give too many.
-fn unpacked(bytes: &[u8], bits: usize) -> Vec<u8> {
-    let mask = (1 << bits) - 1;
-    let parts = |b: &u8| {
-        let b = *b;
-        (0..8 / bits).map(move |i| b >> (i * bits) & mask)
-    };
-    bytes.iter().flat_map(parts).collect()
-}
-
-fn packed(elements: &[u8], bits: usize) -> Vec<u8> {
-    let join = |c: &[u8]| c.iter().rev().fold(0, |b, e| b << bits | e);
-    elements.chunks(8 / bits).map(join).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::shape::{arity, ranked, same_dtype, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::moves::{chunks, short};
 use crate::cpu::{Candidate, Cost, Io, Pool, View};
+use crate::ir::small::{to_bf16, to_f16};
 use crate::ir::{DType, Dim, Element, Tensor};
 
 /// ONNX `Range`.
@@ -83,11 +84,11 @@ fn double([start, delta]: [f64; 2], i: usize) -> f64 {
 }
 
 fn half_float([start, delta]: [f16; 2], i: usize) -> f16 {
-    f16::from_f64(start.to_f64() + delta.to_f64() * i as f64)
+    to_f16(start.to_f64() + delta.to_f64() * i as f64)
 }
 
 fn brain([start, delta]: [bf16; 2], i: usize) -> bf16 {
-    bf16::from_f64(start.to_f64() + delta.to_f64() * i as f64)
+    to_bf16(start.to_f64() + delta.to_f64() * i as f64)
 }
 
 fn short_int([start, delta]: [i16; 2], i: usize) -> i16 {

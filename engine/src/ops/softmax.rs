@@ -12,7 +12,7 @@ use crate::ir::{DType, Tensor, count};
 pub struct Softmax<const LOG: bool>;
 
 /// The first axis and the one behind the last along which is summed.
-fn span(n: &NodeRef, rank: usize) -> Result<(usize, usize), OpError> {
+pub(super) fn span(n: &NodeRef, rank: usize) -> Result<(usize, usize), OpError> {
     let old = n.opset() < 13;
     let axis = n.int_or("axis", if old { 1 } else { -1 })?;
     if rank == 0 && (-1..=1).contains(&axis) {

@@ -161,7 +161,8 @@ impl Facts {
         let credit = self.credit(node);
         self.room = self.room.saturating_sub(size.saturating_sub(credit));
         self.folded = self.folded.saturating_add(size);
-        self.spent.extend(node.inputs.iter().flatten().filter(|_| size > 0));
+        self.spent
+            .extend(node.inputs.iter().flatten().filter(|_| size > 0));
     }
 
     /// Bytes of the values that were computed in advance.
@@ -176,10 +177,10 @@ impl Facts {
 }
 
 /// The version by which `node` is to be read: that of its domain. Operators of domains without versions of their own
-/// (secateur's and `com.microsoft`) are read, and their bodies written, by that of ONNX's own.
+/// (secateur's, `com.microsoft` and ONNX's preview) are read, and their bodies written, by that of ONNX's own.
 pub fn opset_of(opsets: &[Opset], node: &Node) -> i64 {
     let domain = match node.domain() {
-        "secateur" | "com.microsoft" => "",
+        "secateur" | "com.microsoft" | "ai.onnx.preview" => "",
         own => own,
     };
     match ops::find(node.domain(), &node.op) {
@@ -329,9 +330,9 @@ fn fold(op: &dyn Op, n: &NodeRef, inferred: &[Fact], room: usize) -> Result<Opti
         .iter()
         .map(elements)
         .try_fold(0usize, |all, n| all.checked_add(n?));
-    let bytes = inferred
-        .iter()
-        .fold(0usize, |all, f| all.saturating_add(reference::bytes(f, &x).unwrap_or(usize::MAX)));
+    let bytes = inferred.iter().fold(0usize, |all, f| {
+        all.saturating_add(reference::bytes(f, &x).unwrap_or(usize::MAX))
+    });
     let small = total.is_some_and(|n| n <= FOLD_LIMIT) && bytes <= room;
     let all = (0..n.arity()).all(|i| x[i].is_some() || !n.has(i));
     if !small || !all || op.laws().impure || op.laws().any {

@@ -115,16 +115,13 @@ fn own(graph: &Graph) -> usize {
         AttrValue::Bytes(x) => x.as_ref().map_or(0, Vec::len) / 128,
         value => value.graphs().iter().map(own).sum(),
     };
-    let nodes = graph.iter().map(|(_, n)| 1 + n.attrs.iter().map(attr).sum::<usize>());
+    let nodes = graph
+        .iter()
+        .map(|(_, n)| 1 + n.attrs.iter().map(attr).sum::<usize>());
     nodes.sum::<usize>() + graph.values.len() / 4
 }
 
-fn expand(
-    lib: &Model,
-    opsets: &[Opset],
-    graph: &mut Graph,
-    depth: usize,
-) -> Result<(), Flaw> {
+fn expand(lib: &Model, opsets: &[Opset], graph: &mut Graph, depth: usize) -> Result<(), Flaw> {
     let order = std::mem::take(&mut graph.order);
     for id in order {
         let Some(f) = function(lib, &graph[id]) else {

@@ -89,6 +89,43 @@ fn every_spelling_of_gelu_becomes_one_node() {
     }
 }
 
+/// Every spelling of the approximation by `tanh`, of the factor `c`.
+fn gelu_tanh<'a>(x: Ex<'a>, spelling: usize, c: f64) -> Ex<'a> {
+    let cube = match spelling {
+        0 => x + x * x * x * c,
+        1 => x + x.op("Pow", &[x.constant(3.0)]) * c,
+        2 => x * (x * x * c + 1.0),
+        _ => x * (x.constant(1.0) + x.op("Pow", &[x.constant(2.0)]) * c),
+    };
+    (x * 0.5) * ((cube * 0.797_884_6).tanh() + 1.0)
+}
+
+#[test]
+fn every_spelling_of_the_approximation_of_gelu_becomes_one_node() {
+    for spelling in 0..4 {
+        let m = |opset, c| model(opset, move |x| gelu_tanh(x, spelling, c));
+        assert_eq!(
+            optimised(&m(20, 0.044715), Scope::Portable),
+            ["Gelu"],
+            "{spelling}"
+        );
+        assert_eq!(optimised(&m(13, 0.044715), Scope::Engine), ["Gelu"], "{spelling}");
+        assert!(optimised(&m(13, 0.044715), Scope::Portable).contains(&"Tanh".into()));
+        assert!(
+            refusals(&m(13, 0.044715), "gelu-tanh")
+                .iter()
+                .any(|why| why.contains("opset"))
+        );
+        assert!(
+            !optimised(&m(20, 0.05), Scope::Engine).contains(&"Gelu".into()),
+            "{spelling}"
+        );
+        let read = tapped(m(20, 0.044715), "Tanh");
+        assert!(!optimised(&read, Scope::Portable).contains(&"Gelu".into()));
+        assert!(refusals(&read, "gelu-tanh").contains(&ELSEWHERE.to_owned()));
+    }
+}
+
 #[test]
 fn an_operator_of_a_later_opset_is_not_written() {
     let m = model(13, GELUS[0]);
@@ -194,6 +231,257 @@ fn a_residual_that_broadcasts_stays_outside() {
         x.matmul(x.tensor(floats(&[8, 8], 1))) + x.op("ReduceMax", &[])
     });
     assert_eq!(optimised(&m, Scope::Engine), ["MatMul", "ReduceMax", "Add"]);
+}
+
+fn refusals(m: &Model, rule: &str) -> Vec<String> {
+    let scope = RULES.iter().find(|r| r.name() == rule).unwrap().scope();
+    let report = optimize(&mut m.clone(), scope).unwrap();
+    let of = |e: Event| (e.rule == rule).then_some(e.refused?);
+    let all = report.events.into_iter().filter_map(of);
+    all.map(|why| why.to_string()).collect()
+}
+
+/// `m` with the output of its first node of operator `op` as an output too.
+fn tapped(mut m: Model, op: &str) -> Model {
+    let (_, node) = m.graph.iter().find(|(_, n)| n.is(op)).unwrap();
+    let v = node.outputs[0].unwrap();
+    m.graph.output(v, None);
+    m
+}
+
+const ELSEWHERE: &str = "an intermediate value is read elsewhere";
+
+fn share(x: Ex<'_>) -> Ex<'_> {
+    x.sigmoid()
+}
+
+type Write = for<'a> fn(Ex<'a>) -> Ex<'a>;
+
+/// Every spelling of a convex combination, with a weight between 0 and 1.
+const LERPS: &[Write] = &[
+    |x| share(x) * x.exp() + (x.constant(1.0) - share(x)) * x.tanh(),
+    |x| x.tanh() * (x.constant(1.0) - share(x)) + x.exp() * share(x),
+    |x| x.tanh() + share(x) * (x.exp() - x.tanh()),
+    |x| (x.exp() - x.tanh()) * share(x) + x.tanh(),
+    |x| x.tanh() - share(x) * (x.tanh() - x.exp()),
+    |x| x.exp() * 0.25 + x.tanh() * 0.75,
+    |x| x.constant(0.25) * x.exp() + x.tanh() * 0.75,
+    |x| x.tanh() + (x.exp() - x.tanh()) * 0.25,
+    |x| {
+        let (w, a, b) = (share(x), x.exp(), x.tanh());
+        let d = a - b;
+        let cases = [b + w * d, a - d * (w.constant(1.0) - w)];
+        w.op("Less", &[w.constant(0.5)]).op("Where", &cases)
+    },
+];
+
+#[test]
+fn every_spelling_of_a_convex_combination_becomes_one_node() {
+    for (i, write) in LERPS.iter().enumerate() {
+        let mut found = optimised(&model(13, write), Scope::Engine);
+        found.retain(|op| !["Exp", "Sigmoid", "Tanh"].contains(&&**op));
+        assert_eq!(found, ["secateur.Lerp"], "spelling {i}");
+        assert!(!optimised(&model(13, write), Scope::Portable).contains(&"secateur.Lerp".into()));
+    }
+}
+
+#[test]
+fn what_is_no_convex_combination_stays() {
+    let misses: &[(Write, &str)] = &[
+        (
+            |x| x * 0.25 + x.tanh() * 0.7,
+            "the constant weights are no shares that add up to 1",
+        ),
+        (
+            |x| x * 1.25 + x.tanh() * -0.25,
+            "the constant weights are no shares that add up to 1",
+        ),
+        (
+            |x| x.tanh() + x.exp() * (x - x.tanh()),
+            "the weight is not known to lie between 0 and 1",
+        ),
+        (
+            |x| x.tanh() + (x - x.tanh()) * 1.5,
+            "the weight is not known to lie between 0 and 1",
+        ),
+        (|x| share(x) * x + (x.constant(1.0) - x.exp()) * x.tanh(), ""),
+        (|x| share(x) * x + (x.constant(2.0) - share(x)) * x.tanh(), ""),
+    ];
+    for (i, (write, why)) in misses.iter().enumerate() {
+        let m = model(13, write);
+        assert!(
+            !optimised(&m, Scope::Engine).contains(&"secateur.Lerp".into()),
+            "miss {i}"
+        );
+        let said = refusals(&m, "lerp");
+        assert_eq!(
+            said.iter().any(|s| s == why),
+            !why.is_empty(),
+            "miss {i}: {said:?}"
+        );
+    }
+    let m = tapped(model(13, LERPS[0]), "Sub");
+    assert!(!optimised(&m, Scope::Engine).contains(&"secateur.Lerp".into()));
+    assert!(refusals(&m, "lerp").contains(&ELSEWHERE.to_owned()));
+}
+
+#[test]
+fn the_logarithm_of_a_softmax_is_one_node() {
+    let softmax = |x: Ex<'_>| {
+        x.with("Softmax", &[], vec![crate::ir::Attr::new("axis", 0i64)])
+            .id
+    };
+    for opset in [11, 13] {
+        let m = model(opset, |x| Ex { id: softmax(x), ..x }.log());
+        assert_eq!(optimised(&m, Scope::Portable), ["LogSoftmax"]);
+        let m = tapped(m, "Softmax");
+        assert_eq!(optimised(&m, Scope::Portable), ["Softmax", "Log"]);
+        assert!(refusals(&m, "log-softmax").contains(&ELSEWHERE.to_owned()));
+    }
+    assert_eq!(
+        optimised(&model(13, |x| x.exp().log()), Scope::Portable),
+        ["Exp", "Log"]
+    );
+}
+
+#[test]
+fn the_logarithm_of_one_and_an_exponential_is_softplus() {
+    let m = model(13, |x| (x.constant(1.0) + x.exp()).log());
+    assert_eq!(optimised(&m, Scope::Portable), ["Softplus"]);
+    let read = tapped(m, "Exp");
+    assert_eq!(optimised(&read, Scope::Portable), ["Exp", "Add", "Log"]);
+    assert!(refusals(&read, "softplus").contains(&ELSEWHERE.to_owned()));
+    assert_eq!(
+        optimised(&model(13, |x| (x.exp() + 2.0).log()), Scope::Portable),
+        ["Exp", "Add", "Log"]
+    );
+}
+
+/// A chain of products by random weights of these sizes, with biases or without.
+fn chain(sizes: &'static [usize], bias: bool) -> Model {
+    model(13, move |x| {
+        let step = |x: Ex<'_>, (i, s): (usize, &[usize])| {
+            let seed = i as u64 + 1;
+            let y = x.matmul(x.tensor(floats(s, seed)));
+            if bias {
+                (y + y.tensor(floats(&s[1..], seed + 9))).id
+            } else {
+                y.id
+            }
+        };
+        let steps = sizes.windows(2).enumerate();
+        steps.fold(x, |x, s| Ex { id: step(x, s), ..x })
+    })
+}
+
+#[test]
+fn products_in_a_row_are_one_only_where_that_is_cheaper() {
+    assert_eq!(optimised(&chain(&[8, 32, 8], false), Scope::Portable), ["MatMul"]);
+    assert_eq!(
+        optimised(&chain(&[8, 32, 8], true), Scope::Portable),
+        ["MatMul", "Add", "Add"]
+    );
+    for bias in [false, true] {
+        let m = chain(&[8, 2, 8], bias);
+        assert_eq!(
+            optimised(&m, Scope::Portable)
+                .iter()
+                .filter(|op| *op == "MatMul")
+                .count(),
+            2
+        );
+        assert!(refusals(&m, "linear-linear").contains(&"two products are no dearer than one".to_owned()));
+    }
+    let m = tapped(chain(&[8, 32, 8], false), "MatMul");
+    assert_eq!(optimised(&m, Scope::Portable), ["MatMul", "MatMul"]);
+    assert!(refusals(&m, "linear-linear").contains(&ELSEWHERE.to_owned()));
+}
+
+#[test]
+fn zeros_in_weights_are_not_multiplied_away() {
+    let diagonal = |rows: usize, columns: usize| {
+        let at = |i: usize| f32::from(u8::from(i / columns % 8 == i % columns % 8 && i % columns < 9));
+        Tensor::of(
+            &[rows, columns],
+            (0..rows * columns).map(at).collect::<Vec<f32>>(),
+        )
+    };
+    let m = model(13, |x| {
+        x.matmul(x.tensor(diagonal(8, 32)))
+            .matmul(x.tensor(floats(&[32, 8], 1)))
+    });
+    assert_eq!(optimised(&m, Scope::Portable), ["MatMul"]);
+    let sparse = |seed: usize| {
+        let at = |i: usize| if i % 8 == seed { 1.0 } else { 0.0 };
+        (0..256).map(at).collect::<Vec<f32>>()
+    };
+    let m = model(13, move |x| {
+        let (a, b) = (Tensor::of(&[8, 32], sparse(0)), Tensor::of(&[32, 8], sparse(1)));
+        let b = Tensor::of(
+            &[32, 8],
+            b.elements::<f32>()
+                .unwrap()
+                .iter()
+                .map(|x| x * 2.0)
+                .collect::<Vec<f32>>(),
+        );
+        x.matmul(x.tensor(a)).matmul(x.tensor(b))
+    });
+    assert_eq!(optimised(&m, Scope::Portable), ["MatMul"]);
+    let ones = |dims: [usize; 2], keep: fn(usize, usize) -> bool| {
+        let at = |i: usize| f32::from(u8::from(keep(i / dims[1], i % dims[1])));
+        Tensor::of(&dims, (0..dims[0] * dims[1]).map(at).collect::<Vec<f32>>())
+    };
+    let m = model(13, move |x| {
+        let (a, b) = (ones([8, 32], |_, j| j == 3), ones([32, 8], |i, _| i == 3));
+        x.matmul(x.tensor(a)).matmul(x.tensor(b))
+    });
+    assert_eq!(optimised(&m, Scope::Portable), ["MatMul", "MatMul"]);
+    assert!(
+        refusals(&m, "linear-linear")
+            .iter()
+            .any(|why| why.contains("zeros"))
+    );
+}
+
+#[test]
+fn a_branch_of_zeros_goes_with_all_that_only_it_needs() {
+    let zeros = |dims: &[usize]| Tensor::zeros(DType::F32, dims).unwrap();
+    let branch = |x: Ex<'_>, w: Tensor, b: Tensor| {
+        let h = x.matmul(x.tensor(floats(&[8, 8], 1))).op("Relu", &[]);
+        (h.matmul(h.tensor(w)) + h.tensor(b)).id
+    };
+    let block = |w: Tensor, b: Tensor| {
+        model(13, move |x| {
+            x.tanh()
+                + Ex {
+                    id: branch(x, w.clone(), b.clone()),
+                    ..x
+                }
+        })
+    };
+    assert_eq!(
+        optimised(&block(zeros(&[8, 8]), zeros(&[8])), Scope::Portable),
+        ["Tanh"]
+    );
+    let m = block(zeros(&[8, 8]), floats(&[8], 2));
+    assert!(optimised(&m, Scope::Portable).len() > 1);
+    assert!(
+        refusals(&m, "zero-branch")
+            .iter()
+            .any(|why| why.contains("its bias is not"))
+    );
+    // A sum that broadcasts what stays is no copy of it.
+    let m = model(13, move |x| {
+        x.with("ReduceMax", &[], vec![crate::ir::Attr::new("axes", vec![1i64])])
+            + x.matmul(x.tensor(zeros(&[8, 8])))
+    });
+    assert_eq!(optimised(&m, Scope::Portable), ["ReduceMax", "MatMul", "Add"]);
+    assert!(
+        refusals(&m, "zero-branch")
+            .iter()
+            .any(|why| why.contains("another shape"))
+    );
 }
 
 #[test]

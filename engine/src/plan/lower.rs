@@ -186,7 +186,8 @@ impl Lowering<'_> {
 
     /// Whether a plan can hold `node`; if not, the inputs whose elements it lacks, as bits.
     fn fits(&mut self, node: &Node) -> Result<Result<(), u64>, PlanError> {
-        let any = ops::find(node.domain(), &node.op).is_none_or(|op| op.laws().any);
+        let bodies = node.attrs.iter().any(|a| !a.value.graphs().is_empty());
+        let any = bodies || ops::find(node.domain(), &node.op).is_none_or(|op| op.laws().any);
         let model = self.start.model;
         let asked = match any {
             true => return Ok(Err(0)),
@@ -293,7 +294,7 @@ impl Lowering<'_> {
                 small[at].konst = self.facts.konst(*v).map(|t| Constant::new(Tensor::clone(t)));
             }
         }
-        let builder = Builder::inside(&small, opset, &node.attrs);
+        let builder = Builder::inside(&small, ops::body_opset(node.domain(), opset), &node.attrs);
         let holes: Vec<_> = (0u32..)
             .map(ValueId)
             .take(node.inputs.len())
@@ -390,7 +391,10 @@ impl Lowering<'_> {
             let limit = self.start.memory.unwrap_or(usize::MAX);
             let what = match size(fact) {
                 Some(bytes) if bytes <= limit => continue,
-                Some(bytes) => format!("an output of type {} takes {bytes} bytes; there are {limit}", fact.ty),
+                Some(bytes) => format!(
+                    "an output of type {} takes {bytes} bytes; there are {limit}",
+                    fact.ty
+                ),
                 None => format!("an output of type {} takes more than memory can have", fact.ty),
             };
             return Err(error(OpError::new(what)).into());
@@ -417,7 +421,10 @@ impl Lowering<'_> {
         }
         let (from, to) = (size(self.facts.of(x)), size(self.facts.of(y)));
         if from != to {
-            let what = format!("the output would be of type {}, which has other elements", self.facts.of(y).ty);
+            let what = format!(
+                "the output would be of type {}, which has other elements",
+                self.facts.of(y).ty
+            );
             return Err(error(OpError::new(what)).into());
         }
         let store = self.store(x);
@@ -667,7 +674,13 @@ impl Lowering<'_> {
 
 /// The step that makes the most, as messages call it.
 pub(super) fn heaviest(steps: &[Step]) -> String {
-    let made = |s: &&Step| s.outputs.iter().flatten().map(Slot::bytes).fold(0, usize::saturating_add);
+    let made = |s: &&Step| {
+        s.outputs
+            .iter()
+            .flatten()
+            .map(Slot::bytes)
+            .fold(0, usize::saturating_add)
+    };
     let most = steps.iter().max_by_key(made);
     most.map_or("no node".into(), |s| format!("node {:?} ({})", s.node, s.op))
 }
@@ -691,7 +704,7 @@ fn interpreted(op: &'static dyn Op, node: &Node, opset: i64, facts: &[Fact]) -> 
     let bytes = facts.iter().filter_map(size).sum();
     Candidate::new(REFERENCE, Cost::bytes(bytes), move |io: &mut Io| {
         let tensor = |v: &View| {
-            let bytes = crate::ir::Bytes::new(v.bytes().to_vec());
+            let bytes = crate::ir::Bytes::new(v.to_vec());
             Tensor::new(v.dtype(), v.dims().to_vec(), crate::ir::Data::Bytes(bytes))
         };
         let x: Vec<_> = io

@@ -16,8 +16,8 @@ use crate::ops::OpError;
 use crate::opt::infer::NodeError;
 pub use cost::macs;
 pub use lower::{PlanError, peak_bytes};
-pub use program::{Context, Held, Program, StepTime};
 pub(crate) use memory::available;
+pub use program::{Context, Held, Program, StepTime};
 pub(crate) use uses::Uses;
 
 /// One kernel on its way through the graph.

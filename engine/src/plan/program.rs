@@ -211,12 +211,7 @@ impl Program {
     /// # Errors
     ///
     /// If there is none.
-    pub fn plan(
-        &self,
-        inputs: &[Held],
-        threads: usize,
-        memory: usize,
-    ) -> Result<Arc<Plan>, PlanError> {
+    pub fn plan(&self, inputs: &[Held], threads: usize, memory: usize) -> Result<Arc<Plan>, PlanError> {
         let env = self.model.graph.inputs.iter().zip(inputs);
         let known: HashMap<_, _> = env.map(|(p, held)| (p.value, held.known())).collect();
         self.segment(0, &known, threads, memory)
@@ -227,12 +222,7 @@ impl Program {
     /// # Errors
     ///
     /// If there is none.
-    pub fn plan_for(
-        &self,
-        types: &[Type],
-        threads: usize,
-        memory: usize,
-    ) -> Result<Arc<Plan>, PlanError> {
+    pub fn plan_for(&self, types: &[Type], threads: usize, memory: usize) -> Result<Arc<Plan>, PlanError> {
         let env = self.model.graph.inputs.iter().zip(types);
         let known: HashMap<_, _> = env.map(|(p, ty)| (p.value, (ty.clone(), None))).collect();
         self.segment(0, &known, threads, memory)
@@ -291,7 +281,10 @@ impl Program {
             if !self.reference {
                 let known = env.iter().map(|(&v, held)| (v, held.known())).collect();
                 let plan = self.segment(at, &known, context.pool.threads(), context.memory)?;
-                let needed = plan.peak_bytes().saturating_add(outer).saturating_add(self.held(&env, given));
+                let needed = plan
+                    .peak_bytes()
+                    .saturating_add(outer)
+                    .saturating_add(self.held(&env, given));
                 if needed > context.memory {
                     return Err(PlanError::Memory {
                         needed,
@@ -423,7 +416,11 @@ impl Program {
             let held = inputs.into_iter().map(Held::own).collect();
             let done = body.program.run(held, context);
             let made = done.map_err(|e| crate::ops::OpError::new(format!("in {attr:?}: {e}")))?;
-            piled = made.iter().skip(skip).map(Datum::size).fold(piled, usize::saturating_add);
+            piled = made
+                .iter()
+                .skip(skip)
+                .map(Datum::size)
+                .fold(piled, usize::saturating_add);
             // What is piled up is put together in the end.
             let needed = piled.saturating_mul(2).saturating_add(base);
             match needed > context.memory {

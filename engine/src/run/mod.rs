@@ -94,7 +94,10 @@ impl<'a> Builder<'a> {
         let flaw = |e: crate::ir::Flaw| RunErrorKind::Model(e.to_string());
         crate::ir::shallow(&self.model.graph).map_err(flaw)?;
         let functions = self.model.functions.iter();
-        functions.map(|f| crate::ir::shallow(&f.graph)).collect::<Result<(), _>>().map_err(flaw)?;
+        functions
+            .map(|f| crate::ir::shallow(&f.graph))
+            .collect::<Result<(), _>>()
+            .map_err(flaw)?;
         let mut model = self.model.clone();
         opt::inline(&mut model).map_err(|e| RunErrorKind::Model(e.to_string()))?;
         let missing = unsupported(&model);

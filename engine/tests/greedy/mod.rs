@@ -95,14 +95,21 @@ pub(crate) fn asking() -> Vec<Asking> {
         (
             "Range",
             21,
-            vec![Tensor::scalar(0f32), Tensor::scalar(1e30f32), Tensor::scalar(1e-30f32)],
+            vec![
+                Tensor::scalar(0f32),
+                Tensor::scalar(1e30f32),
+                Tensor::scalar(1e-30f32),
+            ],
         ),
         ("Pad", 21, vec![floats(&[4]), ints(&[0, huge])]),
         ("Pad", 21, vec![floats(&[4]), ints(&[i64::MAX, i64::MAX])]),
         (
             "Upsample",
             9,
-            vec![floats(&[1, 1, 4, 4]), Tensor::of(&[4], vec![1.0f32, 1.0, 1e6, 1e6])],
+            vec![
+                floats(&[1, 1, 4, 4]),
+                Tensor::of(&[4], vec![1.0f32, 1.0, 1e6, 1e6]),
+            ],
         ),
         (
             "OneHot",
@@ -113,7 +120,10 @@ pub(crate) fn asking() -> Vec<Asking> {
         (
             "Resize",
             10,
-            vec![floats(&[1, 1, 4, 4]), Tensor::of(&[4], vec![1.0f32, 1.0, 1e6, 1e6])],
+            vec![
+                floats(&[1, 1, 4, 4]),
+                Tensor::of(&[4], vec![1.0f32, 1.0, 1e6, 1e6]),
+            ],
         ),
     ]
 }
@@ -138,11 +148,18 @@ pub(crate) fn inside((op, version, inputs): &Asking, known: bool, turns: Option<
     }
     let mut inner = Draft::default();
     inner.next = 100;
-    let read: Vec<_> = NAMES[..inputs.len()].iter().map(|n| inner.graph.value(*n)).collect();
+    let read: Vec<_> = NAMES[..inputs.len()]
+        .iter()
+        .map(|n| inner.graph.value(*n))
+        .collect();
     let condition = match turns {
         Some(_) => {
-            inner.graph.input("turn", Type::tensor(DType::I64, Vec::<usize>::new()));
-            let go = inner.graph.input("go", Type::tensor(DType::Bool, Vec::<usize>::new()));
+            inner
+                .graph
+                .input("turn", Type::tensor(DType::I64, Vec::<usize>::new()));
+            let go = inner
+                .graph
+                .input("go", Type::tensor(DType::Bool, Vec::<usize>::new()));
             Some(inner.node("Identity", &[go], vec![]))
         }
         None => None,
@@ -200,7 +217,10 @@ pub(crate) fn folding() -> (Model, Feeds) {
 /// A size squared again and again.
 pub(crate) fn squaring() -> (Model, Feeds) {
     let mut d = Draft::default();
-    let x = d.graph.input("x", Type::tensor(DType::F32, [Dim::symbol("n"), Dim::symbol("m")]));
+    let x = d.graph.input(
+        "x",
+        Type::tensor(DType::F32, [Dim::symbol("n"), Dim::symbol("m")]),
+    );
     d.feeds.push(("x", floats(&[2, 3])));
     let mut s = d.node("Shape", &[x], vec![]);
     let one = d.given("one", ints(&[1]), true);
@@ -215,7 +235,11 @@ pub(crate) fn squaring() -> (Model, Feeds) {
 
 /// A loop that piles up a megabyte each turn.
 pub(crate) fn piling() -> (Model, Feeds) {
-    inside(&("ConstantOfShape", 21, vec![ints(&[1 << 18])]), true, Some(1 << 31))
+    inside(
+        &("ConstantOfShape", 21, vec![ints(&[1 << 18])]),
+        true,
+        Some(1 << 31),
+    )
 }
 
 /// A loop whose state doubles each turn: a tensor, or a list.
@@ -224,8 +248,12 @@ pub(crate) fn growing(list: bool) -> (Model, Feeds) {
     let x = d.given("a", floats(&[if list { 1 << 16 } else { 1024 }]), false);
     let mut inner = Draft::default();
     inner.next = 100;
-    inner.graph.input("turn", Type::tensor(DType::I64, Vec::<usize>::new()));
-    let go = inner.graph.input("go", Type::tensor(DType::Bool, Vec::<usize>::new()));
+    inner
+        .graph
+        .input("turn", Type::tensor(DType::I64, Vec::<usize>::new()));
+    let go = inner
+        .graph
+        .input("go", Type::tensor(DType::Bool, Vec::<usize>::new()));
     let state = inner.graph.input("state", Type::Unknown);
     let c = inner.node("Identity", &[go], vec![]);
     let y = match list {
@@ -254,8 +282,12 @@ pub(crate) fn endless() -> (Model, Feeds) {
     let x = d.given("a", floats(&[1]), false);
     let mut inner = Draft::default();
     inner.next = 100;
-    inner.graph.input("turn", Type::tensor(DType::I64, Vec::<usize>::new()));
-    let c = inner.graph.input("go_on", Type::tensor(DType::Bool, Vec::<usize>::new()));
+    inner
+        .graph
+        .input("turn", Type::tensor(DType::I64, Vec::<usize>::new()));
+    let c = inner
+        .graph
+        .input("go_on", Type::tensor(DType::Bool, Vec::<usize>::new()));
     let s = inner.graph.input("state", Type::tensor(DType::F32, [1usize]));
     let c = inner.node("Identity", &[c], vec![]);
     let y = inner.node("Neg", &[s], vec![]);
@@ -290,7 +322,8 @@ pub(crate) fn circle() -> (Model, Feeds) {
     let mut d = Draft::default();
     let x = d.given("a", floats(&[1]), false);
     let (p, q) = (d.value(), d.value());
-    d.graph.node(Node::new("Add", vec![Some(x), Some(q)], vec![Some(p)]));
+    d.graph
+        .node(Node::new("Add", vec![Some(x), Some(q)], vec![Some(p)]));
     d.graph.node(Node::new("Neg", vec![Some(p)], vec![Some(q)]));
     d.done(q, 21)
 }
@@ -379,7 +412,11 @@ pub(crate) fn functions(count: usize, circle: bool) -> (Model, Feeds) {
 pub(crate) fn long_axes() -> (Model, Feeds) {
     let mut d = Draft::default();
     let x = d.given("a", floats(&[2]), false);
-    let y = d.node("Transpose", &[x], vec![Attr::new("perm", AttrValue::Ints(vec![0; 1 << 16]))]);
+    let y = d.node(
+        "Transpose",
+        &[x],
+        vec![Attr::new("perm", AttrValue::Ints(vec![0; 1 << 16]))],
+    );
     d.done(y, 21)
 }
 
@@ -409,7 +446,11 @@ pub(crate) fn first_left_out() -> (Model, Feeds) {
     let x = d.given("a", floats(&[2, 3]), false);
     let s = d.given("s", floats(&[3]), true);
     let m = d.value();
-    d.graph.node(Node::new("LayerNormalization", vec![Some(x), Some(s)], vec![None, Some(m)]));
+    d.graph.node(Node::new(
+        "LayerNormalization",
+        vec![Some(x), Some(s)],
+        vec![None, Some(m)],
+    ));
     d.done(m, 21)
 }
 

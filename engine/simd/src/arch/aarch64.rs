@@ -114,5 +114,18 @@ impl Simd for Neon {
         fn to_f32(a: int32x4_t) -> float32x4_t { vcvtq_f32_s32(a) }
         fn bits(a: float32x4_t) -> int32x4_t { vreinterpretq_s32_f32(a) }
         fn from_bits(a: int32x4_t) -> float32x4_t { vreinterpretq_f32_s32(a) }
+        fn dot_pairs(sum: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+            {
+                let (a, b) = (vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+                let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+                vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(a, b)))
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i8) -> int32x4_t {
+        // SAFETY: the token proves NEON; the caller says that 8 bytes are readable.
+        unsafe { vreinterpretq_s32_s16(vmovl_s8(vld1_s8(p))) }
     }
 }

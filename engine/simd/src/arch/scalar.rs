@@ -220,4 +220,21 @@ impl Simd for Scalar {
     fn from_bits(self, a: [i32; 4]) -> [f32; 4] {
         a.map(|x| f32::from_bits(x.cast_unsigned()))
     }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i8) -> [i32; 4] {
+        // SAFETY: the caller says that 8 bytes are readable.
+        let at = |i: usize| i32::from(unsafe { *p.add(i) });
+        from_fn(|i| at(2 * i) & 0xffff | at(2 * i + 1) << 16)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        let low = |x: i32| i32::from(x as i16);
+        from_fn(|i| {
+            let high = (a[i] >> 16).wrapping_mul(b[i] >> 16);
+            let both = (low(a[i]) * low(b[i])).wrapping_add(high);
+            sum[i].wrapping_add(both)
+        })
+    }
 }

@@ -151,6 +151,15 @@ impl Simd for Avx512 {
         fn to_f32(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         fn bits(a: __m512) -> __m512i { _mm512_castps_si512(a) }
         fn from_bits(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
+        fn dot_pairs(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+            _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i8) -> __m512i {
+        // SAFETY: the token proves AVX-512; the caller says that 32 bytes are readable.
+        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
     }
 }
 
@@ -223,5 +232,14 @@ impl Simd for Avx2 {
         fn to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
         fn bits(a: __m256) -> __m256i { _mm256_castps_si256(a) }
         fn from_bits(a: __m256i) -> __m256 { _mm256_castsi256_ps(a) }
+        fn dot_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+            _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i8) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller says that 16 bytes are readable.
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())) }
     }
 }

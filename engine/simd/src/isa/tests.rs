@@ -396,3 +396,41 @@ impl Vectorised for Nowhere {
 fn no_lanes_touch_no_memory() {
     each_isa(Nowhere, |isa, sum| assert_eq!(sum, 0.0, "{isa}"));
 }
+
+/// Products of pairs, as the lanes' memory.
+#[derive(Clone)]
+struct Pairs {
+    a: i32,
+    b: Vec<i8>,
+}
+
+impl Vectorised for Pairs {
+    type Out = Vec<i32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Vec<i32> {
+        let mut out = vec![0f32; S::LANES];
+        // SAFETY: both have at least `LANES` lanes.
+        unsafe {
+            let b = s.load_pairs(self.b.as_ptr());
+            let sums = s.dot_pairs(s.splat_i32(1), s.splat_i32(self.a), b);
+            s.store(out.as_mut_ptr(), s.from_bits(sums));
+        }
+        out.into_iter().map(|x| x.to_bits().cast_signed()).collect()
+    }
+}
+
+#[test]
+fn pairs_of_halves_are_multiplied_and_added() {
+    let b: Vec<i8> = (0..64).map(|i| (i * 37 - 128) as u8 as i8).collect();
+    for (low, high) in [(1i16, -1i16), (255, -255), (i16::MAX, i16::MIN), (-3, 0)] {
+        let a = i32::from(low) & 0xffff | i32::from(high) << 16;
+        each_isa(Pairs { a, b: b.clone() }, |isa, out| {
+            for (i, x) in out.into_iter().enumerate() {
+                let want =
+                    1 + i32::from(low) * i32::from(b[2 * i]) + i32::from(high) * i32::from(b[2 * i + 1]);
+                assert_eq!(x, want, "{isa}: lane {i}");
+            }
+        });
+    }
+}

@@ -11,9 +11,11 @@ mod gather;
 mod product;
 #[cfg(test)]
 mod tests;
+mod transposed;
 
 pub use depthwise::Depthwise;
 pub use product::{Convolution, Weights};
+pub use transposed::Transposed;
 
 use super::Act;
 use super::window::Window;

@@ -8,8 +8,11 @@ use secateur_simd::{Simd, Vectorised, dispatch, isa};
 
 use crate::cpu::moves::{chunks, short};
 use crate::cpu::{Candidate, Cost, Io, Pool, View, ViewMut};
+use crate::ir::small::{self, to_bf16, to_f16};
 use crate::ir::{DType, Element};
 use crate::ops::NodeRef;
+
+use super::{Mode, USUAL};
 
 /// Elements that one task converts.
 const PART: usize = 16 << 10;
@@ -19,7 +22,7 @@ const BLOCK: usize = 512;
 
 type Kernel = fn(&Pool, &View, &mut ViewMut);
 
-pub(super) fn cast(n: &NodeRef) -> Option<Candidate> {
+pub(super) fn cast(n: &NodeRef, mode: Mode) -> Option<Candidate> {
     let (from, to) = (n.dtype(0)?, n.out_dtype(0)?);
     let count = crate::ir::count(&n.out_dims(0)?)?;
     let bytes = from.bytes(count)?.checked_add(to.bytes(count)?)?;
@@ -42,14 +45,16 @@ pub(super) fn cast(n: &NodeRef) -> Option<Candidate> {
             run,
         ));
     }
-    let detour = detour(from, to)?;
-    let (a, b) = (from.bits() / 8, to.bits() / 8);
+    let detour = detour(from, to, mode)?;
+    let bytes_of = move |d: DType, elements: usize| elements * d.bits() / 8;
     let run = move |io: &mut Io| {
         let (pool, x) = (io.pool, io.input(0).bytes());
-        chunks(pool, io.output(0).bytes(), PART * b, &|part, y| {
-            let x = &x[part * PART * a..];
-            let blocks = y.chunks_mut(BLOCK * b).zip(x.chunks(BLOCK * a));
-            blocks.for_each(|(y, x)| detour.run(&x[..y.len() / b * a], y));
+        chunks(pool, io.output(0).bytes(), bytes_of(to, PART), &|part, y| {
+            let x = &x[part * bytes_of(from, PART)..];
+            let blocks = y
+                .chunks_mut(bytes_of(to, BLOCK))
+                .zip(x.chunks(bytes_of(from, BLOCK)));
+            blocks.for_each(|(y, x)| detour.run(x, y));
         });
     };
     Some(Candidate::new(name(""), Cost::bytes(2 * bytes), run))
@@ -130,41 +135,91 @@ fn direct(from: DType, to: DType) -> Option<Kernel> {
     })
 }
 
+type Read<T> = Box<dyn Fn(&[u8], &mut [T]) + Send + Sync>;
+type Write<T> = Box<dyn Fn(&[T], &mut [u8]) + Send + Sync>;
+
 /// By way of a type that holds every element of both.
-#[derive(Clone, Copy)]
 enum Detour {
-    Real(fn(&[u8], &mut [f64]), fn(&[f64], &mut [u8])),
-    Int(fn(&[u8], &mut [i64]), fn(&[i64], &mut [u8])),
+    Real(Read<f64>, Write<f64>),
+    Int(Read<i64>, Write<i64>),
 }
 
 impl Detour {
     fn run(&self, x: &[u8], y: &mut [u8]) {
         match self {
-            Detour::Real(read, write) => through(x, y, *read, *write),
-            Detour::Int(read, write) => through(x, y, *read, *write),
+            Detour::Real(read, write) => through(x, y, read, write),
+            Detour::Int(read, write) => through(x, y, read, write),
         }
     }
 }
 
-fn through<T: Copy + Default>(x: &[u8], y: &mut [u8], read: fn(&[u8], &mut [T]), write: fn(&[T], &mut [u8])) {
+fn through<T: Copy + Default>(x: &[u8], y: &mut [u8], read: &Read<T>, write: &Write<T>) {
     let mut block = [T::default(); BLOCK];
     read(x, &mut block);
     write(&block, y);
 }
 
-fn detour(from: DType, to: DType) -> Option<Detour> {
+fn detour(from: DType, to: DType, mode: Mode) -> Option<Detour> {
     let exact = |d: DType| d.is_int() || d == DType::Bool;
     if exact(from) && exact(to) {
-        let (read, _) = ints(from)?;
-        return Some(Detour::Int(read, ints(to)?.1));
+        let both = |d: DType| match d.bits() < 8 {
+            true => Some((
+                spread(d, move |c| small::widened(d, c).into()),
+                gathered(d, |x: i64| x as u8),
+            )),
+            false => ints(d),
+        };
+        return Some(Detour::Int(both(from)?.0, both(to)?.1));
     }
-    let (read, _) = reals(from)?;
-    Some(Detour::Real(read, reals(to)?.1))
+    Some(Detour::Real(real(from, mode)?.0, real(to, mode)?.1))
+}
+
+/// How elements of type `d` are read and written as `f64`.
+fn real(d: DType, mode: Mode) -> Option<(Read<f64>, Write<f64>)> {
+    match d {
+        _ if small::is_small(d) => Some((
+            spread(d, move |c| small::decode(d, c)),
+            gathered(d, move |x| mode.code(d, x)),
+        )),
+        _ if d.is_int() && d.bits() < 8 => Some((
+            spread(d, move |c| small::widened(d, c).into()),
+            gathered(d, |x: f64| x as i64 as u8),
+        )),
+        _ => reals(d),
+    }
+}
+
+/// Reads elements of at most 8 bits.
+fn spread<T: Copy + Send + Sync + 'static>(d: DType, f: impl Fn(u8) -> T) -> Read<T> {
+    let bits = d.bits();
+    let table: Vec<T> = (0..1usize << bits).map(|c| f(c as u8)).collect();
+    Box::new(move |x, y| {
+        let (per, mask) = (8 / bits, table.len() - 1);
+        for (y, &byte) in y.chunks_mut(per).zip(x) {
+            for (k, y) in y.iter_mut().enumerate() {
+                *y = table[usize::from(byte) >> (k * bits) & mask];
+            }
+        }
+    })
+}
+
+/// Writes elements of at most 8 bits.
+fn gathered<T: Copy>(d: DType, f: impl Fn(T) -> u8 + Send + Sync + 'static) -> Write<T> {
+    let bits = d.bits();
+    let mask = (0xffu16 >> (8 - bits)) as u8;
+    Box::new(move |x, y| {
+        for (y, x) in y.iter_mut().zip(x.chunks(8 / bits)) {
+            *y = x.iter().rev().fold(0, |b, &x| {
+                let b = u16::from(b) << bits;
+                b as u8 | f(x) & mask
+            });
+        }
+    })
 }
 
 /// Numbers of type `dtype` as `f64`; empty for other types.
 pub(in crate::ops) fn widened(dtype: DType, x: &[u8]) -> Vec<f64> {
-    let Some((read, _)) = reals(dtype) else {
+    let Some((read, _)) = real(dtype, USUAL) else {
         return vec![];
     };
     let mut wide = vec![0.0; x.len() * 8 / dtype.bits()];
@@ -184,20 +239,21 @@ fn write<B: Element, T: Copy>(x: &[T], y: &mut [u8], f: impl Fn(T) -> B) {
 
 macro_rules! table {
     ($name:ident, $wide:ty, $truth:expr; $($d:ident $t:ty: $into:expr, $out:expr;)*) => {
-        fn $name(d: DType) -> Option<(fn(&[u8], &mut [$wide]), fn(&[$wide], &mut [u8]))> {
-            Some(match d {
+        fn $name(d: DType) -> Option<(Read<$wide>, Write<$wide>)> {
+            let both: (fn(&[u8], &mut [$wide]), fn(&[$wide], &mut [u8])) = match d {
                 $(DType::$d => (|x, y| read::<$t, _>(x, y, $into), |x, y| write::<$t, _>(x, y, $out)),)*
                 DType::Bool => (|x, y| read::<u8, _>(x, y, |x| (x != 0) as u8 as $wide), |x, y| write(x, y, $truth)),
                 _ => return None,
-            })
+            };
+            Some((Box::new(both.0), Box::new(both.1)))
         }
     };
 }
 table! { reals, f64, |x: f64| u8::from(x != 0.0);
     F32 f32: |x| x.into(), |x| x as f32;
     F64 f64: |x| x, |x| x;
-    F16 f16: f16::to_f64, f16::from_f64;
-    BF16 bf16: bf16::to_f64, bf16::from_f64;
+    F16 f16: f16::to_f64, to_f16;
+    BF16 bf16: bf16::to_f64, to_bf16;
     U8 u8: |x| x.into(), |x| x as u8;
     I8 i8: |x| x.into(), |x| x as i8;
     U16 u16: |x| x.into(), |x| x as u16;

@@ -113,3 +113,22 @@ pub(super) fn fused() -> Vec<Case> {
             .konst(&[1]),
     ]
 }
+
+pub(super) fn runtime() -> Vec<Case> {
+    let one = |name, dims: &[&[usize]]| case(name, dims).opset(1).konst(&[1]);
+    vec![
+        one("all", &[&[1, 5, 7, 7], &[14, 5, 3, 3], &[14], &[1, 14, 7, 7]])
+            .attr("pads", vec![1i64; 4])
+            .attr("activation", "LeakyRelu")
+            .attr("activation_params", vec![0.25f32]),
+        one("a clip", &[&[1, 5, 7, 7], &[14, 5, 3, 3], &[14]])
+            .attr("activation", "Clip")
+            .attr("activation_params", vec![-1.0f32, 2.0]),
+        one("no bias", &[&[1, 5, 7, 7], &[14, 5, 1, 1], &[], &[1, 14, 7, 7]])
+            .without(2)
+            .attr("activation", "Relu"),
+        one("a hard sigmoid", &[&[1, 5, 7, 7], &[5, 1, 3, 3]])
+            .attr("activation", "HardSigmoid")
+            .attr("group", 5),
+    ]
+}

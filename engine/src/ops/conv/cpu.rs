@@ -17,7 +17,7 @@ pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
     let (Some(x), Some(w), Some(y)) = (n.dims(0), n.dims(1), n.out_dims(0)) else {
         return vec![];
     };
-    let Ok(s) = sizes(n, &x, &w) else { return vec![] };
+    let Ok(s) = sizes(n, 1, &x, &w) else { return vec![] };
     let broadcast = n.has(3) && n.dims(3).as_ref() != Some(&y);
     if y[2..] != s.window.output || broadcast {
         return vec![];

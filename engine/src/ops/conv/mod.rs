@@ -2,6 +2,7 @@
 
 mod cases;
 mod cpu;
+mod runtime;
 
 use super::matmul::{fits, matrices::check_size};
 use super::shape::{same_dtype, show};
@@ -9,7 +10,8 @@ use super::window::Windows;
 use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
 use crate::cpu::{Act, Candidate, window::Window};
 use crate::expr::{Call, Ex};
-use crate::ir::{Dim, Tensor};
+use crate::ir::{Dim, Shape, Tensor};
+pub use runtime::FusedConv;
 
 /// The convolution: windows of input channels, weighted and summed, with a bias for each output channel.
 pub struct Conv;
@@ -100,13 +102,13 @@ impl Op for Fused {
     }
 }
 
-/// The attributes, given the rank; `None` where that is not known.
-fn windows(n: &NodeRef) -> Result<Option<Windows>, OpError> {
-    let Some(rank) = n.rank(0).or(n.rank(1)) else {
+/// The attributes, given the rank; `None` where that is not known. The weights are input `w`.
+fn windows(n: &NodeRef, w: usize) -> Result<Option<Windows>, OpError> {
+    let Some(rank) = n.rank(0).or(n.rank(w)) else {
         n.ignore(&["auto_pad", "dilations", "kernel_shape", "pads", "strides"]);
         return Ok(None);
     };
-    for i in 0..2 {
+    for i in [0, w] {
         if rank < 3 || n.rank(i).is_some_and(|r| r != rank) {
             let shape = n.shape(i).map_or_else(String::new, |s| show(s));
             return Err(OpError::new(format!(
@@ -115,7 +117,7 @@ fn windows(n: &NodeRef) -> Result<Option<Windows>, OpError> {
         }
     }
     let weights = n
-        .shape(1)
+        .shape(w)
         .and_then(|s| s[2..].iter().map(Dim::known).collect::<Option<Vec<_>>>());
     let size = match (n.ints("kernel_shape")?, weights) {
         (Some(k), Some(w)) if k != w => {
@@ -144,26 +146,39 @@ fn group(n: &NodeRef) -> Result<i64, OpError> {
 
 fn infer(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
     same_dtype(n)?;
-    for i in 0..2 {
+    let dtype = (0..n.arity()).find_map(|i| n.dtype(i));
+    Ok(vec![Fact::tensor(dtype, shape(n, 1, 2)?)])
+}
+
+/// The shape of the output, the weights being input `w` and the bias input `b`; `None` where its rank is not known.
+///
+/// # Errors
+///
+/// If the inputs do not go together, or attributes are wrong.
+pub(crate) fn shape(n: &NodeRef, w: usize, b: usize) -> Result<Option<Shape>, OpError> {
+    for i in [0, w] {
         if !n.has(i) {
             return Err(OpError::new(format!("input {i} is left out")));
         }
     }
-    let (group, windows) = (group(n)?, windows(n)?);
-    let dtype = (0..n.arity()).find_map(|i| n.dtype(i));
+    let (group, windows) = (group(n)?, windows(n, w)?);
     let dim = |i: usize, axis: usize| n.shape(i).map_or(Dim::Unknown, |s| s[axis].clone());
-    let Some(rank) = n.rank(0).or(n.rank(1)) else {
-        return Ok(vec![Fact::tensor(dtype, None)]);
+    let Some(rank) = n.rank(0).or(n.rank(w)) else {
+        return Ok(None);
     };
-    let (c, o, per_group) = (dim(0, 1), dim(1, 0), dim(1, 1));
+    let (c, o, per_group) = (dim(0, 1), dim(w, 0), dim(w, 1));
     let wrong = match (c.known(), o.known(), per_group.known()) {
         (Some(c), _, Some(p)) if Some(c) != p.checked_mul(group) => true,
         (_, Some(o), _) => o % group != 0,
         _ => false,
     };
-    let bias = dim_of_bias(n)?;
+    let bias = super::shape::ranked(n, b, 1)?.map_or(Dim::Unknown, |s| s[0].clone());
     if wrong || matches!((bias.known(), o.known()), (Some(b), Some(o)) if b != o) {
-        let shapes: Vec<_> = (0..3).filter_map(|i| n.shape(i)).map(|s| show(s)).collect();
+        let shapes: Vec<_> = [0, w, b]
+            .iter()
+            .filter_map(|&i| n.shape(i))
+            .map(|s| show(s))
+            .collect();
         return Err(OpError::new(format!(
             "shapes {} in {group} groups do not go together",
             shapes.join(", ")
@@ -181,11 +196,7 @@ fn infer(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         (Some(w), Some(x)) => shape.extend(w.outputs(&x[2..])?),
         _ => shape.resize(rank, Dim::Unknown),
     }
-    Ok(vec![Fact::tensor(dtype, Some(shape))])
-}
-
-fn dim_of_bias(n: &NodeRef) -> Result<Dim, OpError> {
-    Ok(super::shape::ranked(n, 2, 1)?.map_or(Dim::Unknown, |s| s[0].clone()))
+    Ok(Some(shape))
 }
 
 /// Batch, output channels, output positions, and what is summed over: channels of a group, elements of the window.
@@ -215,15 +226,20 @@ fn axes(n: &NodeRef) -> Option<Axes> {
 }
 
 /// Images, groups, input and output channels of a group, and the window.
-struct Sizes {
-    images: usize,
-    groups: usize,
-    inputs: usize,
-    outputs: usize,
-    window: Window,
+pub(crate) struct Sizes {
+    pub(crate) images: usize,
+    pub(crate) groups: usize,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) window: Window,
 }
 
-fn sizes(n: &NodeRef, x: &[usize], w: &[usize]) -> Result<Sizes, OpError> {
+/// The sizes for an input of dimensions `x` and weights of dimensions `w`, which are input `at`.
+///
+/// # Errors
+///
+/// If they do not go together.
+pub(crate) fn sizes(n: &NodeRef, at: usize, x: &[usize], w: &[usize]) -> Result<Sizes, OpError> {
     let groups = usize::try_from(group(n)?).unwrap_or(1);
     let wrong = || OpError::new(format!("{x:?} and {w:?} in {groups} groups do not go together"));
     if x.len() != w.len()
@@ -238,7 +254,7 @@ fn sizes(n: &NodeRef, x: &[usize], w: &[usize]) -> Result<Sizes, OpError> {
         groups,
         inputs: w[1],
         outputs: w[0] / groups,
-        window: windows(n)?.ok_or_else(wrong)?.over(&x[2..])?,
+        window: windows(n, at)?.ok_or_else(wrong)?.over(&x[2..])?,
     })
 }
 
@@ -246,7 +262,7 @@ fn eval(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
     let (Some(Some(x)), Some(Some(w)), bias) = (x.first(), x.get(1), x.get(2).copied().flatten()) else {
         return Err(OpError::new("expected an image and weights"));
     };
-    let s = sizes(n, x.dims(), w.dims())?;
+    let s = sizes(n, 1, x.dims(), w.dims())?;
     let mut dims = vec![s.images, s.groups * s.outputs];
     dims.extend(&s.window.output);
     check_size(&dims)?;

@@ -171,18 +171,6 @@ impl Op for Fused {
     }
 }
 
-/// The shapes of the inputs, a vector as the matrix it stands for.
-fn operands(n: &NodeRef) -> Option<(Shape, Shape)> {
-    let (mut a, mut b) = (n.shape(0)?.clone(), n.shape(1)?.clone());
-    if a.len() == 1 {
-        a.insert(0, Dim::Known(1));
-    }
-    if b.len() == 1 {
-        b.push(Dim::Known(1));
-    }
-    Some((a, b))
-}
-
 /// The type of the product.
 ///
 /// # Errors
@@ -198,27 +186,45 @@ pub(crate) fn infer(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         }
     }
     let dtype = n.dtype(0).or(n.dtype(1));
-    let Some((a, b)) = operands(n) else {
+    let (Some(a), Some(b)) = (n.shape(0), n.shape(1)) else {
         return Ok(vec![Fact::tensor(dtype, None)]);
     };
+    Ok(vec![Fact::tensor(dtype, Some(product_shape(a, b)?))])
+}
+
+/// The shape of the product of tensors of shapes `of_a` and `of_b`.
+///
+/// # Errors
+///
+/// If one is a scalar, or they do not go together.
+pub(crate) fn product_shape(of_a: &Shape, of_b: &Shape) -> Result<Shape, OpError> {
+    let (mut a, mut b) = (of_a.clone(), of_b.clone());
+    if a.len() == 1 {
+        a.insert(0, Dim::Known(1));
+    }
+    if b.len() == 1 {
+        b.push(Dim::Known(1));
+    }
     let (ra, rb) = (a.len(), b.len());
+    if ra < 2 || rb < 2 {
+        return Err(OpError::new("a scalar; expected a tensor of at least one axis"));
+    }
     if let (Dim::Known(x), Dim::Known(y)) = (&a[ra - 1], &b[rb - 2])
         && x != y
     {
-        let (a, b) = (n.shape(0).map(|s| show(s)), n.shape(1).map(|s| show(s)));
-        let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
+        let (a, b) = (show(of_a), show(of_b));
         return Err(OpError::new(format!(
             "{a} and {b} do not multiply: rows of {x} against columns of {y}"
         )));
     }
     let mut shape = broadcast(&a[..ra - 2], &b[..rb - 2])?;
-    if n.rank(0) != Some(1) {
+    if of_a.len() != 1 {
         shape.push(a[ra - 2].clone());
     }
-    if n.rank(1) != Some(1) {
+    if of_b.len() != 1 {
         shape.push(b[rb - 1].clone());
     }
-    Ok(vec![Fact::tensor(dtype, Some(shape))])
+    Ok(shape)
 }
 
 /// Checks that input `i` broadcasts to `product` and no further.

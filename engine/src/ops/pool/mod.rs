@@ -1,7 +1,9 @@
-//! `MaxPool`, `AveragePool` and their global forms.
+//! Pools: what becomes of windows, and of whole channels.
 
 mod cases;
 mod cpu;
+mod lp;
+mod unpool;
 
 use super::matmul::matrices::check_size;
 use super::shape::show;
@@ -9,6 +11,8 @@ use super::window::Windows;
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
 use crate::cpu::{Candidate, window::Window};
 use crate::ir::{DType, Dim, Tensor};
+pub use lp::{GlobalLpPool, LpPool};
+pub use unpool::MaxUnpool;
 
 /// The greatest element of each window, and where it is.
 pub struct MaxPool;

@@ -24,7 +24,12 @@ pub(super) fn written_out(s: &mut Site, node: Node) -> Done {
         }
         return Ok(());
     }
-    let none = || format!("{} came with opset {}, and has no definition by older operators", node.op, s.at);
+    let none = || {
+        format!(
+            "{} came with opset {}, and has no definition by older operators",
+            node.op, s.at
+        )
+    };
     let (nodes, small, outputs) = body(s, &node).ok_or_else(none)??;
     let mut place: HashMap<ValueId, ValueId> = HashMap::new();
     for (y, v) in outputs.iter().zip(&node.outputs) {
@@ -38,8 +43,11 @@ pub(super) fn written_out(s: &mut Site, node: Node) -> Done {
         place.insert(v, s.constant(t));
     }
     for inner in nodes {
-        let at = |s: &mut Site, place: &mut HashMap<ValueId, ValueId>, v: ValueId| match input(&node, v.0 as usize)
-            .filter(|_| v.0 < small.given)
+        let at = |s: &mut Site, place: &mut HashMap<ValueId, ValueId>, v: ValueId| match input(
+            &node,
+            v.0 as usize,
+        )
+        .filter(|_| v.0 < small.given)
         {
             Some(outer) => outer,
             None => *place.entry(v).or_insert_with(|| s.value()),

@@ -49,7 +49,9 @@ pub(super) fn cast_name(s: &mut Site, mut node: Node) -> Done {
 pub(super) fn tile(s: &mut Site, mut node: Node) -> Done {
     let number = |s: &Site, i, what| {
         let t = s.known(&node, i, what)?;
-        let x = t.and_then(|t| t.item()).ok_or_else(|| format!("its {what} are missing"));
+        let x = t
+            .and_then(|t| t.item())
+            .ok_or_else(|| format!("its {what} are missing"));
         x.map(|x| x as i64)
     };
     let (tiles, axis) = (number(s, 1, "tiles")?, number(s, 2, "axes")?);
@@ -80,7 +82,9 @@ pub(super) fn broadcast(s: &mut Site, mut node: Node) -> Done {
     if let Some(axis) = axis.filter(|_| limited != 0) {
         let (a, b) = (s.rank(&node, 0)?, s.rank(&node, 1)?);
         let start = forward(axis, a)? as usize;
-        let ones = a.checked_sub(start + b).ok_or("its second input has too many axes")?;
+        let ones = a
+            .checked_sub(start + b)
+            .ok_or("its second input has too many axes")?;
         trailing(s, &mut node, ones, b)?;
     }
     s.put(node)
@@ -146,7 +150,12 @@ pub(super) fn mask(s: &mut Site, mut node: Node) -> Done {
     let new = s.value();
     node.outputs[1] = Some(new);
     s.put(node)?;
-    s.apply_to(mask, "Cast", &[new], vec![Attr::new("to", i64::from(dtype.code()))]);
+    s.apply_to(
+        mask,
+        "Cast",
+        &[new],
+        vec![Attr::new("to", i64::from(dtype.code()))],
+    );
     Ok(())
 }
 
@@ -211,7 +220,10 @@ pub(super) fn slice_axes(s: &mut Site, mut node: Node) -> Done {
         && axes.iter().any(|&a| a < 0)
     {
         let rank = s.rank(&node, 0)?;
-        let axes = axes.iter().map(|&a| forward(a, rank)).collect::<Result<Vec<_>, _>>()?;
+        let axes = axes
+            .iter()
+            .map(|&a| forward(a, rank))
+            .collect::<Result<Vec<_>, _>>()?;
         let axes = s.list(axes);
         set_input(&mut node, 3, Some(axes));
     }
@@ -229,7 +241,10 @@ fn signed(s: &mut Site, node: &mut Node) -> Done {
     }
     if let Some(axes) = ints(node, "axes")?.filter(|a| a.iter().any(|&a| a < 0)) {
         let rank = s.rank(node, 0)? + extra;
-        let axes = axes.iter().map(|&a| forward(a, rank)).collect::<Result<Vec<_>, _>>()?;
+        let axes = axes
+            .iter()
+            .map(|&a| forward(a, rank))
+            .collect::<Result<Vec<_>, _>>()?;
         node.set("axes", axes);
     }
     Ok(())

@@ -98,7 +98,9 @@ pub(super) fn slice(s: &mut Site, mut node: Node) -> Done {
 }
 
 pub(super) fn slice_back(s: &mut Site, mut node: Node) -> Done {
-    if s.ints(&node, 4, "steps")?.is_some_and(|steps| steps.iter().any(|&x| x != 1)) {
+    if s.ints(&node, 4, "steps")?
+        .is_some_and(|steps| steps.iter().any(|&x| x != 1))
+    {
         return Err("its steps are not all 1".into());
     }
     for (i, name) in ["starts", "ends", "axes"].into_iter().enumerate() {

@@ -20,7 +20,9 @@ pub(super) fn one_axis(s: &mut Site, mut node: Node) -> Done {
     let shape = s.shape(&node, 0);
     let last = shape.as_ref().is_some_and(|shape| {
         let after = forward(axis, shape.len()).map_or(0, |a| a as usize + 1);
-        shape[after.min(shape.len())..].iter().all(|d| *d == Dim::Known(1))
+        shape[after.min(shape.len())..]
+            .iter()
+            .all(|d| *d == Dim::Known(1))
     });
     if last || is_nothing(&s.facts.of(x).ty) {
         let at = shape.map_or(Ok(axis), |shape| forward(axis, shape.len()))?;
@@ -60,7 +62,11 @@ pub(super) fn trailing_axes(s: &mut Site, mut node: Node) -> Done {
 pub(super) fn or_equal(s: &mut Site, node: Node) -> Done {
     let (a, y) = (data(&node)?, output(&node)?);
     let b = input(&node, 1).ok_or("an input is left out")?;
-    let strict = if &*node.op == "LessOrEqual" { "Less" } else { "Greater" };
+    let strict = if &*node.op == "LessOrEqual" {
+        "Less"
+    } else {
+        "Greater"
+    };
     let beyond = s.apply(strict, &[a, b], vec![]);
     let equal = s.apply("Equal", &[a, b], vec![]);
     s.apply_to(y, "Or", &[beyond, equal], vec![]);
@@ -92,7 +98,9 @@ pub(super) fn whole_shape(s: &mut Site, mut node: Node) -> Done {
 
 /// Scale and bias of each group, repeated for each of its channels.
 pub(super) fn per_channel(s: &mut Site, mut node: Node) -> Done {
-    let groups = int(&node, "num_groups")?.filter(|&g| g > 0).ok_or("its number of groups is missing")?;
+    let groups = int(&node, "num_groups")?
+        .filter(|&g| g > 0)
+        .ok_or("its number of groups is missing")?;
     let channels = s.shape(&node, 0).and_then(|d| d.get(1).and_then(Dim::known));
     let channels = channels.ok_or("the number of channels is not known")?;
     for i in 1..3 {
@@ -110,7 +118,9 @@ pub(super) fn per_channel(s: &mut Site, mut node: Node) -> Done {
 
 /// The normalisation of groups with a scale for each channel, by that of instances.
 pub(super) fn group_norm(s: &mut Site, node: Node) -> Done {
-    let groups = int(&node, "num_groups")?.and_then(|g| usize::try_from(g).ok()).filter(|g| (1..1 << 20).contains(g));
+    let groups = int(&node, "num_groups")?
+        .and_then(|g| usize::try_from(g).ok())
+        .filter(|g| (1..1 << 20).contains(g));
     let groups = groups.ok_or("its number of groups is missing")?;
     if int(&node, "stash_type")?.unwrap_or(1) != 1 {
         return Err("attribute \"stash_type\" is not 1".into());

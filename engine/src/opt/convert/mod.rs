@@ -235,9 +235,9 @@ impl Conversion<'_> {
                 return Err(wrong(format!("version {to} of {domain} gives it another meaning")).into());
             }
             let ends = node.inputs.iter().chain(&node.outputs).flatten();
-            let young = ends.filter_map(|v| facts.of(*v).ty.dtype()).find(|&d| {
-                self.domain.is_empty() && (self.to + 1..=self.from).contains(&born(d))
-            });
+            let young = ends
+                .filter_map(|v| facts.of(*v).ty.dtype())
+                .find(|&d| self.domain.is_empty() && (self.to + 1..=self.from).contains(&born(d)));
             if let Some(d) = young {
                 let what = format!("opset {} has no {d}, which came with opset {}", self.to, born(d));
                 return Err(wrong(what).into());
@@ -285,7 +285,9 @@ impl Conversion<'_> {
         [at, to]: [i64; 2],
     ) -> Result<Vec<Node>, PassError> {
         let mut site = Site::new(graph, facts, self.names, [at, to], &node);
-        let new_type = site.type_of(&node, 0).filter(|&d| to < at && added(&node.op, at, d));
+        let new_type = site
+            .type_of(&node, 0)
+            .filter(|&d| to < at && added(&node.op, at, d));
         let done = match new_type.filter(|_| !matches!(change, Change::Body)) {
             Some(d) => Err(format!("it is of {d}")),
             None => change.apply(&mut site, node.clone()),
@@ -332,7 +334,10 @@ fn change_of(rows: &[&Row], node: &Node, [at, to]: [i64; 2]) -> Option<Change> {
 
 /// Whether version `at` of `op` is the first that takes `dtype`.
 fn added(op: &str, at: i64, dtype: DType) -> bool {
-    let bit = u32::try_from(dtype.code()).ok().and_then(|c| 1u32.checked_shl(c)).unwrap_or(0);
+    let bit = u32::try_from(dtype.code())
+        .ok()
+        .and_then(|c| 1u32.checked_shl(c))
+        .unwrap_or(0);
     TYPES.iter().any(|t| t.0 == op && t.1 == at && t.2 & bit != 0)
 }
 
@@ -379,6 +384,5 @@ fn drop_unread(graph: &mut Graph, before: &[bool]) {
 
 /// Whether a type is a tensor type of known sizes without elements.
 fn is_nothing(ty: &Type) -> bool {
-    ty.shape()
-        .is_some_and(|s| s.iter().any(|d| d.known() == Some(0)))
+    ty.shape().is_some_and(|s| s.iter().any(|d| d.known() == Some(0)))
 }

@@ -99,7 +99,9 @@ pub(super) fn simple(s: &mut Site, mut node: Node) -> Done {
 
 /// The scales that known sizes make.
 fn ratios(s: &Site, node: &Node) -> Result<Vec<f32>, String> {
-    let sizes = s.ints(node, 3, "sizes")?.ok_or("its scales (input 2) are not constant")?;
+    let sizes = s
+        .ints(node, 3, "sizes")?
+        .ok_or("its scales (input 2) are not constant")?;
     let shape = s.shape(node, 0).unwrap_or_default();
     let dims: Option<Vec<i64>> = shape.iter().map(Dim::known).collect();
     let dims = dims.filter(|d| d.len() == sizes.len() && !d.contains(&0));
@@ -146,11 +148,21 @@ pub(super) fn all_axes(s: &mut Site, mut node: Node) -> Done {
     };
     take(&mut node, "axes");
     let rank = s.rank(&node, 0)?;
-    let axes = axes.iter().map(|&a| forward(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    let axes = axes
+        .iter()
+        .map(|&a| forward(a, rank))
+        .collect::<Result<Vec<_>, _>>()?;
     let at = |axis: usize| axes.iter().position(|&a| a as usize == axis);
     if input(&node, 1).is_some() && !empty_input(s, &node, 1) {
-        let roi = s.known(&node, 1, "regions")?.and_then(|t| t.floats()).unwrap_or_default();
-        let pick = |axis, or: f32, shift| at(axis).and_then(|i| roi.get(i + shift)).map_or(or, |&x| x as f32);
+        let roi = s
+            .known(&node, 1, "regions")?
+            .and_then(|t| t.floats())
+            .unwrap_or_default();
+        let pick = |axis, or: f32, shift| {
+            at(axis)
+                .and_then(|i| roi.get(i + shift))
+                .map_or(or, |&x| x as f32)
+        };
         let all = (0..rank).map(|a| pick(a, 0.0, 0));
         let all: Vec<f32> = all.chain((0..rank).map(|a| pick(a, 1.0, axes.len()))).collect();
         let all = s.constant(Tensor::of(&[2 * rank], all));
@@ -184,4 +196,3 @@ pub(super) fn not_symmetric(s: &mut Site, node: Node) -> Done {
         _ => s.put(node),
     }
 }
-

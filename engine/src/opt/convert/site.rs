@@ -62,8 +62,8 @@ impl<'a> Site<'a> {
 
     /// The same in version `opset`.
     pub(super) fn note_at(&mut self, node: Node, opset: i64) {
-        let facts = ops::find(node.domain(), &node.op)
-            .and_then(|op| op.infer(&self.facts.view(&node, opset)).ok());
+        let facts =
+            ops::find(node.domain(), &node.op).and_then(|op| op.infer(&self.facts.view(&node, opset)).ok());
         for (v, fact) in node.outputs.iter().zip(facts.into_iter().flatten()) {
             if let Some(v) = v {
                 self.facts.set(*v, fact, None);

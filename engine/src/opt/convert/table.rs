@@ -204,7 +204,9 @@ impl Change {
 
 /// Takes away an attribute that must say nothing.
 pub(super) fn nothing(node: &mut Node, name: &str, plain: Plain) -> Done {
-    let Some(value) = node.attr(name) else { return Ok(()) };
+    let Some(value) = node.attr(name) else {
+        return Ok(());
+    };
     let fits = match (plain, value) {
         (Int(want), AttrValue::Int(x)) => x.unwrap_or(0) == want,
         (Text(want), AttrValue::Bytes(x)) => x.as_deref().unwrap_or(&[]) == want.as_bytes(),
@@ -216,7 +218,9 @@ pub(super) fn nothing(node: &mut Node, name: &str, plain: Plain) -> Done {
             node.attrs.retain(|a| &*a.name != name);
             Ok(())
         }
-        false => Err(format!("attribute {name:?} is not what it is where it is left out")),
+        false => Err(format!(
+            "attribute {name:?} is not what it is where it is left out"
+        )),
     }
 }
 

@@ -60,8 +60,17 @@ impl Pass for Fold {
 /// Whether there is room for the results of `node`, beside inputs that others read too.
 fn fits(node: &crate::ir::Node, facts: &Facts, links: &crate::ir::Links, room: &mut usize) -> bool {
     let size = |v: &crate::ir::ValueId| facts.konst(*v).map_or(0, |t| t.size());
-    let results = node.outputs.iter().flatten().map(size).fold(0, usize::saturating_add);
-    let own = node.inputs.iter().flatten().filter(|v| links.readers(**v).len() == 1 && !links.kept(**v));
+    let results = node
+        .outputs
+        .iter()
+        .flatten()
+        .map(size)
+        .fold(0, usize::saturating_add);
+    let own = node
+        .inputs
+        .iter()
+        .flatten()
+        .filter(|v| links.readers(**v).len() == 1 && !links.kept(**v));
     let growth = results.saturating_sub(own.map(size).sum());
     let fits = node.is("Constant") || growth <= *room;
     if fits && !node.is("Constant") {

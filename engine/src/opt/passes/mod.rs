@@ -1,6 +1,7 @@
 //! Passes that look at the whole graph.
 
 mod dead;
+mod expand;
 mod fold;
 mod fuse;
 mod identity;
@@ -15,6 +16,7 @@ pub static PASSES: &[&dyn Pass] = &[
     &fold::Fold,
     &identity::Identity,
     &merge::Merge,
+    &expand::Expand,
     &fuse::Fuse,
     &rewrite::Rewrite,
     &dead::Dead,

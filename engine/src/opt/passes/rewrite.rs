@@ -61,6 +61,7 @@ impl Rewrite {
                     report.fired(rule.name(), label);
                     links = model.graph.links();
                 }
+                Err(Why::NoEffect) => {}
                 Err(why) => report.refused(rule.name(), label, why),
             }
         }

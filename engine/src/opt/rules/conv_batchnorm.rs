@@ -33,7 +33,7 @@ impl Rule for ConvBatchNorm {
         let (norm, conv) = (&site.graph[norm], &site.graph[conv]);
         let n = site.facts.view(norm, site.opset);
         let no = |_| Why::No("an attribute is of the wrong kind");
-        if n.int_or("training_mode", 0).map_err(no)? != 0 || norm.outputs.len() != 1 {
+        if crate::ops::batchnorm::trains(&n).map_err(no)? || norm.outputs.len() != 1 {
             return Err(Why::No("batch normalisation in training mode"));
         }
         let epsilon = f64::from(n.float_or("epsilon", 1e-5).map_err(no)?);

@@ -2,6 +2,11 @@
 
 mod conv_batchnorm;
 mod epilogue;
+mod gelu_tanh;
+mod lerp;
+mod linear_linear;
+mod logarithm;
+mod zero_branch;
 
 use super::{Facts, Match, Pattern, Scope, Why};
 use crate::expr::{Builder, Ex};
@@ -35,10 +40,17 @@ pub trait Rule: Sync {
     fn rewrite<'a>(&self, m: &Match, site: &Site, b: &'a Builder) -> Result<Ex<'a>, Why>;
 }
 
-/// All rules, in the order in which they are tried: what folds into constants first, then what a kernel does on its way
-/// out, from the inside to the outside.
+/// All rules, in the order in which they are tried: what folds into constants first, then what that shows to be zero or
+/// one operator, and last what a kernel does on its way out, from the inside to the outside.
 pub static RULES: &[&dyn Rule] = &[
     &conv_batchnorm::ConvBatchNorm,
+    &linear_linear::LinearLinear,
+    &zero_branch::ZeroBranch,
+    &logarithm::LogSoftmax,
+    &logarithm::Softplus,
+    &gelu_tanh::GeluTanh(Scope::Portable),
+    &gelu_tanh::GeluTanh(Scope::Engine),
+    &lerp::Lerp,
     &epilogue::LinearBias,
     &epilogue::Residual,
     &epilogue::Activation,

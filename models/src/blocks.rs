@@ -1,0 +1,90 @@
+//! Small pieces that models are made of. Axes count from the end where they are negative.
+
+use secateur_engine::Tensor;
+use secateur_engine::expr::{Call, Ex};
+use secateur_engine::ir::Attr;
+
+/// A constant vector of integers.
+pub fn ints<'a>(x: Ex<'a>, values: &[i64]) -> Ex<'a> {
+    x.tensor(Tensor::of(&[values.len()], values.to_vec()))
+}
+
+/// A constant integer.
+pub fn int(x: Ex<'_>, value: i64) -> Ex<'_> {
+    x.tensor(Tensor::scalar(value))
+}
+
+/// `x` in another shape; 0 keeps the size of the axis at that place.
+pub fn reshape<'a>(x: Ex<'a>, dims: &[i64]) -> Ex<'a> {
+    x.op("Reshape", &[ints(x, dims)])
+}
+
+/// `x` with its axes in the order `perm`.
+pub fn transpose<'a>(x: Ex<'a>, perm: &[i64]) -> Ex<'a> {
+    x.with("Transpose", &[], vec![Attr::new("perm", perm)])
+}
+
+/// `x` of rank `rank` with its last two axes swapped.
+pub fn turn(x: Ex<'_>, rank: usize) -> Ex<'_> {
+    let mut perm: Vec<i64> = (0i64..).take(rank).collect();
+    perm.swap(rank - 1, rank - 2);
+    transpose(x, &perm)
+}
+
+/// `x` with an axis of size 1 at `axis` of the result.
+pub fn unsqueeze(x: Ex<'_>, axis: i64) -> Ex<'_> {
+    x.op("Unsqueeze", &[ints(x, &[axis])])
+}
+
+/// `x` without its axis `axis`, which has size 1.
+pub fn squeeze(x: Ex<'_>, axis: i64) -> Ex<'_> {
+    x.op("Squeeze", &[ints(x, &[axis])])
+}
+
+/// Elements `from..to` along `axis`; beyond the end means up to the end.
+pub fn slice(x: Ex<'_>, from: i64, to: i64, axis: i64) -> Ex<'_> {
+    let [from, to, axis] = [from, to, axis].map(|i| ints(x, &[i]));
+    x.op("Slice", &[from, to, axis])
+}
+
+/// The parts of `x` that are `sizes` long along `axis`.
+pub fn split<'a>(x: Ex<'a>, sizes: &[usize], axis: i64) -> Vec<Ex<'a>> {
+    let sizes: Vec<i64> = sizes.iter().map(|&s| s as i64).collect();
+    x.call(Call {
+        domain: "",
+        op: "Split",
+        inputs: &[Some(x.id), Some(ints(x, &sizes).id)],
+        attrs: vec![Attr::new("axis", axis)],
+        outputs: sizes.len(),
+    })
+}
+
+/// `x` and then `rest` along `axis`.
+pub fn concat<'a>(x: Ex<'a>, rest: &[Ex<'a>], axis: i64) -> Ex<'a> {
+    x.with("Concat", rest, vec![Attr::new("axis", axis)])
+}
+
+/// The sum along `axis`, which stays with size 1.
+pub fn sum(x: Ex<'_>, axis: i64) -> Ex<'_> {
+    x.op("ReduceSum", &[ints(x, &[axis])])
+}
+
+/// The probabilities that the logits `x` give along the last axis.
+pub fn softmax(x: Ex<'_>) -> Ex<'_> {
+    x.with("Softmax", &[], vec![Attr::new("axis", -1i64)])
+}
+
+/// `x · w + b` with `w: [in, out]` and `b: [out]`.
+pub fn linear<'a>(x: Ex<'a>, w: Ex<'a>, b: Ex<'a>) -> Ex<'a> {
+    x.matmul(w) + b
+}
+
+/// `[batch, n, heads · size]` as `[batch, heads, n, size]`.
+pub fn split_heads(x: Ex<'_>, heads: usize, size: usize) -> Ex<'_> {
+    transpose(reshape(x, &[0, 0, heads as i64, size as i64]), &[0, 2, 1, 3])
+}
+
+/// `[batch, heads, n, size]` as `[batch, n, heads · size]`.
+pub fn merge_heads(x: Ex<'_>, heads: usize, size: usize) -> Ex<'_> {
+    reshape(transpose(x, &[0, 2, 1, 3]), &[0, 0, (heads * size) as i64])
+}
