@@ -58,6 +58,22 @@ pub fn eval(op: &dyn Op, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tenso
         .collect()
 }
 
+/// Bytes that a result like `fact` takes, if its shape is known: for strings, if each has the length of the longest of
+/// every input together.
+pub(crate) fn bytes(fact: &Fact, x: &[Option<&Tensor>]) -> Option<usize> {
+    let count = match fact.ty.dims() {
+        Some(dims) => crate::ir::count(&dims).unwrap_or(usize::MAX),
+        None => return None,
+    };
+    let dtype = fact.ty.dtype()?;
+    let longest = |t: &&Tensor| t.strings().iter().map(Vec::len).max().unwrap_or(0);
+    let each = match dtype {
+        crate::ir::DType::String => 24 + x.iter().flatten().map(longest).sum::<usize>(),
+        d => d.bits().div_ceil(8).max(1),
+    };
+    Some(count.saturating_mul(each))
+}
+
 /// What a node sees of inputs that are all there.
 pub fn given<'a>(
     ids: &[Option<ValueId>],

@@ -10,9 +10,9 @@ use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use secateur_engine::ir::{Bytes, DType, Datum, Model, Tensor, Type};
-use secateur_engine::onnx;
+use secateur_engine::ir::{Bytes, Constant, DType, Datum, Model, Tensor, Type};
 use secateur_engine::run::{Feed, Session};
+use secateur_engine::{onnx, opt};
 
 const SUITES: &[&str] = &["node", "simple", "pytorch-converted", "pytorch-operator", "light"];
 
@@ -162,8 +162,11 @@ enum Way {
     Rewritten,
 }
 
+fn said(e: &dyn std::fmt::Display) -> String {
+    e.to_string()
+}
+
 fn attempt(case: &Case, way: Way) -> Result<(), String> {
-    let said = |e: &dyn std::fmt::Display| e.to_string();
     let read = onnx::load(&case.model).map_err(|e| said(&e))?;
     let model = match way {
         Way::Rewritten => {
@@ -171,15 +174,16 @@ fn attempt(case: &Case, way: Way) -> Result<(), String> {
         }
         _ => read,
     };
-    let builder = Session::builder(&model).threads(2);
-    let builder = if matches!(way, Way::Reference) {
-        builder.reference()
-    } else {
-        builder
-    };
+    gives(case, &model, matches!(way, Way::Reference))
+}
+
+/// Whether `model` gives what `case` wants.
+fn gives(case: &Case, model: &Model, reference: bool) -> Result<(), String> {
+    let builder = Session::builder(model).threads(2);
+    let builder = if reference { builder.reference() } else { builder };
     let session = builder.build().map_err(|e| said(&e))?;
     for set in &case.sets {
-        let (inputs, want) = data(&model, set)?;
+        let (inputs, want) = data(model, set)?;
         let known: Vec<String> = session.inputs().map(|(n, _)| n.to_owned()).collect();
         let feeds = inputs
             .iter()
@@ -214,19 +218,114 @@ fn operator(case: &Case) -> String {
     }
 }
 
+fn root() -> PathBuf {
+    let given = PathBuf::from(std::env::var_os("SECATEUR_MODELS").expect("SECATEUR_MODELS"));
+    Some(given.join("onnx-tests"))
+        .filter(|r| r.exists())
+        .unwrap_or(given)
+}
+
+fn guarded(f: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|p| {
+        let text = p.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| Some((*p.downcast_ref::<&str>()?).into()));
+        Err(format!("PANIC: {}", text.unwrap_or_default()))
+    })
+}
+
+/// What `model` becomes on its way through opsets.
+fn by_way_of(model: &Model, ways: &[i64]) -> Result<Model, String> {
+    let mut model = model.clone();
+    for &to in ways {
+        opt::convert(&mut model, "", to).map_err(|e| said(&e))?;
+    }
+    Ok(model)
+}
+
+/// `model` with all inputs but the first known before it runs, as they mostly are in real models.
+fn known(case: &Case, model: &Model) -> Option<Model> {
+    let (inputs, _) = data(model, case.sets.first()?).ok()?;
+    let mut new = model.clone();
+    let first = new.graph.inputs.first()?.value;
+    for (name, value) in inputs {
+        let v = new.graph.find(&name)?;
+        let Datum::Tensor(t) = value else { return None };
+        if v != first && new.graph[v].konst.is_none() {
+            new.graph[v].konst = Some(Constant::new(t));
+            new.graph.initializers.push(v);
+        }
+    }
+    let left = new.graph.inputs.len();
+    let values = &new.graph.values;
+    new.graph
+        .inputs
+        .retain(|p| values[p.value.0 as usize].konst.is_none());
+    new.ir_version = new.ir_version.max(Some(4));
+    (new.graph.inputs.len() < left && case.sets.len() == 1).then_some(new)
+}
+
+/// Every case that passes, converted to the newest opset and back again, and to older ones. With `CONVERTED`, the models are
+/// written to that folder, for `scripts/opset_check.py`; with `CONVERSIONS`, what was refused and why to that file.
+#[test]
+#[ignore = "needs SECATEUR_MODELS/onnx-tests"]
+fn converted_cases() {
+    let (mut same, mut refused, mut failed) = (0, String::new(), vec![]);
+    std::panic::set_hook(Box::new(|_| {}));
+    let folder = std::env::var_os("CONVERTED").map(PathBuf::from);
+    for case in cases(&root()) {
+        let Ok(model) = onnx::load(&case.model) else {
+            continue;
+        };
+        let Some(own) = model.opset("") else { continue };
+        if guarded(|| gives(&case, &model, false)).is_err() {
+            continue;
+        }
+        let mut ways: Vec<Vec<i64>> = vec![vec![27], vec![27, own.max(7)]];
+        let older = [24, 21, 19, 17, 15, 13, 12, 11, 10, 9, 8, 7];
+        ways.extend(older.iter().filter(|&&v| v < own).map(|&v| vec![v]));
+        ways.retain(|w| w.last() != Some(&own) || w.len() > 1);
+        let known = known(&case, &model).filter(|m| guarded(|| gives(&case, m, false)).is_ok());
+        let both = [("", Some(model)), (".known", known)];
+        let both = both.into_iter().filter_map(|(what, m)| Some((what, m?)));
+        for ((what, model), way) in both.flat_map(|m| ways.iter().map(move |w| (m.clone(), w))) {
+            let name = format!("{}{what} {own} {way:?}", case.name);
+            let done = guarded(|| {
+                let new = match by_way_of(&model, way) {
+                    Ok(new) => new,
+                    Err(why) => {
+                        writeln!(refused, "{name}\t{why}").unwrap();
+                        return Ok(());
+                    }
+                };
+                same += 1;
+                if let Some(folder) = &folder {
+                    let to = way.last().unwrap_or(&own);
+                    let path = folder.join(format!("{}{what}.{}.{to}.onnx", case.name, way.len()));
+                    onnx::save(&new, &path, true).map_err(|e| said(&e))?;
+                }
+                gives(&case, &new, false)
+            });
+            if let Err(why) = done {
+                failed.push(format!("{name}: {why}"));
+            }
+        }
+    }
+    let _ = std::panic::take_hook();
+    if let Some(path) = std::env::var_os("CONVERSIONS") {
+        std::fs::write(path, &refused).unwrap();
+    }
+    let count = refused.lines().count();
+    eprintln!("{}", failed.join("\n"));
+    eprintln!("{same} conversions, {count} refused, {} failures", failed.len());
+    assert!(failed.is_empty());
+}
+
 #[test]
 #[ignore = "needs SECATEUR_MODELS/onnx-tests"]
 fn every_case() {
-    let root =
-        PathBuf::from(std::env::var_os("SECATEUR_MODELS").expect("SECATEUR_MODELS")).join("onnx-tests");
-    let root = if root.exists() {
-        root
-    } else {
-        PathBuf::from(std::env::var_os("SECATEUR_MODELS").unwrap())
-    };
     let (mut table, mut failed, mut count) = (String::new(), vec![], 0);
     std::panic::set_hook(Box::new(|_| {}));
-    for case in cases(&root) {
+    for case in cases(&root()) {
         count += 1;
         let op = operator(&case);
         write!(table, "{}\t{}\t{op}", case.suite, case.name).unwrap();
@@ -235,15 +334,7 @@ fn every_case() {
             (Way::Engine, "engine"),
             (Way::Rewritten, "rewritten"),
         ] {
-            let done = catch_unwind(AssertUnwindSafe(|| attempt(&case, way)));
-            let done = done.unwrap_or_else(|p| {
-                let text = p.downcast_ref::<String>().cloned();
-                Err(format!(
-                    "PANIC: {}",
-                    text.or_else(|| Some((*p.downcast_ref::<&str>()?).into()))
-                        .unwrap_or_default()
-                ))
-            });
+            let done = guarded(|| attempt(&case, way));
             let verdict = done.err().map_or("ok".into(), |e| e.replace(['\n', '\t'], " "));
             write!(table, "\t{verdict}").unwrap();
             if verdict != "ok" {

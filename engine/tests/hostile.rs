@@ -3,6 +3,7 @@
 //! Everything is one test, as the allocator counts for the whole process.
 #![allow(clippy::unwrap_used)]
 
+mod greedy;
 mod proto;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -180,6 +181,7 @@ fn crafted() {
     assert_eq!(read(many.concat()).unwrap_err().kind(), Invalid);
     read(with(&[tensor(5, &[1 << 62, 1 << 62, 0], 1, vec![])])).unwrap();
     read(nested(30)).unwrap();
+    refused(nested(1000), TooLarge, &["nested"]);
     refused(
         nested(5000),
         TooLarge,
@@ -189,6 +191,128 @@ fn crafted() {
     refused(deep_type(5000), TooLarge, &["input \"x\" → type"]);
     let groups = [vec![0x0b; 5000], vec![0x0c; 5000]].concat();
     refused(groups, Malformed, &["groups"]);
+}
+
+/// Has `case` refused: soon, in little memory, with all of `parts` in what is said.
+fn refuses(name: &str, case: &(Model, greedy::Feeds), parts: &[&str]) {
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let start = std::time::Instant::now();
+    let said = greedy::answer(case);
+    let (took, peak) = (start.elapsed(), PEAK.load(Relaxed) - before);
+    let said = said.expect_err(name);
+    println!("{name}: {} MB, {took:.1?}: {said}", peak >> 20);
+    for part in parts {
+        assert!(said.contains(part), "{name}: {said} lacks {part:?}");
+    }
+    assert!(said.len() < 4000, "{name}: {} bytes of text", said.len());
+    assert!(peak < LIMIT, "{name}: {peak} bytes");
+    assert!(took.as_secs_f64() < SOON, "{name}: {took:?}");
+}
+
+/// Seconds; builds without optimisation only show what never ends.
+const SOON: f64 = if cfg!(debug_assertions) { 60.0 } else { 1.0 };
+
+fn greedy_graphs() {
+    for asking in greedy::asking() {
+        let (op, version, _) = asking.clone();
+        for known in [true, false] {
+            let name = |what: &str| format!("{op} {what}{}", if known { " known" } else { "" });
+            refuses(&name("alone"), &greedy::alone(&asking, known), &["the_", op]);
+            if version > 11 {
+                refuses(&name("in If"), &greedy::inside(&asking, known, None), &[op]);
+                refuses(&name("in Loop"), &greedy::inside(&asking, known, Some(2)), &[op]);
+            }
+        }
+    }
+    for known in [true, false] {
+        refuses("doubling", &greedy::doubling(known), &["Concat"]);
+        refuses("indexing", &greedy::indexing(known), &["Gather"]);
+    }
+    refuses("folding", &greedy::folding(), &["bytes"]);
+    refuses("piling", &greedy::piling(), &["the_Loop", "bytes"]);
+    refuses("growing", &greedy::growing(false), &["Concat", "bytes"]);
+    refuses("growing list", &greedy::growing(true), &["the_Loop", "bytes"]);
+    refuses("endless", &greedy::endless(), &["the_Loop", "never ends"]);
+    refuses("selfish", &greedy::selfish(), &["v1"]);
+    refuses("circle", &greedy::circle(), &["Add", "v2"]);
+    refuses("twice", &greedy::twice(), &["v1", "twice"]);
+    refuses("nested", &greedy::nested(100), &["nested"]);
+    refuses("cyclic functions", &greedy::functions(3, true), &["f", "circle"]);
+    refuses(
+        "exponential functions",
+        &greedy::functions(40, false),
+        &["functions", "nodes"],
+    );
+    refuses(
+        "deep functions",
+        &greedy::functions(1000, false),
+        &["function", "deep"],
+    );
+    refuses("long axes", &greedy::long_axes(), &["the_Transpose"]);
+    refuses("overflowing", &greedy::overflowing(), &["the_Reshape"]);
+    refuses("no input", &greedy::inputs("Not", 0), &["the_Not", "input 0"]);
+    refuses("three inputs", &greedy::inputs("And", 3), &["the_And", "inputs"]);
+    greedy::answer(&greedy::nothing_in_place()).unwrap();
+    greedy::answer(&greedy::first_left_out()).unwrap();
+    let start = std::time::Instant::now();
+    greedy::answer(&greedy::squaring()).unwrap();
+    assert!(start.elapsed().as_secs_f64() < SOON);
+    let mut wrong = greedy::alone(&greedy::asking()[2], false);
+    wrong.1[0].1 = secateur_engine::Tensor::of(&[1, 1, 1], vec![0.0f32]);
+    refuses("wrong rank", &wrong, &["\"a\"", "1"]);
+}
+
+/// A model with a weight in the file `location`, in a folder of its own.
+fn external(dir: &std::path::Path, location: &str, offset: &str, length: &str) -> Result<Model, OnnxError> {
+    let entry = |key, value| len(13, &[text(1, key), text(2, value)]);
+    let entries = [
+        entry("location", location),
+        entry("offset", offset),
+        entry("length", length),
+        int(14, 1),
+    ];
+    let file = with(&[tensor(5, &[2], 1, entries.concat())]);
+    parse(Bytes::new(file), Some(dir))
+}
+
+fn external_paths() {
+    let dir = std::env::temp_dir().join(format!("secateur-hostile-{}", std::process::id()));
+    let inner = dir.join("model");
+    std::fs::create_dir_all(&inner).unwrap();
+    std::fs::write(dir.join("secret.bin"), [0u8; 64]).unwrap();
+    std::fs::write(inner.join("w.bin"), [0u8; 16]).unwrap();
+    let secret = dir.join("secret.bin").display().to_string();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(dir.join("secret.bin"), inner.join("link.bin")).unwrap();
+        std::os::unix::fs::symlink(&dir, inner.join("up")).unwrap();
+    }
+    external(&inner, "w.bin", "8", "8").unwrap();
+    let huge = u64::MAX.to_string();
+    for (location, offset, length) in [
+        ("../../../../../../etc/passwd", "0", "8"),
+        ("../secret.bin", "0", "8"),
+        ("./../model/../secret.bin", "0", "8"),
+        (&*secret, "0", "8"),
+        ("link.bin", "0", "8"),
+        ("up/secret.bin", "0", "8"),
+        ("w.bin", "12", "8"),
+        ("w.bin", "16", "8"),
+        ("w.bin", &*huge, "8"),
+        ("w.bin", "8", &*huge),
+        ("w.bin", "-8", "8"),
+        ("w.bin", "0", "4"),
+        (".", "0", "8"),
+        ("", "0", "8"),
+        ("w.bin\0", "0", "8"),
+        ("nothing.bin", "0", "8"),
+    ] {
+        let e = external(&inner, location, offset, length).expect_err(location);
+        let said = e.to_string();
+        assert!(said.contains("initializer \"w\"") && said.len() < 2000, "{said}");
+    }
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
@@ -201,7 +325,9 @@ fn hostile_files_are_read_or_refused() {
     truncations(&whole);
     flips(&whole);
     crafted();
+    external_paths();
     let peak = PEAK.load(Relaxed);
     assert!(peak < LIMIT, "{peak} bytes");
     println!("{} bytes of model, at most {peak} bytes held", whole.len());
+    greedy_graphs();
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use secateur::Model;
-use secateur::engine::opt::{self, CLEANING, PASSES, Pass, Report, Scope};
+use secateur::engine::opt::{self, CLEANING, PASSES, Pass, PassError, Report, Scope};
 use serde_json::{Value, json};
 
 use super::card::{self, Card};
@@ -30,6 +30,9 @@ struct Flags {
     /// Use standard operators only (what is written always does so far)
     #[arg(long)]
     portable: bool,
+    /// Write the model in this version of ONNX's operators
+    #[arg(long, value_name = "N")]
+    opset: Option<i64>,
     #[command(flatten)]
     inputs: InputFlags,
 }
@@ -70,18 +73,14 @@ fn optimize(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let trial = Trial::of(&old, &flags.inputs, ui)?;
     let mut before = Card::of(&old, Some(&flags.model), &trial.shapes);
     let mut new = old.clone();
-    let report = match flags.level {
-        Level::None => Report::default(),
-        level => {
-            let place = || flags.model.display().to_string();
-            let report = opt::apply(&mut new, Scope::Portable, level.passes()).with_context(place)?;
-            sign(&mut new, flags, ui, &before, &report);
-            report
-        }
-    };
+    let report = rewrite(&mut new, flags).with_context(|| flags.model.display().to_string())?;
+    let changes = flags.level != Level::None || flags.opset.is_some();
+    if changes {
+        sign(&mut new, flags, ui, &before, &report);
+    }
     flags.target.write(&new)?;
     let mut after = Card::of(&new, Some(&flags.target.output), &trial.shapes);
-    if flags.level != Level::None {
+    if changes {
         [before.ms, after.ms] = trial.race([&old, &new], ui);
     }
     ui.say(&card::table(&[("before", &before), ("after", &after)]).to_string());
@@ -103,10 +102,23 @@ fn optimize(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     })))
 }
 
+/// First the version, as rules keep to the operators that the model's has.
+fn rewrite(new: &mut Model, flags: &Flags) -> Result<Report, PassError> {
+    let mut report = match flags.opset {
+        Some(to) => opt::convert(new, "", to)?,
+        None => Report::default(),
+    };
+    if flags.level != Level::None {
+        let done = opt::apply(new, Scope::Portable, flags.level.passes())?;
+        report.events.extend(done.events);
+    }
+    Ok(report)
+}
+
 fn sign(new: &mut Model, flags: &Flags, ui: &Ui, before: &Card, report: &Report) {
     let receipt = Receipt {
         verb: "optimize",
-        flags: json!({"level": format!("{:?}", flags.level).to_lowercase(), "portable": flags.portable}),
+        flags: json!({"level": format!("{:?}", flags.level).to_lowercase(), "portable": flags.portable, "opset": flags.opset}),
         seed: ui.common.seed,
         figures: json!({
             "nodes_before": before.nodes,

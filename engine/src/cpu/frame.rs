@@ -123,7 +123,10 @@ impl Frame {
                 let bytes = unsafe { std::slice::from_raw_parts(start.add(range.start), range.len()) };
                 let view = View::new(slot.dtype, &slot.dims, bytes);
                 match (first, written.first()) {
-                    (Some(out), Some(Some(over))) if out.place == slot.place && !range.is_empty() => {
+                    // What takes no bytes may stand where another value does.
+                    (Some(out), Some(Some(over)))
+                        if out.place == slot.place && !range.is_empty() && out.bytes() == slot.bytes() =>
+                    {
                         Some(view.over(over))
                     }
                     _ => Some(view),

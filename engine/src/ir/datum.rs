@@ -46,6 +46,17 @@ impl Datum {
         }
     }
 
+    /// Bytes that it takes, what it shares with others included.
+    pub fn size(&self) -> usize {
+        const EACH: usize = 128;
+        match self {
+            Datum::Tensor(t) => t.size().saturating_add(EACH),
+            Datum::Sequence(_, all) => all.iter().fold(EACH, |n, d| n.saturating_add(d.size())),
+            Datum::Optional(_, d) => d.as_ref().map_or(EACH, |d| d.size()),
+            Datum::Map(m) => m.keys.size().saturating_add(m.values.size()),
+        }
+    }
+
     /// The element type, if it is a tensor.
     pub fn dtype(&self) -> Option<DType> {
         self.tensor().map(Tensor::dtype)

@@ -34,6 +34,10 @@ pub enum DimExpr {
 
 type Terms = BTreeMap<Vec<Dim>, i64>;
 
+/// A combination of more symbols and numbers than this is taken for unknown: what is squared again and again soon is
+/// larger than memory.
+const WEIGHT: usize = 256;
+
 impl Dim {
     /// A symbol.
     pub fn symbol(name: impl Into<Name>) -> Dim {
@@ -79,7 +83,7 @@ impl Dim {
             }
             _ => self
                 .exact_quotient(by)
-                .unwrap_or_else(|| Dim::Expr(Arc::new(DimExpr::Floor(self.clone(), by.clone())))),
+                .unwrap_or_else(|| Dim::of(DimExpr::Floor(self.clone(), by.clone()))),
         }
     }
 
@@ -128,7 +132,7 @@ impl Dim {
             (a, b) if a == b => a.clone(),
             (a, b) => {
                 let (a, b) = if a <= b { (a, b) } else { (b, a) };
-                Dim::Expr(Arc::new(expr(a.clone(), b.clone())))
+                Dim::of(expr(a.clone(), b.clone()))
             }
         }
     }
@@ -168,7 +172,22 @@ impl Dim {
             (None, _) => Dim::Known(0),
             (Some((factors, k)), None) if factors.is_empty() => Dim::Known(*k),
             (Some((factors, 1)), None) if factors.len() == 1 => factors[0].clone(),
-            _ => Dim::Expr(Arc::new(DimExpr::Sum(terms.into_iter().collect()))),
+            _ => Dim::of(DimExpr::Sum(terms.into_iter().collect())),
+        }
+    }
+
+    /// The combination, unless it is too large to work with.
+    fn of(expr: DimExpr) -> Dim {
+        match expr.weight() <= WEIGHT {
+            true => Dim::Expr(Arc::new(expr)),
+            false => Dim::Unknown,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Dim::Expr(e) => e.weight(),
+            _ => 1,
         }
     }
 
@@ -184,6 +203,17 @@ impl Dim {
             }
         }
         Dim::sum(a)
+    }
+}
+
+impl DimExpr {
+    fn weight(&self) -> usize {
+        match self {
+            DimExpr::Sum(terms) => terms.iter().fold(0, |n, (factors, _)| {
+                n + 1 + factors.iter().map(Dim::weight).sum::<usize>()
+            }),
+            DimExpr::Floor(a, b) | DimExpr::Min(a, b) | DimExpr::Max(a, b) => 1 + a.weight() + b.weight(),
+        }
     }
 }
 
@@ -211,6 +241,9 @@ impl std::ops::Mul for Dim {
         let mut terms = Terms::new();
         for (fa, ka) in &a {
             for (fb, kb) in &b {
+                if terms.len() > WEIGHT || fa.len() + fb.len() > WEIGHT {
+                    return Dim::Unknown;
+                }
                 let mut factors = [&fa[..], &fb[..]].concat();
                 factors.sort();
                 let slot = terms.entry(factors).or_insert(0);

@@ -1,6 +1,7 @@
 //! Graphs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use super::{Constant, Declared, Extra, Name, Node, Tensor, Type};
 
@@ -225,23 +226,36 @@ impl Graph {
             let read = node.inputs.iter().flatten().copied().chain(captured);
             read.filter_map(|v| links.producer(v)).map(|(p, _)| p).collect()
         };
-        let mut done = vec![false; self.nodes.len()];
-        let mut order = Vec::with_capacity(self.order.len());
-        let mut waiting: Vec<(NodeId, Vec<NodeId>)> = self.order.iter().map(|&n| (n, needs(n))).collect();
-        while !waiting.is_empty() {
-            let before = order.len();
-            waiting.retain(|(n, needs)| {
-                let ready = needs.iter().all(|p| done[p.0 as usize]);
-                if ready {
-                    done[n.0 as usize] = true;
-                    order.push(*n);
-                }
-                !ready
-            });
-            if order.len() == before {
-                order.extend(waiting.drain(..).map(|(n, _)| n));
+        let mut place = vec![None; self.nodes.len()];
+        for (i, n) in self.order.iter().enumerate() {
+            place[n.0 as usize].get_or_insert(i);
+        }
+        let mut missing = vec![0usize; self.order.len()];
+        let mut waits: Vec<Vec<usize>> = vec![vec![]; self.order.len()];
+        for (i, &n) in self.order.iter().enumerate() {
+            for p in needs(n).into_iter().filter_map(|p| place[p.0 as usize]) {
+                missing[i] += 1;
+                waits[p].push(i);
             }
         }
+        let mut ready: BinaryHeap<_> = (0..missing.len())
+            .filter(|&i| missing[i] == 0)
+            .map(Reverse)
+            .collect();
+        let mut done = vec![false; missing.len()];
+        let mut order = Vec::with_capacity(missing.len());
+        while let Some(Reverse(i)) = ready.pop() {
+            done[i] = true;
+            order.push(self.order[i]);
+            for &w in &waits[i] {
+                missing[w] -= 1;
+                if missing[w] == 0 {
+                    ready.push(Reverse(w));
+                }
+            }
+        }
+        let cyclic = self.order.iter().zip(&done).filter(|(_, done)| !**done);
+        order.extend(cyclic.map(|(n, _)| *n));
         self.order = order;
     }
 

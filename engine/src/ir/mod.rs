@@ -30,6 +30,7 @@ pub use model::{Function, Model, Opset, version};
 pub use node::Node;
 pub use tensor::{Buffer, Bytes, Constant, Data, Element, External, Form, SizeMismatch, Tensor, count};
 pub use ty::{Declared, Shape, Type};
+pub(crate) use verify::{DEPTH, shallow};
 pub use verify::{Flaw, verify};
 
 pub use half::{bf16, f16};

@@ -425,6 +425,12 @@ impl Tensor {
         &self.data
     }
 
+    /// Bytes that the elements take, strings included.
+    pub fn size(&self) -> usize {
+        let string = |n: usize, s: &Vec<u8>| n.saturating_add(s.len() + std::mem::size_of::<Vec<u8>>());
+        self.strings().iter().fold(self.bytes().len(), string)
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         count(&self.dims).unwrap_or(0)

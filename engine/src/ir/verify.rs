@@ -39,7 +39,33 @@ impl std::error::Error for Flaw {}
 ///
 /// The first thing that is wrong.
 pub fn verify(graph: &Graph) -> Result<(), Flaw> {
+    shallow(graph)?;
     within(graph, &HashSet::new())
+}
+
+/// Subgraphs within subgraphs may be this deep.
+pub(crate) const DEPTH: usize = 64;
+
+/// Checks that subgraphs are not nested too deep for what walks them, by level.
+///
+/// # Errors
+///
+/// If they are.
+pub(crate) fn shallow(graph: &Graph) -> Result<(), Flaw> {
+    let mut level = vec![graph];
+    for _ in 0..=DEPTH {
+        let nodes = level.iter().flat_map(|g| g.iter());
+        level = nodes
+            .flat_map(|(_, n)| n.attrs.iter().flat_map(|a| a.value.graphs()))
+            .collect();
+        if level.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(Flaw::new(
+        "subgraphs",
+        format!("are nested more than {DEPTH} deep"),
+    ))
 }
 
 fn within(graph: &Graph, outer: &HashSet<Name>) -> Result<(), Flaw> {

@@ -112,7 +112,8 @@ impl Function for act::Selu {
     fn body<'a>(n: &NodeRef, x: Ex<'a>) -> Option<Ex<'a>> {
         let (alpha, gamma) = selu(n);
         let zero = x.constant(0.0);
-        let below = ((x.exp() - 1.0) * x.attr("alpha", alpha)).op("Min", &[zero]);
+        // Whatever the sign of alpha.
+        let below = (x.op("Min", &[zero]).exp() - 1.0) * x.attr("alpha", alpha);
         Some((x.op("Max", &[zero]) + below) * x.attr("gamma", gamma))
     }
     fn cases() -> Vec<Case> {

@@ -57,6 +57,7 @@ pub(crate) fn shapes(n: &NodeRef, align: Align) -> Result<Option<[Shape; 2]>, Op
 ///
 /// If they do not broadcast.
 pub(crate) fn infer(n: &NodeRef, align: Align, out: Option<DType>) -> Result<Fact, OpError> {
+    super::shape::arity(n, 2, 2)?;
     for i in 0..2 {
         if !n.has(i) {
             return Err(OpError::new(format!(
@@ -86,7 +87,7 @@ pub(crate) fn infer_same(n: &NodeRef, align: Align, out: Option<DType>) -> Resul
 pub(crate) fn follow(n: &NodeRef, fact: Fact, f: impl Fn(&[&Dim]) -> Dim) -> Fact {
     let dtype = fact.ty.dtype();
     let ranks = (0..n.arity()).all(|i| n.rank(i).is_some_and(|r| r <= 1));
-    if !ranks || !matches!(dtype, Some(DType::I64 | DType::I32 | DType::Bool)) {
+    if n.arity() == 0 || !ranks || !matches!(dtype, Some(DType::I64 | DType::I32 | DType::Bool)) {
         return fact;
     }
     let Some(all) = (0..n.arity()).map(|i| n.data(i)).collect::<Option<Vec<_>>>() else {

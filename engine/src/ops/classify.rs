@@ -207,6 +207,7 @@ impl Op for Not {
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        super::shape::arity(n, 1, 1)?;
         match n.dtype(0) {
             Some(d) if d != DType::Bool => Err(OpError::new(format!("expected bool, found {d}"))),
             _ => {

@@ -36,6 +36,7 @@ impl Op for Clip {
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         attributes(n)?;
+        shape::arity(n, 1, if n.opset() < 11 { 1 } else { 3 })?;
         shape::same_dtype(n)?;
         for i in 1..n.arity().min(3) {
             if n.dims(i).as_deref().and_then(count).is_some_and(|c| c != 1) {

@@ -49,7 +49,7 @@ impl Op for Dropout {
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
-        arity(n, 1, 3)?;
+        arity(n, 1, if n.opset() < 12 { 1 } else { 3 })?;
         n.ignore(&["ratio", "is_test", "consumed_inputs"]);
         seed(n)?;
         check(share(n).unwrap_or(0.0))?;

@@ -137,6 +137,7 @@ pub struct NodeRef<'a> {
     outputs: &'a [Fact],
     packs: Option<&'a Packs>,
     scope: Option<Scope<'a>>,
+    memory: usize,
     seen: Cell<u64>,
     asked: Cell<u64>,
 }
@@ -151,6 +152,7 @@ impl<'a> NodeRef<'a> {
             outputs: &[],
             packs: None,
             scope: None,
+            memory: usize::MAX,
             seen: Cell::new(0),
             asked: Cell::new(0),
         }
@@ -162,6 +164,26 @@ impl<'a> NodeRef<'a> {
             outputs,
             packs: Some(packs),
             ..self
+        }
+    }
+
+    /// The same where results may take `memory` bytes.
+    pub(crate) fn bounded(self, memory: usize) -> Self {
+        NodeRef { memory, ..self }
+    }
+
+    /// Checks that there are `bytes` for results whose number is only known when they are made.
+    ///
+    /// # Errors
+    ///
+    /// If there are not.
+    pub fn room(&self, bytes: usize) -> Result<(), OpError> {
+        match bytes > self.memory {
+            true => Err(OpError::new(format!(
+                "it works in {bytes} bytes; there are {}",
+                self.memory
+            ))),
+            false => Ok(()),
         }
     }
 

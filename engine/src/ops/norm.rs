@@ -54,7 +54,12 @@ fn check(n: &NodeRef, inputs: usize) -> Result<(), OpError> {
     first(n, x.len())?;
     for i in 1..n.arity() {
         let Some(s) = n.shape(i) else { continue };
-        if shape::broadcast(x, s)?.len() != x.len() {
+        let both = shape::broadcast(x, s)?;
+        let grows = both
+            .iter()
+            .zip(x)
+            .any(|(b, x)| b.known().is_some_and(|b| x.known().is_some_and(|x| b != x)));
+        if both.len() != x.len() || grows {
             return Err(OpError::new(format!(
                 "input {i} has shape {}, which does not broadcast to {}",
                 shape::show(s),

@@ -2,7 +2,7 @@
 
 use super::binary::candidate;
 use super::case::{floats, tame_floats};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
+use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
 use crate::cpu::reduce::{
     Cut, Exponential, Finish, Greatest, Itself, Join, Least, Plus, Size, Square, Term, Times,
@@ -92,6 +92,7 @@ impl<R: Reduction> Op for Reduce<R> {
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
+        shape::arity(n, 1, if n.opset() < R::MOVED { 1 } else { 2 })?;
         let keep = n.int_or("keepdims", 1)? != 0;
         if let Some(d) = n.dtype(0).filter(|&d| !takes::<R>(d)) {
             return Err(OpError::new(format!("there is no {} of {d}", R::NAME)));

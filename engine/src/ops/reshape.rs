@@ -95,6 +95,8 @@ fn resolve(of: Option<&Shape>, asked: &[Dim], keep_zero: bool) -> Result<Shape, 
     };
     match (free.first(), total.known(), taken.known()) {
         (None, Some(a), Some(b)) if a != b => return Err(misfit()),
+        // Sizes that are numbers and whose product is none are more than any input has.
+        (None, Some(_), None) if rest.iter().all(|d| d.known().is_some()) => return Err(misfit()),
         (None, ..) => {}
         (Some(_), Some(a), Some(b)) if a.checked_rem(b) != Some(0) => return Err(misfit()),
         (Some(&i), ..) => shape[i] = total.floor_div(&taken),

@@ -54,7 +54,7 @@ impl Op for Squeeze {
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
-        arity(n, 1, 2)?;
+        arity(n, 1, if n.opset() < 13 { 1 } else { 2 })?;
         let shape = kept(n)?.and_then(|kept| {
             let of = n.shape(0)?;
             Some(kept.iter().map(|&i| of[i].clone()).collect())
@@ -99,7 +99,8 @@ impl Op for Unsqueeze {
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
-        arity(n, if n.opset() < 13 { 1 } else { 2 }, 2)?;
+        let inputs = if n.opset() < 13 { 1 } else { 2 };
+        arity(n, inputs, inputs)?;
         let shape = match (spread(n)?, n.shape(0)) {
             (Some(from), Some(of)) => {
                 let size = |a: Option<usize>| a.map_or(Dim::Known(1), |a| of[a].clone());

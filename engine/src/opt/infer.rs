@@ -1,6 +1,6 @@
 //! Types, shapes and constants of every value, from those of the inputs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +11,10 @@ use crate::reference;
 /// Values above this many elements are not computed in advance.
 const FOLD_LIMIT: usize = 1 << 22;
 
+/// Bytes that values computed in advance may take together, beside as many as the initialisers that they are computed
+/// from.
+const FOLD_TOTAL: usize = 8 << 20;
+
 /// What is known of the values of a graph.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -18,6 +22,12 @@ pub struct Facts {
     konst: HashMap<ValueId, Arc<Tensor>>,
     /// Whether each value is an initialiser.
     fixed: Vec<bool>,
+    /// Bytes that may still be computed in advance.
+    room: usize,
+    /// Bytes that have been.
+    folded: usize,
+    /// Initialisers that something has been computed from.
+    spent: HashSet<ValueId>,
 }
 
 /// A node that cannot be understood, with everything needed to find it.
@@ -107,6 +117,9 @@ impl Facts {
             facts: vec![Fact::unknown(); graph.values.len()],
             konst: HashMap::new(),
             fixed: vec![false; graph.values.len()],
+            room: FOLD_TOTAL,
+            folded: 0,
+            spent: HashSet::new(),
         };
         for &v in &graph.initializers {
             let Some(c) = &graph[v].konst else { continue };
@@ -129,6 +142,32 @@ impl Facts {
             None => self.konst.remove(&v),
         };
         self.facts[at] = fact;
+    }
+
+    /// The same where values of `bytes` may be computed in advance.
+    pub(crate) fn roomy(self, bytes: usize) -> Facts {
+        Facts { room: bytes, ..self }
+    }
+
+    /// Bytes of the initialisers that `node` reads and nothing has been computed from yet.
+    fn credit(&self, node: &Node) -> usize {
+        let own = node.inputs.iter().flatten();
+        let own = own.filter(|v| self.fixed.get(v.0 as usize).is_some_and(|&f| f) && !self.spent.contains(v));
+        own.filter_map(|v| self.konst(*v)).map(|t| t.size()).sum()
+    }
+
+    /// Notes that values of `size` bytes were computed from what `node` reads.
+    fn spend(&mut self, node: &Node, size: usize) {
+        let credit = self.credit(node);
+        self.room = self.room.saturating_sub(size.saturating_sub(credit));
+        self.folded = self.folded.saturating_add(size);
+        self.spent
+            .extend(node.inputs.iter().flatten().filter(|_| size > 0));
+    }
+
+    /// Bytes of the values that were computed in advance.
+    pub(crate) fn folded(&self) -> usize {
+        self.folded
     }
 
     /// The first id that no value has.
@@ -178,6 +217,16 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
     Ok(facts)
 }
 
+/// Notes the declared types of the inputs of `graph`.
+pub(super) fn known_inputs(graph: &Graph, facts: &mut Facts) {
+    for p in &graph.inputs {
+        let ty = p.ty.as_ref().map_or(Type::Unknown, |d| named(&d.ty));
+        if ty != Type::Unknown {
+            facts.set(p.value, ty.into(), None);
+        }
+    }
+}
+
 /// A tensor type whose sizes are numbers, symbols that mean one size each, or unknown.
 fn named(ty: &Type) -> Type {
     match ty {
@@ -216,7 +265,9 @@ pub fn infer_node(model: &Model, node: &Node, facts: &mut Facts) -> Result<u64, 
         );
         return Err(wrong(OpError::new(what)));
     }
-    let folded = fold(op, &n, &inferred).map_err(wrong)?;
+    let folded = fold(op, &n, &inferred, facts.room.saturating_add(facts.credit(node))).map_err(wrong)?;
+    let size = folded.iter().flatten().map(Tensor::size).sum();
+    facts.spend(node, size);
     let mut folded = folded.into_iter().flatten();
     for (v, fact) in node.outputs.iter().zip(inferred) {
         let konst = folded.next().map(Arc::new);
@@ -238,6 +289,7 @@ pub fn infer_node(model: &Model, node: &Node, facts: &mut Facts) -> Result<u64, 
 /// Types of the outputs of the subgraph `g`, for inputs of the given types, where values around it are as in `facts`.
 fn subgraph(model: &Model, facts: &Facts, g: &Graph, inputs: &[Fact]) -> Result<Vec<Fact>, OpError> {
     let mut inner = Facts::initial(g);
+    inner.room = inner.room.min(facts.room);
     for (p, fact) in g.inputs.iter().zip(inputs) {
         inner.set(p.value, fact.clone(), None);
     }
@@ -271,16 +323,24 @@ fn declared(graph: &Graph, node: &Node, facts: &mut Facts) {
 }
 
 /// The outputs of a node whose inputs are all known, unless they are many.
-fn fold(op: &dyn Op, n: &NodeRef, inferred: &[Fact]) -> Result<Option<Vec<Tensor>>, OpError> {
+fn fold(op: &dyn Op, n: &NodeRef, inferred: &[Fact], room: usize) -> Result<Option<Vec<Tensor>>, OpError> {
     let elements = |f: &Fact| f.ty.dims().and_then(|d| crate::ir::count(&d));
-    let total = inferred.iter().map(elements).sum::<Option<usize>>();
-    let small = total.is_some_and(|n| n <= FOLD_LIMIT);
     let x: Vec<_> = (0..n.arity()).map(|i| n.input(i)?.konst).collect();
+    let total = inferred
+        .iter()
+        .map(elements)
+        .try_fold(0usize, |all, n| all.checked_add(n?));
+    let bytes = inferred.iter().fold(0usize, |all, f| {
+        all.saturating_add(reference::bytes(f, &x).unwrap_or(usize::MAX))
+    });
+    let small = total.is_some_and(|n| n <= FOLD_LIMIT) && bytes <= room;
     let all = (0..n.arity()).all(|i| x[i].is_some() || !n.has(i));
     if !small || !all || op.laws().impure || op.laws().any {
         return Ok(None);
     }
-    reference::eval(op, n, &x).map(Some)
+    let y = reference::eval(op, n, &x)?;
+    // An attribute that nobody understands is refused where the node is planned, so it must stay.
+    Ok(n.unread().is_empty().then_some(y))
 }
 
 /// An integer tensor whose elements were all inferred.

@@ -8,8 +8,8 @@ use crate::opt::PassError;
 /// Calls within calls may be this deep; functions that call themselves never end.
 const DEPTH: usize = 64;
 
-/// A model may have this many nodes when all calls are written out.
-const NODES: usize = 1 << 22;
+/// Calls may be written out to this much: nodes, with what their attributes take.
+const WEIGHT: usize = 1 << 19;
 
 /// The function of `model` that `node` calls.
 pub fn function<'a>(model: &'a Model, node: &Node) -> Option<&'a Function> {
@@ -32,15 +32,23 @@ fn overload(node: &Node) -> Option<&[u8]> {
     (usize::from(*record.get(1)?) == name.len()).then_some(name)
 }
 
-/// Writes out every call of a function of `model`, in subgraphs and in functions too, and drops the functions.
+/// Writes out every call of a function of `model`, in subgraphs and in functions too, and drops the functions. Where a
+/// function is written in another version of ONNX's own operators, all become those of the newest of the versions.
 ///
 /// # Errors
 ///
 /// If functions call each other in a circle, a call has more inputs or outputs than its function, or a function is written in
-/// a version of an operator set under which its nodes mean something else.
+/// a version of an operator set under which its nodes mean something else and which cannot be converted.
 pub fn inline(model: &mut Model) -> Result<(), PassError> {
     if model.functions.is_empty() {
         return Ok(());
+    }
+    let other = |f: &Function| differs(&f.graph, &f.opsets, &model.opsets).is_some();
+    if model.functions.iter().any(other) {
+        let versions = model.functions.iter().filter_map(|f| version(&f.opsets, ""));
+        if let Some(newest) = versions.chain(model.opset("")).max() {
+            super::convert(model, "", newest)?;
+        }
     }
     let functions = std::mem::take(&mut model.functions);
     let lib = Model {
@@ -53,35 +61,73 @@ pub fn inline(model: &mut Model) -> Result<(), PassError> {
             model.opsets.push(opset.clone());
         }
     }
-    let mut budget = NODES;
-    let expanded = expand(&lib, &model.opsets, &mut model.graph, 0, &mut budget);
-    expanded?;
+    let mut known = vec![Weight::New; lib.functions.len()];
+    if calls(&lib, &model.graph, &mut known, 0)? > WEIGHT {
+        let what = format!("write out to more than {WEIGHT} nodes");
+        return Err(Flaw::new("model-local functions", what).into());
+    }
+    expand(&lib, &model.opsets, &mut model.graph, 0)?;
     Ok(())
 }
 
-fn expand(
-    lib: &Model,
-    opsets: &[Opset],
-    graph: &mut Graph,
-    depth: usize,
-    budget: &mut usize,
-) -> Result<(), Flaw> {
-    if depth > DEPTH {
-        let what = format!("call each other in a circle, or more than {DEPTH} deep");
-        return Err(Flaw::new("model-local functions", what));
+/// What a function is written out to.
+#[derive(Clone, Copy)]
+enum Weight {
+    New,
+    Open,
+    Known(usize),
+}
+
+/// What the calls in `graph` are written out to.
+fn calls(lib: &Model, graph: &Graph, known: &mut [Weight], depth: usize) -> Result<usize, Flaw> {
+    let mut all = 0usize;
+    for (_, node) in graph.iter() {
+        for g in node.attrs.iter().flat_map(|a| a.value.graphs()) {
+            all = all.saturating_add(calls(lib, g, known, depth)?);
+        }
+        let Some(f) = function(lib, node) else { continue };
+        let at = lib.functions.iter().position(|g| std::ptr::eq(f, g)).unwrap_or(0);
+        let weight = match known[at] {
+            Weight::Known(weight) => weight,
+            Weight::New if depth <= DEPTH => {
+                known[at] = Weight::Open;
+                let inner = calls(lib, &f.graph, known, depth + 1)?;
+                let weight = inner.saturating_add(own(&f.graph));
+                known[at] = Weight::Known(weight);
+                weight
+            }
+            _ => {
+                let what = format!("calls itself in a circle, or others more than {DEPTH} deep");
+                return Err(Flaw::new(format!("model-local function {:?}", f.name), what));
+            }
+        };
+        all = all.saturating_add(weight);
     }
+    Ok(all)
+}
+
+/// What `graph` itself weighs: its nodes and values, and the numbers in their attributes.
+fn own(graph: &Graph) -> usize {
+    let attr = |a: &Attr| match &a.value {
+        AttrValue::Ints(x) => x.len() / 16,
+        AttrValue::Floats(x) => x.len() / 32,
+        AttrValue::Strings(x) => x.iter().map(|s| 1 + s.len() / 128).sum(),
+        AttrValue::Bytes(x) => x.as_ref().map_or(0, Vec::len) / 128,
+        value => value.graphs().iter().map(own).sum(),
+    };
+    let nodes = graph
+        .iter()
+        .map(|(_, n)| 1 + n.attrs.iter().map(attr).sum::<usize>());
+    nodes.sum::<usize>() + graph.values.len() / 4
+}
+
+fn expand(lib: &Model, opsets: &[Opset], graph: &mut Graph, depth: usize) -> Result<(), Flaw> {
     let order = std::mem::take(&mut graph.order);
-    *budget = budget.checked_sub(order.len()).ok_or_else(|| {
-        Flaw::new(
-            "model-local functions",
-            format!("write out to more than {NODES} nodes"),
-        )
-    })?;
     for id in order {
         let Some(f) = function(lib, &graph[id]) else {
             let mut attrs = std::mem::take(&mut graph[id].attrs);
             for g in attrs.iter_mut().flat_map(|a| a.value.graphs_mut()) {
-                expand(lib, opsets, g, depth, budget)?;
+                expand(lib, opsets, g, depth)?;
             }
             graph[id].attrs = attrs;
             graph.order.push(id);
@@ -90,7 +136,7 @@ fn expand(
         let call = graph[id].clone();
         let mut body = f.graph.clone();
         check(f, &call, opsets)?;
-        expand(lib, opsets, &mut body, depth + 1, budget)?;
+        expand(lib, opsets, &mut body, depth + 1)?;
         paste(graph, f, body, &call);
     }
     Ok(())

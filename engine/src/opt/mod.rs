@@ -3,6 +3,7 @@
 //! Portable passes keep to the operators of the model's own opsets, so that any runtime loads the result. Engine passes
 //! bring in secateur's private operators, whose kernels do several steps at once; each has a body in ONNX's own.
 
+mod convert;
 mod find;
 pub mod infer;
 mod inline;
@@ -16,6 +17,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use crate::ir::{Flaw, Model, verify};
+pub use convert::convert;
 pub use find::Match;
 pub use infer::{Facts, NodeError};
 pub use inline::{function, inline};

@@ -1,13 +1,12 @@
 //! Nodes that run by themselves, on the values that are there.
 
-use super::memory;
 use crate::ir::{Datum, Node, Tensor};
 use crate::ops::{self, Bodies, Fact, Input, NodeRef, OpError};
 use crate::reference;
 
-/// Bytes that results may have; `None` for what the machine has free.
+/// Bytes that results may have.
 #[derive(Clone, Copy)]
-pub(super) struct Limit(pub(super) Option<usize>);
+pub(super) struct Limit(pub(super) usize);
 
 /// The outputs of `node` by its reference implementation.
 ///
@@ -31,15 +30,16 @@ pub(super) fn direct(
             fixed: false,
         })
     });
-    let n = NodeRef::new(node, opset, inputs.collect());
+    let n = NodeRef::new(node, opset, inputs.collect()).bounded(limit.0);
     for (v, x) in node.inputs.iter().zip(x) {
         if v.is_some() && x.is_none() {
             return Err(OpError::new("an input is not there"));
         }
     }
     let inferred = op.infer(&n)?;
-    limit.check(&inferred)?;
     let data: Vec<_> = x.iter().map(Option::as_ref).collect();
+    let given: Vec<_> = data.iter().map(|d| d.and_then(Datum::tensor)).collect();
+    limit.check(op, &inferred, &given)?;
     let y = match op.apply(&n, &data, bodies) {
         Some(y) => y?,
         None => {
@@ -57,19 +57,29 @@ pub(super) fn direct(
     }
 }
 
+/// Bytes for each number while a reference implementation is at work.
+const WORK: usize = 16;
+
 impl Limit {
-    fn check(self, facts: &[Fact]) -> Result<(), OpError> {
-        let bytes = |f: &Fact| {
-            let dims = f.ty.dims()?;
-            let count = crate::ir::count(&dims);
-            Some(count.and_then(|n| n.checked_mul(f.ty.dtype()?.bits().max(8).div_ceil(8))))
+    fn check(self, op: &dyn ops::Op, facts: &[Fact], x: &[Option<&Tensor>]) -> Result<(), OpError> {
+        if op.laws().any {
+            return Ok(());
+        }
+        // What is not known before is some of what is given, or where that stands.
+        let some = |t: &&Tensor| t.len().saturating_mul(t.dims().len() + 1).saturating_mul(WORK);
+        let given = x.iter().flatten().map(some).fold(0, usize::saturating_add);
+        let bytes = |f: &Fact| match (reference::bytes(f, x), f.ty.dims()) {
+            (Some(bytes), Some(dims)) => {
+                let count = crate::ir::count(&dims).unwrap_or(usize::MAX);
+                bytes.max(count.saturating_mul(WORK))
+            }
+            _ => given,
         };
-        let sizes = facts.iter().filter_map(bytes);
-        let needed = sizes.fold(0usize, |all, b| all.saturating_add(b.unwrap_or(usize::MAX)));
-        let available = self.0.or_else(memory::available).unwrap_or(usize::MAX);
-        match needed > available {
+        let needed = facts.iter().map(bytes).fold(0usize, usize::saturating_add);
+        match needed > self.0 {
             true => Err(OpError::new(format!(
-                "its results take {needed} bytes; there are {available}"
+                "it works in {needed} bytes; there are {}",
+                self.0
             ))),
             false => Ok(()),
         }

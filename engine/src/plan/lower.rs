@@ -13,6 +13,9 @@ use crate::ops::{self, Fact, NodeRef, Op, OpError};
 use crate::opt::infer::{Facts, NodeError, full_name, infer_node, opset_of};
 use crate::reference;
 
+/// The kernel of nodes that have none. It reads its inputs after it has begun to write.
+const REFERENCE: &str = "reference";
+
 /// Rough rates of one core, by which candidates are compared: GFLOP/s and GB/s.
 const RATES: (f64, f64) = (170.0, 16.0);
 
@@ -26,12 +29,14 @@ pub enum PlanError {
     Run(NodeError),
     /// An output of the graph that nothing makes.
     Output(String),
-    /// A run would work in more memory than the machine has.
+    /// A run would work in more memory than there is.
     Memory {
         /// Bytes that it would work in.
         needed: usize,
         /// Bytes that there are.
         available: usize,
+        /// The node that makes the most of it.
+        node: String,
     },
 }
 
@@ -42,10 +47,14 @@ impl fmt::Display for PlanError {
             PlanError::Output(name) => {
                 write!(f, "output {name:?}: nothing makes it")
             }
-            PlanError::Memory { needed, available } => {
+            PlanError::Memory {
+                needed,
+                available,
+                node,
+            } => {
                 write!(
                     f,
-                    "a run with these shapes works in {needed} bytes; the machine has {available}"
+                    "a run with these shapes works in {needed} bytes; there are {available}; most is made by {node}"
                 )
             }
         }
@@ -59,6 +68,9 @@ impl From<NodeError> for PlanError {
         PlanError::Node(e)
     }
 }
+
+/// Bytes of constants that a plan may compute beforehand, beside as many as it computes them from.
+const FOLDED: usize = 16 << 20;
 
 /// Constants of more bytes are not known to the plans that follow.
 const KNOWN: usize = 4096;
@@ -93,7 +105,7 @@ pub(super) struct Start<'a> {
     /// The values that are there, initialisers aside.
     pub(super) known: &'a HashMap<ValueId, Known>,
     pub(super) threads: usize,
-    /// Bytes that a run may work in; `None` for what the machine has free.
+    /// Bytes that a run may work in, if that is limited.
     pub(super) memory: Option<usize>,
     /// No kernel is built and no constant kept, so that nothing is copied.
     pub(super) dry: bool,
@@ -118,7 +130,7 @@ struct Lowering<'a> {
 /// If a node does not fit its operator or has an attribute that nobody understands, or a run would take too much memory.
 pub(super) fn lower(start: Start) -> Result<Plan, PlanError> {
     let mut low = Lowering {
-        facts: Facts::initial(&start.model.graph),
+        facts: Facts::initial(&start.model.graph).roomy(FOLDED),
         stores: HashMap::new(),
         inputs: vec![],
         rooms: vec![],
@@ -193,7 +205,7 @@ impl Lowering<'_> {
     }
 
     fn node(&mut self, node: &Node) -> Result<(), PlanError> {
-        let wanted: Vec<_> = node
+        let mut wanted: Vec<_> = node
             .outputs
             .iter()
             .map(|v| v.filter(|v| self.is_read(*v)))
@@ -215,6 +227,12 @@ impl Lowering<'_> {
         let view = op.laws().view && known;
         if let (true, Some(&Some(x)), [Some(y)]) = (view, node.inputs.first(), &wanted[..]) {
             return self.alias(x, *y, node, opset);
+        }
+        // Kernels write their first output even where only others are read.
+        if let (Some(None), Some(Some(v))) = (wanted.first(), node.outputs.first())
+            && numbers(self.facts.of(*v))
+        {
+            wanted[0] = Some(*v);
         }
         let (chosen, facts) = self.choose(op, node, opset)?;
         match chosen {
@@ -366,10 +384,20 @@ impl Lowering<'_> {
             .collect();
         let n = self.facts.view(node, opset).lowered(&facts, self.start.packs);
         for (v, fact) in node.outputs.iter().zip(&facts) {
-            if v.is_some_and(|v| self.is_read(v)) && size(fact).is_none() {
-                let what = format!("an output of type {} takes more than memory can have", fact.ty);
-                return Err(error(OpError::new(what)).into());
+            let first = std::ptr::eq(fact, &facts[0]);
+            if !v.is_some_and(|v| self.is_read(v) || (first && numbers(fact))) {
+                continue;
             }
+            let limit = self.start.memory.unwrap_or(usize::MAX);
+            let what = match size(fact) {
+                Some(bytes) if bytes <= limit => continue,
+                Some(bytes) => format!(
+                    "an output of type {} takes {bytes} bytes; there are {limit}",
+                    fact.ty
+                ),
+                None => format!("an output of type {} takes more than memory can have", fact.ty),
+            };
+            return Err(error(OpError::new(what)).into());
         }
         op.infer(&n).map_err(error)?;
         let ms = |c: &Candidate| c.cost.ms(RATES.0, RATES.1);
@@ -390,6 +418,14 @@ impl Lowering<'_> {
         read.map_err(error)?;
         if !n.unread().is_empty() {
             return Err(error(OpError::unread(&n.unread())).into());
+        }
+        let (from, to) = (size(self.facts.of(x)), size(self.facts.of(y)));
+        if from != to {
+            let what = format!(
+                "the output would be of type {}, which has other elements",
+                self.facts.of(y).ty
+            );
+            return Err(error(OpError::new(what)).into());
         }
         let store = self.store(x);
         self.stores.insert(y, store);
@@ -456,7 +492,7 @@ impl Lowering<'_> {
                 .laws()
                 .in_place
                 .iter()
-                .filter(|_| slot == 0)
+                .filter(|_| slot == 0 && chosen.name != REFERENCE)
                 .find_map(|&i| self.free(node, i, bytes));
             let room = taken.unwrap_or_else(|| self.room(bytes));
             self.rooms[room].buffer.to = now;
@@ -565,13 +601,19 @@ impl Lowering<'_> {
             .into_iter()
             .chain(outputs.iter().map(|(_, s)| s.bytes()));
         let needed = sizes.fold(0, usize::saturating_add);
-        match self.start.memory.or_else(memory::available) {
+        match self.start.memory {
             Some(available) if needed > available && !self.start.dry => {
-                return Err(PlanError::Memory { needed, available });
+                let node = heaviest(&steps);
+                return Err(PlanError::Memory {
+                    needed,
+                    available,
+                    node,
+                });
             }
             _ => {}
         }
         Ok(Plan {
+            folded: self.facts.folded(),
             scratch,
             constants: match self.start.dry {
                 true => vec![],
@@ -630,6 +672,19 @@ impl Lowering<'_> {
     }
 }
 
+/// The step that makes the most, as messages call it.
+pub(super) fn heaviest(steps: &[Step]) -> String {
+    let made = |s: &&Step| {
+        s.outputs
+            .iter()
+            .flatten()
+            .map(Slot::bytes)
+            .fold(0, usize::saturating_add)
+    };
+    let most = steps.iter().max_by_key(made);
+    most.map_or("no node".into(), |s| format!("node {:?} ({})", s.node, s.op))
+}
+
 /// Whether a value is a tensor of numbers of a known shape.
 fn numbers(fact: &Fact) -> bool {
     matches!(fact.ty, Type::Tensor { .. })
@@ -647,7 +702,7 @@ fn size(fact: &Fact) -> Option<usize> {
 fn interpreted(op: &'static dyn Op, node: &Node, opset: i64, facts: &[Fact]) -> Candidate {
     let (node, facts) = (node.clone(), facts.to_vec());
     let bytes = facts.iter().filter_map(size).sum();
-    Candidate::new("reference", Cost::bytes(bytes), move |io: &mut Io| {
+    Candidate::new(REFERENCE, Cost::bytes(bytes), move |io: &mut Io| {
         let tensor = |v: &View| {
             let bytes = crate::ir::Bytes::new(v.to_vec());
             Tensor::new(v.dtype(), v.dims().to_vec(), crate::ir::Data::Bytes(bytes))

@@ -45,12 +45,17 @@ pub(super) fn place(buffers: &[Buffer]) -> (Vec<usize>, usize) {
     (offsets, total)
 }
 
-/// Bytes of memory that the machine has; `None` where it does not tell.
-pub(super) fn available() -> Option<usize> {
+/// Bytes of memory that are free on the machine, within the limit of the control group; `None` where it does not tell.
+pub(crate) fn available() -> Option<usize> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let total = info.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
-    let kib: usize = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
+    let free = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kib: usize = free.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let number = |name: &str| -> Option<usize> {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;
+        text.trim().parse().ok()
+    };
+    let group = number("max").map(|max| max.saturating_sub(number("current").unwrap_or(0)));
+    Some(kib.checked_mul(1024)?.min(group.unwrap_or(usize::MAX)))
 }
 
 fn rounded(bytes: usize) -> usize {

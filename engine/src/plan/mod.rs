@@ -16,6 +16,7 @@ use crate::ops::OpError;
 use crate::opt::infer::NodeError;
 pub use cost::macs;
 pub use lower::{PlanError, peak_bytes};
+pub(crate) use memory::available;
 pub use program::{Context, Held, Program, StepTime};
 pub(crate) use uses::Uses;
 
@@ -81,6 +82,8 @@ pub struct Plan {
     pub(crate) asked: u64,
     /// Whether that is the end of the graph.
     pub(crate) whole: bool,
+    /// Bytes of constants that it computed.
+    pub(crate) folded: usize,
     pub(crate) arena: usize,
     pub(crate) scratch: usize,
     pub(crate) frames: std::sync::Mutex<Vec<Frame>>,

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::direct::{self, direct};
-use super::lower::{Known, PlanError, Start, lower};
+use super::lower::{Known, PlanError, Start, heaviest, lower};
 use super::{Plan, Uses};
 use crate::cpu::{Frame, Outside, Packs, Place, Pool, View};
-use crate::ir::{Buffer, DType, Data, Datum, Graph, Model, Name, NodeId, Port, Tensor, Type, ValueId};
+use crate::ir::{Buffer, DEPTH, DType, Data, Datum, Graph, Model, Name, NodeId, Port, Tensor, Type, ValueId};
 use crate::opt::infer::{NodeError, opset_of};
 use crate::opt::{PassError, Scope, optimize};
 
@@ -33,8 +33,10 @@ pub struct StepTime {
 pub struct Context<'a> {
     /// The threads.
     pub pool: &'a Pool,
-    /// Bytes that it may work in; `None` for what the machine has free.
-    pub memory: Option<usize>,
+    /// Bytes that it may work in.
+    pub memory: usize,
+    /// Bytes of the values that graphs around hold meanwhile.
+    pub held: usize,
     /// Where the time of each step is noted.
     pub times: Option<&'a mut Vec<StepTime>>,
 }
@@ -96,6 +98,14 @@ impl Held<'_> {
         }
     }
 
+    fn size(&self) -> usize {
+        match self {
+            Held::Array(..) => 0,
+            Held::Own(d) => d.size(),
+            Held::Known(t) => t.size(),
+        }
+    }
+
     fn tensor(&self) -> Option<&Tensor> {
         match self {
             Held::Own(d) => d.tensor(),
@@ -138,9 +148,6 @@ const PLANS: usize = 256;
 /// Values of more bytes are not known to plans, beside initialisers.
 const KNOWN: usize = 4096;
 
-/// Subgraphs within subgraphs may be this deep.
-const DEPTH: usize = 64;
-
 type Env<'f> = HashMap<ValueId, Held<'f>>;
 
 impl Program {
@@ -161,6 +168,7 @@ impl Program {
         }
         let mut model = model;
         adopt_captures(&mut model.graph);
+        name_outputs(&mut model.graph);
         let names = model.graph.names();
         let mut bodies = HashMap::new();
         for (id, node) in model.graph.iter() {
@@ -203,12 +211,7 @@ impl Program {
     /// # Errors
     ///
     /// If there is none.
-    pub fn plan(
-        &self,
-        inputs: &[Held],
-        threads: usize,
-        memory: Option<usize>,
-    ) -> Result<Arc<Plan>, PlanError> {
+    pub fn plan(&self, inputs: &[Held], threads: usize, memory: usize) -> Result<Arc<Plan>, PlanError> {
         let env = self.model.graph.inputs.iter().zip(inputs);
         let known: HashMap<_, _> = env.map(|(p, held)| (p.value, held.known())).collect();
         self.segment(0, &known, threads, memory)
@@ -219,12 +222,7 @@ impl Program {
     /// # Errors
     ///
     /// If there is none.
-    pub fn plan_for(
-        &self,
-        types: &[Type],
-        threads: usize,
-        memory: Option<usize>,
-    ) -> Result<Arc<Plan>, PlanError> {
+    pub fn plan_for(&self, types: &[Type], threads: usize, memory: usize) -> Result<Arc<Plan>, PlanError> {
         let env = self.model.graph.inputs.iter().zip(types);
         let known: HashMap<_, _> = env.map(|(p, ty)| (p.value, (ty.clone(), None))).collect();
         self.segment(0, &known, threads, memory)
@@ -236,7 +234,7 @@ impl Program {
         from: usize,
         known: &HashMap<ValueId, Known>,
         threads: usize,
-        memory: Option<usize>,
+        memory: usize,
     ) -> Result<Arc<Plan>, PlanError> {
         let key = (from, key(known));
         let lock = || self.plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -250,12 +248,15 @@ impl Program {
             from,
             known,
             threads,
-            memory,
+            memory: Some(memory),
             dry: false,
         };
         let plan = Arc::new(lower(start)?);
         let mut plans = lock();
-        if plans.len() >= PLANS {
+        // Plans keep what they work in for the next run.
+        let idle = |p: &Plan| p.arena.saturating_add(p.scratch).saturating_add(p.folded);
+        let all = plans.values().fold(idle(&plan), |n, p| n.saturating_add(idle(p)));
+        if plans.len() >= PLANS || all > memory / 4 {
             plans.clear();
         }
         plans.insert(key, plan.clone());
@@ -269,7 +270,9 @@ impl Program {
     /// If a node refuses its inputs.
     pub fn run(&self, inputs: Vec<Held>, context: &mut Context) -> Result<Vec<Datum>, PlanError> {
         let ports = self.model.graph.inputs.iter().map(|p| p.value);
+        let given = inputs.len();
         let mut env: Env = ports.zip(inputs).collect();
+        let outer = context.held;
         let nodes = self.model.graph.order.len();
         let (mut at, mut promoted) = (0, None);
         let mut lent = vec![];
@@ -278,6 +281,17 @@ impl Program {
             if !self.reference {
                 let known = env.iter().map(|(&v, held)| (v, held.known())).collect();
                 let plan = self.segment(at, &known, context.pool.threads(), context.memory)?;
+                let needed = plan
+                    .peak_bytes()
+                    .saturating_add(outer)
+                    .saturating_add(self.held(&env, given));
+                if needed > context.memory {
+                    return Err(PlanError::Memory {
+                        needed,
+                        available: context.memory,
+                        node: heaviest(&plan.steps),
+                    });
+                }
                 self.execute(&plan, &mut env, context)?;
                 self.forget(&mut env, at, plan.end);
                 if plan.end > at {
@@ -296,13 +310,24 @@ impl Program {
                     continue;
                 }
             }
-            self.alone(at, &mut env, context)?;
+            context.held = outer.saturating_add(self.held(&env, given));
+            let done = self.alone(at, &mut env, context);
+            context.held = outer;
+            done?;
             self.forget(&mut env, at, at + 1);
             settle(&mut env, lent.drain(..));
             at += 1;
         }
         let outputs = self.model.graph.outputs.iter();
         outputs.map(|p| self.lookup(&env, p)).collect()
+    }
+
+    /// Bytes of the values in `env`, beside the first `given` inputs, which belong to others.
+    fn held(&self, env: &Env, given: usize) -> usize {
+        let inputs = &self.model.graph.inputs;
+        let inputs = &inputs[..given.min(inputs.len())];
+        let own = env.iter().filter(|(v, _)| !inputs.iter().any(|p| p.value == **v));
+        own.map(|(_, held)| held.size()).fold(0, usize::saturating_add)
     }
 
     fn lookup(&self, env: &Env, p: &Port) -> Result<Datum, PlanError> {
@@ -360,7 +385,9 @@ impl Program {
         let x: Vec<Option<Datum>> = node.inputs.iter().map(|v| v.and_then(get)).collect();
         let start = context.times.as_ref().map(|_| Instant::now());
         let opset = opset_of(&self.model.opsets, node);
-        let limit = direct::Limit(context.memory);
+        let limit = direct::Limit(context.memory.saturating_sub(context.held));
+        let (base, skip) = (context.held, carried(node));
+        let mut piled = 0usize;
         let mut run = |attr: &str, mut inputs: Vec<Datum>| {
             let bodies = self.bodies.get(&id).map_or(&[][..], |b| b);
             let Some(body) = bodies.iter().find(|b| &*b.attr == attr) else {
@@ -384,9 +411,25 @@ impl Program {
                 };
                 inputs.push(get(*v).ok_or_else(missing)?);
             }
+            let own = inputs.iter().take(body.inputs).map(Datum::size);
+            context.held = own.fold(base.saturating_add(piled), usize::saturating_add);
             let held = inputs.into_iter().map(Held::own).collect();
             let done = body.program.run(held, context);
-            done.map_err(|e| crate::ops::OpError::new(format!("in {attr:?}: {e}")))
+            let made = done.map_err(|e| crate::ops::OpError::new(format!("in {attr:?}: {e}")))?;
+            piled = made
+                .iter()
+                .skip(skip)
+                .map(Datum::size)
+                .fold(piled, usize::saturating_add);
+            // What is piled up is put together in the end.
+            let needed = piled.saturating_mul(2).saturating_add(base);
+            match needed > context.memory {
+                true => Err(crate::ops::OpError::new(format!(
+                    "its results take {needed} bytes so far; there are {}",
+                    context.memory
+                ))),
+                false => Ok(made),
+            }
         };
         let y = direct(node, opset, &x, limit, &mut run).map_err(|what| {
             let inputs = node.inputs.iter().zip(&x).map(|(v, x)| match (v, x) {
@@ -472,6 +515,18 @@ impl Program {
     }
 }
 
+/// The outputs of a node's subgraph that are let go when it runs again; what follows is kept.
+fn carried(node: &crate::ir::Node) -> usize {
+    match (&*node.op, node.attr("num_scan_inputs")) {
+        ("Loop", _) => node.inputs.len().saturating_sub(1),
+        ("Scan", Some(crate::ir::AttrValue::Int(n))) => {
+            let scans = n.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+            node.inputs.len().saturating_sub(scans)
+        }
+        _ => 0,
+    }
+}
+
 /// Lets the values `lent` to plans be like others again.
 fn settle(env: &mut Env, lent: impl Iterator<Item = ValueId>) {
     for v in lent {
@@ -538,6 +593,16 @@ fn key(known: &HashMap<ValueId, Known>) -> Vec<u8> {
         }
     }
     key
+}
+
+/// Names first outputs that are left out before others: kernels write them all the same.
+fn name_outputs(graph: &mut Graph) {
+    for id in graph.order.clone() {
+        if graph[id].outputs.len() > 1 && graph[id].outputs[0].is_none() {
+            let v = graph.value(format!("unnamed#{}", graph.values.len()));
+            graph[id].outputs[0] = Some(v);
+        }
+    }
 }
 
 /// Makes the values that `graph` captures inputs of it, if they are not yet.

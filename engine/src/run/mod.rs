@@ -10,7 +10,7 @@ use crate::cpu::{Pool, default_threads};
 use crate::ir::{DType, Dim, Model, Name, Type};
 use crate::opt::{self, Report, Scope};
 pub use crate::plan::StepTime;
-use crate::plan::{Context, Plan, Program};
+use crate::plan::{Context, Plan, Program, available};
 pub use error::{RunError, RunErrorKind, Unsupported, distance, nearest, unsupported};
 use feed::fits;
 pub use feed::{Feed, Outputs};
@@ -36,7 +36,7 @@ pub struct Session {
     outputs: Vec<Name>,
     report: Report,
     pool: Pool,
-    memory: Option<usize>,
+    memory: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -76,7 +76,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Refuses runs that work in more than `bytes`. The default is what the machine has free.
+    /// Refuses runs that work in more than `bytes`, inputs and weights aside. The default is what the machine has free when
+    /// the session is made.
     pub fn memory(self, bytes: usize) -> Self {
         Builder {
             memory: Some(bytes),
@@ -90,6 +91,13 @@ impl<'a> Builder<'a> {
     ///
     /// If it uses operators that the engine lacks (all are listed), or is not well formed.
     pub fn build(self) -> Result<Session, RunError> {
+        let flaw = |e: crate::ir::Flaw| RunErrorKind::Model(e.to_string());
+        crate::ir::shallow(&self.model.graph).map_err(flaw)?;
+        let functions = self.model.functions.iter();
+        functions
+            .map(|f| crate::ir::shallow(&f.graph))
+            .collect::<Result<(), _>>()
+            .map_err(flaw)?;
         let mut model = self.model.clone();
         opt::inline(&mut model).map_err(|e| RunErrorKind::Model(e.to_string()))?;
         let missing = unsupported(&model);
@@ -123,7 +131,7 @@ impl<'a> Builder<'a> {
             outputs: g.outputs.iter().map(|p| g[p.value].name.clone()).collect(),
             report,
             pool: Pool::new(self.threads),
-            memory: self.memory,
+            memory: self.memory.or_else(available).unwrap_or(usize::MAX),
             program: Program::new(model, self.optimize, self.reference).map_err(wrong)?,
         })
     }
@@ -302,6 +310,7 @@ impl Session {
         let mut context = Context {
             pool: &self.pool,
             memory: self.memory,
+            held: 0,
             times,
         };
         Ok(Outputs {

@@ -217,6 +217,14 @@ pub(super) fn tuples(n: &NodeRef, i: usize, batch: usize) -> Result<Option<usize
     let Some(of) = n.shape(0) else {
         return Ok(last.size());
     };
+    let other = |(a, b): (&Dim, &Dim)| a.known().is_some_and(|a| b.known().is_some_and(|b| a != b));
+    if of.iter().zip(by).take(batch).any(other) {
+        return Err(OpError::new(format!(
+            "the first {batch} axes of shapes {} and {} differ",
+            show(of),
+            show(by)
+        )));
+    }
     let most = of.len().checked_sub(batch).filter(|_| batch < by.len());
     match (most, last.size()) {
         (Some(most), Some(len)) if len <= most => Ok(Some(len)),

@@ -9,6 +9,9 @@ use crate::opt::{Pass, PassError, Report, Scope};
 /// Bytes by which folding a node may make a file larger.
 const GROWTH: usize = 1 << 16;
 
+/// Bytes by which folding all of a model's nodes may make it larger where it is to be run here.
+const TOTAL: usize = 8 << 20;
+
 /// Replaces nodes whose results are known by initialisers, `Constant` included.
 ///
 /// Not folded for a portable result: what would make the file larger by more than 64 KiB, such as a `ConstantOfShape` or
@@ -23,6 +26,7 @@ impl Pass for Fold {
     fn run(&self, model: &mut Model, scope: Scope, report: &mut Report) -> Result<(), PassError> {
         let facts = infer(model, &HashMap::new())?;
         let links = model.graph.links();
+        let mut room = TOTAL;
         let foldable: Vec<NodeId> = model
             .graph
             .iter()
@@ -30,6 +34,7 @@ impl Pass for Fold {
                 let mut outputs = node.outputs.iter().flatten();
                 outputs.all(|&v| facts.konst(v).is_some() && !links.kept(v))
                     && pays(model, node, &facts, scope)
+                    && fits(node, &facts, &links, &mut room)
             })
             .map(|(id, _)| id)
             .collect();
@@ -50,6 +55,28 @@ impl Pass for Fold {
         model.graph.infos.retain(|p| !made.contains(&p.value));
         Ok(())
     }
+}
+
+/// Whether there is room for the results of `node`, beside inputs that others read too.
+fn fits(node: &crate::ir::Node, facts: &Facts, links: &crate::ir::Links, room: &mut usize) -> bool {
+    let size = |v: &crate::ir::ValueId| facts.konst(*v).map_or(0, |t| t.size());
+    let results = node
+        .outputs
+        .iter()
+        .flatten()
+        .map(size)
+        .fold(0, usize::saturating_add);
+    let own = node
+        .inputs
+        .iter()
+        .flatten()
+        .filter(|v| links.readers(**v).len() == 1 && !links.kept(**v));
+    let growth = results.saturating_sub(own.map(size).sum());
+    let fits = node.is("Constant") || growth <= *room;
+    if fits && !node.is("Constant") {
+        *room -= growth;
+    }
+    fits
 }
 
 fn pays(model: &Model, node: &crate::ir::Node, facts: &Facts, scope: Scope) -> bool {
