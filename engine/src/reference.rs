@@ -62,7 +62,7 @@ pub fn eval(op: &dyn Op, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tenso
 /// every input together.
 pub(crate) fn bytes(fact: &Fact, x: &[Option<&Tensor>]) -> Option<usize> {
     let count = match fact.ty.dims() {
-        Some(dims) => crate::ir::count(&dims).unwrap_or(usize::MAX),
+        Some(dims) => crate::ir::extent(&dims).unwrap_or(usize::MAX),
         None => return None,
     };
     let dtype = fact.ty.dtype()?;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use secateur::Session;
 use secateur::engine::ir::{DType, Graph, Model, Port, Type};
 use secateur::engine::onnx;
 use secateur::engine::opt::infer::full_name;
@@ -80,7 +79,7 @@ const LARGE: usize = 1 << 28;
 
 /// Bytes that a run would work in, weights not counted.
 fn peak_bytes(model: &Model, inputs: &[(Wanted, Vec<usize>)], ui: &Ui) -> Result<usize> {
-    let session = Session::builder(model).threads(ui.threads()).build()?;
+    let session = ui.session(model).build()?;
     let g = &session.model().graph;
     let dims = |p: &Port| match (
         &g[p.value].konst,

@@ -64,7 +64,7 @@ fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         check(path, flags.force, model.graph.outputs.len() + flags.dump.len())?;
     }
     let feeder = Feeder::new(&wanted(&model), &flags.inputs, ui)?;
-    let builder = Session::builder(&model).threads(ui.threads());
+    let builder = ui.session(&model);
     let builder = flags.dump.iter().fold(builder, |b, name| b.tap(name));
     let place = || flags.model.display().to_string();
     let session = builder.build().with_context(place)?;

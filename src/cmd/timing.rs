@@ -89,7 +89,7 @@ impl Trial {
 }
 
 fn measure(models: &[&Model], inputs: &[(String, Tensor)], ui: &Ui) -> Result<Vec<f64>> {
-    let build = |m: &&Model| Session::builder(m).threads(ui.threads()).build();
+    let build = |m: &&Model| ui.session(m).build();
     let sessions = models.iter().map(build).collect::<Result<Vec<_>, _>>()?;
     let run = |s: &Session| -> Result<f64> {
         let start = Instant::now();

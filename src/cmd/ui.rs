@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use secateur::engine::cpu::default_threads;
+use secateur::engine::run::Builder;
+use secateur::{Model, Session};
 
 /// The flags that every verb takes, before or after its name.
 #[derive(clap::Args, Clone, Debug)]
@@ -23,9 +25,34 @@ pub(crate) struct Common {
     /// Set a free dimension of the inputs
     #[arg(long = "size", short, global = true, value_name = "NAME=SIZE", value_parser = size)]
     pub(crate) sizes: Vec<(String, usize)>,
+    /// Refuse runs that work in more than SIZE (512M, 2GiB) [default: what the machine has free]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) max_memory: Option<usize>,
     /// Seed of everything random
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let wrong = || format!("{text:?} is not a size; expected a number with K, M, G or T");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..]
+        .to_ascii_uppercase()
+        .trim_end_matches('B')
+        .trim_end_matches('I')
+    {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    match number * f64::from(shift).exp2() {
+        n if n.is_finite() && n >= 0.0 => Ok(n as usize),
+        _ => Err(wrong()),
+    }
 }
 
 fn size(text: &str) -> Result<(String, usize), String> {
@@ -48,6 +75,15 @@ impl Ui {
     /// The number of threads to run on.
     pub(crate) fn threads(&self) -> usize {
         self.common.threads.map_or_else(default_threads, usize::from)
+    }
+
+    /// A builder of a session of `model` as the common flags want it.
+    pub(crate) fn session<'m>(&self, model: &'m Model) -> Builder<'m> {
+        let builder = Session::builder(model).threads(self.threads());
+        match self.common.max_memory {
+            Some(bytes) => builder.memory(bytes),
+            None => builder,
+        }
     }
 
     /// Says on standard error what was assumed or left out.

@@ -38,6 +38,8 @@ pub(crate) struct Job<'a> {
     pub(crate) file: &'a Path,
     /// Threads to run on.
     pub(crate) threads: usize,
+    /// Bytes that a run may work in, where that is limited; only this library heeds it.
+    pub(crate) memory: Option<usize>,
     /// Values that are to be outputs too.
     pub(crate) taps: &'a [String],
 }

@@ -28,6 +28,7 @@ pub use extra::{Extra, Field};
 pub use graph::{Graph, Links, NodeId, Port, Value, ValueId};
 pub use model::{Function, Model, Opset, version};
 pub use node::Node;
+pub(crate) use tensor::extent;
 pub use tensor::{Buffer, Bytes, Constant, Data, Element, External, Form, SizeMismatch, Tensor, count};
 pub use ty::{Declared, Shape, Type};
 pub(crate) use verify::{DEPTH, shallow};

@@ -317,6 +317,11 @@ pub fn count(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
 }
 
+/// The number of elements if no axis were of size 0: what goes along each axis has a bound too. `None` on overflow.
+pub(crate) fn extent(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))
+}
+
 impl Tensor {
     /// A tensor over existing data.
     ///

@@ -389,7 +389,8 @@ impl Lowering<'_> {
                 continue;
             }
             let limit = self.start.memory.unwrap_or(usize::MAX);
-            let what = match size(fact) {
+            let extent = fact.ty.dims().and_then(|d| crate::ir::extent(&d));
+            let what = match size(fact).and_then(|bytes| Some(bytes.max(extent?))) {
                 Some(bytes) if bytes <= limit => continue,
                 Some(bytes) => format!(
                     "an output of type {} takes {bytes} bytes; there are {limit}",

@@ -117,6 +117,15 @@ pub(crate) fn asking() -> Vec<Asking> {
             vec![ints(&[0, 1]), ints(&[huge]), Tensor::of(&[2], vec![0.0f32, 1.0])],
         ),
         ("Reshape", 21, vec![floats(&[4]), ints(&[huge, -1])]),
+        // No element, but an axis without end.
+        (
+            "Upsample",
+            9,
+            vec![
+                floats(&[0, 1, 4, 4]),
+                Tensor::of(&[4], vec![1.0f32, 1.0, 1e15, 1.0]),
+            ],
+        ),
         (
             "Resize",
             10,

@@ -111,6 +111,7 @@ fn work(engine: &str, flags: &Flags, ui: &Ui) -> Result<Outcome> {
         let job = Job {
             file: &flags.model,
             threads: ui.threads(),
+            memory: ui.common.max_memory,
             taps: &[],
         };
         rival::serve(engine, &job, &inputs)

@@ -67,6 +67,7 @@ struct Sides<'a> {
     a: (&'static dyn Engine, &'a Path),
     b: (&'static dyn Engine, &'a Path),
     threads: usize,
+    memory: Option<usize>,
 }
 
 impl Sides<'_> {
@@ -76,6 +77,7 @@ impl Sides<'_> {
             engine.load(&Job {
                 file,
                 threads: self.threads,
+                memory: self.memory,
                 taps,
             })
         };
@@ -95,6 +97,7 @@ fn verify(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         a: (engines::find("self")?, &flags.model),
         b: (engines::find(&flags.engine)?, flags.other()),
         threads: ui.threads(),
+        memory: ui.common.max_memory,
     };
     let told = Told::of(&sides, flags, ui)?;
     told.say(flags, ui);
