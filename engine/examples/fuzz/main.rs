@@ -83,7 +83,7 @@ fn guarded(target: &mut dyn Target, seed: u64, loud: bool) -> Found {
 }
 
 fn target(args: &[String]) -> (Box<dyn Target>, &[String]) {
-    match &args[..] {
+    match args {
         [kind, corpus, rest @ ..] if kind == "reader" => {
             (Box::new(reader::Reader::new(&PathBuf::from(corpus))), rest)
         }

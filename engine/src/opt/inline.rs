@@ -66,7 +66,7 @@ pub fn inline(model: &mut Model) -> Result<(), PassError> {
         let what = format!("write out to more than {WEIGHT} nodes");
         return Err(Flaw::new("model-local functions", what).into());
     }
-    expand(&lib, &model.opsets, &mut model.graph, 0)?;
+    expand(&lib, &model.opsets, &mut model.graph)?;
     Ok(())
 }
 
@@ -121,13 +121,13 @@ fn own(graph: &Graph) -> usize {
     nodes.sum::<usize>() + graph.values.len() / 4
 }
 
-fn expand(lib: &Model, opsets: &[Opset], graph: &mut Graph, depth: usize) -> Result<(), Flaw> {
+fn expand(lib: &Model, opsets: &[Opset], graph: &mut Graph) -> Result<(), Flaw> {
     let order = std::mem::take(&mut graph.order);
     for id in order {
         let Some(f) = function(lib, &graph[id]) else {
             let mut attrs = std::mem::take(&mut graph[id].attrs);
             for g in attrs.iter_mut().flat_map(|a| a.value.graphs_mut()) {
-                expand(lib, opsets, g, depth)?;
+                expand(lib, opsets, g)?;
             }
             graph[id].attrs = attrs;
             graph.order.push(id);
@@ -136,7 +136,7 @@ fn expand(lib: &Model, opsets: &[Opset], graph: &mut Graph, depth: usize) -> Res
         let call = graph[id].clone();
         let mut body = f.graph.clone();
         check(f, &call, opsets)?;
-        expand(lib, opsets, &mut body, depth + 1)?;
+        expand(lib, opsets, &mut body)?;
         paste(graph, f, body, &call);
     }
     Ok(())

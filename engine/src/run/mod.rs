@@ -93,10 +93,9 @@ impl<'a> Builder<'a> {
     pub fn build(self) -> Result<Session, RunError> {
         let flaw = |e: crate::ir::Flaw| RunErrorKind::Model(e.to_string());
         crate::ir::shallow(&self.model.graph).map_err(flaw)?;
-        let functions = self.model.functions.iter();
+        let mut functions = self.model.functions.iter();
         functions
-            .map(|f| crate::ir::shallow(&f.graph))
-            .collect::<Result<(), _>>()
+            .try_for_each(|f| crate::ir::shallow(&f.graph))
             .map_err(flaw)?;
         let mut model = self.model.clone();
         opt::inline(&mut model).map_err(|e| RunErrorKind::Model(e.to_string()))?;
