@@ -8,7 +8,9 @@
 #    ONNX's backend tests (conformance.sh).
 # 3. Rewrites each model with `secateur optimize --level none` and compares the messages (onnx_equal.py).
 # 4. Compares each model, as it is, optimised and with 80 % zeros, with ONNX Runtime (`secateur verify --engine ort`).
-# 5. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
+# 5. Exports graphs by both of PyTorch's exporters (export_graphs.py) and runs engine/tests/exports.rs on them: they agree with ONNX
+#    Runtime, and what they spell out is recognised. Without torch this is skipped.
+# 6. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
 #
 # Ends in a line `extended: N passed, N failed, N skipped`. Exit status: 1 if any failed.
 set -eu
@@ -62,6 +64,17 @@ done
 cargo build --release --features ort
 judge cargo test --release --features ort --test extended -- --nocapture
 judge scripts/conformance.sh
+
+SECATEUR_GRAPHS=$target/extended/graphs
+if missing=$(python3 -c 'import torch, onnxscript' 2>&1); then
+  mkdir -p "$SECATEUR_GRAPHS"
+  SECATEUR_GRAPHS=$(cd "$SECATEUR_GRAPHS" && pwd)
+  export SECATEUR_GRAPHS
+  judge python3 scripts/export_graphs.py "$SECATEUR_GRAPHS"
+  judge cargo test --release -p secateur-engine --test exports -- --nocapture
+else
+  skip "graphs of PyTorch's exporters: ${missing##*$'\n'}"
+fi
 
 if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then
   for model in "$SECATEUR_MODELS"/*/*.onnx; do

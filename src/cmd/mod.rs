@@ -6,6 +6,7 @@ mod card;
 mod compare;
 mod demo;
 mod digits;
+mod explain;
 mod inspect;
 mod optimize;
 mod prune;
@@ -45,6 +46,7 @@ pub(crate) trait Cmd: Sync {
 pub(crate) static CMDS: &[&dyn Cmd] = &[
     &bench::Bench,
     &demo::Demo,
+    &explain::Explain,
     &inspect::Inspect,
     &optimize::Optimize,
     &prune::Prune,

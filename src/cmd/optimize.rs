@@ -130,7 +130,7 @@ fn sign(new: &mut Model, flags: &Flags, ui: &Ui, before: &Card, report: &Report)
 }
 
 /// How often each rule fired, and where and why it was refused.
-fn rules(report: &Report) -> Vec<Value> {
+pub(super) fn rules(report: &Report) -> Vec<Value> {
     let mut names: Vec<&str> = report.events.iter().map(|e| e.rule).collect();
     names.sort_unstable();
     names.dedup();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod demo;
+mod explain;
 mod figures;
 mod files;
 mod prune;

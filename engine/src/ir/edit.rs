@@ -53,17 +53,26 @@ impl Patch {
     /// # Errors
     ///
     /// If the patch was made for another graph, or a node would go that somebody still reads.
-    pub fn apply(mut self, graph: &mut Graph) -> Result<(), Flaw> {
+    pub fn apply(self, graph: &mut Graph) -> Result<(), Flaw> {
+        let mut links = graph.links();
+        self.apply_with(graph, &mut links).map(|_| ())
+    }
+
+    /// The same where `links` are those of the graph, which are kept up to date. The new nodes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Patch::apply`].
+    pub fn apply_with(mut self, graph: &mut Graph, links: &mut Links) -> Result<Vec<NodeId>, Flaw> {
         if self.base != graph.values.len() {
             return Err(Flaw::new(
                 "a rewrite",
                 "was made for an earlier state of the graph",
             ));
         }
-        let links = graph.links();
-        self.check_readers(graph, &links)?;
+        self.check_readers(graph, links)?;
         let last = graph.order.iter().rposition(|n| self.remove.contains(n));
-        let at = last.unwrap_or_else(|| self.earliest(graph, &links));
+        let at = last.unwrap_or_else(|| self.earliest(graph, links));
         let kept_before = graph.order[..at]
             .iter()
             .filter(|n| !self.remove.contains(n))
@@ -81,14 +90,24 @@ impl Patch {
                 None => redirect.push((old, new)),
             }
         }
-        self.append(graph, kept_before);
+        self.remove.iter().for_each(|&n| links.forget(graph, n));
+        let added = self.append(graph, kept_before);
+        added.iter().for_each(|&n| links.note(graph, n));
         for (old, new) in redirect {
-            for &n in links.readers(old) {
+            let readers: Vec<_> = links
+                .readers(old)
+                .iter()
+                .copied()
+                .filter(|n| !added.contains(n))
+                .collect();
+            for n in readers {
+                links.forget(graph, n);
                 let inputs = graph[n].inputs.iter_mut().flatten();
                 inputs.filter(|v| **v == old).for_each(|v| *v = new);
+                links.note(graph, n);
             }
         }
-        Ok(())
+        Ok(added)
     }
 
     /// Position right after the producers of everything the new nodes read.
@@ -122,7 +141,7 @@ impl Patch {
         }
     }
 
-    fn append(self, graph: &mut Graph, at: usize) {
+    fn append(self, graph: &mut Graph, at: usize) -> Vec<NodeId> {
         for mut value in self.values {
             value.name = graph.fresh(&value.name);
             if value.konst.is_some() {
@@ -133,7 +152,8 @@ impl Patch {
         let first = graph.nodes.len() as u32;
         let ids: Vec<_> = (first..first + self.nodes.len() as u32).map(NodeId).collect();
         graph.nodes.extend(self.nodes);
-        graph.order.splice(at..at, ids);
+        graph.order.splice(at..at, ids.iter().copied());
+        ids
     }
 }
 

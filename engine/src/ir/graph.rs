@@ -298,6 +298,41 @@ pub struct Links {
 }
 
 impl Links {
+    /// Takes out node `n` of `graph`. What its subgraphs read counts as read for good.
+    pub fn forget(&mut self, graph: &Graph, n: NodeId) {
+        for v in graph[n].inputs.iter().flatten() {
+            if let Some(readers) = self.readers.get_mut(v.0 as usize) {
+                readers.retain(|&r| r != n);
+            }
+        }
+        for v in graph[n].outputs.iter().flatten() {
+            if self.producer(*v).is_some_and(|(p, _)| p == n) {
+                self.producer[v.0 as usize] = None;
+            }
+        }
+    }
+
+    /// Brings in node `n` of `graph`, which may be new like its values.
+    pub fn note(&mut self, graph: &Graph, n: NodeId) {
+        let count = graph.values.len();
+        self.producer.resize(count, None);
+        self.readers.resize(count, vec![]);
+        self.kept.resize(count, false);
+        for v in graph[n].inputs.iter().flatten() {
+            self.readers[v.0 as usize].push(n);
+        }
+        for (slot, v) in graph[n].outputs.iter().enumerate() {
+            if let Some(v) = v {
+                self.producer[v.0 as usize] = Some((n, slot));
+            }
+        }
+        for g in graph[n].attrs.iter().flat_map(|a| a.value.graphs()) {
+            for v in g.captures().iter().filter_map(|name| graph.find(name)) {
+                self.kept[v.0 as usize] = true;
+            }
+        }
+    }
+
     /// The node that makes `v`, and which of its outputs it is.
     pub fn producer(&self, v: ValueId) -> Option<(NodeId, usize)> {
         self.producer.get(v.0 as usize).copied().flatten()

@@ -59,6 +59,12 @@ fn plan(dims: &[usize], groups: usize, given: [usize; 2], per_group: bool) -> Re
     })
 }
 
+/// Whether scale and bias are given for each group. Opset 21, where that ended, brought `stash_type`: what has it is of
+/// then, whatever the model imports.
+fn per_group(n: &NodeRef) -> bool {
+    n.opset() < 21 && !matches!(n.int("stash_type"), Ok(Some(_)))
+}
+
 fn groups(n: &NodeRef) -> Result<usize, OpError> {
     let g = n.int("num_groups")?;
     g.and_then(|g| usize::try_from(g).ok())
@@ -90,7 +96,7 @@ fn infer(n: &NodeRef, groups: Option<usize>) -> Result<Vec<Fact>, OpError> {
                 "{channels} channels do not make {g} groups"
             )));
         }
-        if n.opset() < 21 {
+        if per_group(n) {
             expected = Dim::from(g);
         }
     }
@@ -116,7 +122,7 @@ fn eval(n: &NodeRef, x: &[Option<&Tensor>], groups: Option<usize>) -> Result<Vec
     };
     let wrong = || OpError::new(format!("expected floats, found {}", t.dtype()));
     let channels = t.dims().get(1).copied().unwrap_or(0);
-    let per_group = groups.is_some() && n.opset() < 21;
+    let per_group = groups.is_some() && per_group(n);
     let p = plan(
         t.dims(),
         groups.unwrap_or(channels.max(1)),
@@ -146,7 +152,7 @@ fn cpu(n: &NodeRef, groups: Option<usize>) -> Vec<Candidate> {
         let (dims, dtype) = (n.dims(0)?, n.dtype(0)?);
         let channels = dims.get(1).copied()?;
         let given = [count(&n.dims(1)?)?, count(&n.dims(2)?)?];
-        let per_group = groups.is_some() && n.opset() < 21;
+        let per_group = groups.is_some() && per_group(n);
         let p = plan(&dims, groups.unwrap_or(channels.max(1)), given, per_group).ok()?;
         Some(Box::new(GroupKernel {
             dtype,

@@ -107,6 +107,42 @@ impl Bench {
 }
 
 #[test]
+fn inference_takes_what_is_not_known() {
+    let mut wrong = vec![];
+    for b in benches() {
+        let shapeless = |f: &Fact| Fact::tensor(f.ty.dtype(), None);
+        let ways: [&dyn Fn(&Fact) -> Fact; 2] = [&shapeless, &|_| Fact::unknown()];
+        for (way, hide) in ways.iter().enumerate() {
+            // All inputs, then each by itself.
+            for only in (0..=b.facts.len()).map(|i| i.checked_sub(1)) {
+                let facts = b.facts.iter().enumerate();
+                let facts: Vec<_> = facts
+                    .map(|(i, f)| {
+                        f.as_ref().map(|f| {
+                            if only.is_none_or(|o| o == i) {
+                                hide(f)
+                            } else {
+                                f.clone()
+                            }
+                        })
+                    })
+                    .collect();
+                let x = vec![None; facts.len()];
+                let n = NodeRef::new(
+                    &b.node,
+                    b.case.opset,
+                    reference::given(&b.node.inputs, &facts, &x),
+                );
+                if let Err(e) = b.op.infer(&n) {
+                    wrong.push(format!("{} (way {way}, input {only:?}): {e}", b.place()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn inference_agrees_with_the_reference() {
     for b in benches() {
         let y = b.expected();

@@ -1,7 +1,9 @@
 //! Where patterns occur.
 //!
 //! Sums and products are matched as wholes: whatever the bracketing and the order, with subtraction and division of
-//! constants as the addition and multiplication that they are, and with a neutral constant left out.
+//! constants as the addition and multiplication that they are, and with a neutral constant left out. A power with a small
+//! whole exponent is the product of as many factors; roots, inverses and divisors are factors with an exponent, however
+//! they are written.
 
 use super::pattern::{Chain, Pattern, Want, split};
 use crate::ir::{Attr, AttrValue, Graph, Links, Node, NodeId, Tensor, ValueId};
@@ -27,9 +29,40 @@ struct Found {
     nodes: Vec<NodeId>,
 }
 
+/// An operand of a sum or product: all of it, and in products what it is a power of.
+#[derive(Clone, Copy, Debug)]
+struct Operand<T> {
+    /// `None` for a divisor, which by itself is no value.
+    whole: Option<T>,
+    base: T,
+    exponent: f64,
+    /// The nodes that make the power of the base.
+    nodes: [Option<NodeId>; 2],
+}
+
+impl<T: Copy> Operand<T> {
+    fn plain(whole: T) -> Operand<T> {
+        Operand {
+            whole: Some(whole),
+            base: whole,
+            exponent: 1.0,
+            nodes: [None; 2],
+        }
+    }
+
+    /// One divided by it.
+    fn inverse(self) -> Operand<T> {
+        Operand {
+            whole: None,
+            exponent: -self.exponent,
+            ..self
+        }
+    }
+}
+
 /// The operands of a sum or product: those that vary, the constants joined into one, and the inner nodes.
 struct Operands<T> {
-    varying: Vec<T>,
+    varying: Vec<Operand<T>>,
     scalar: Option<f64>,
     nodes: Vec<NodeId>,
 }
@@ -141,7 +174,12 @@ impl Search<'_> {
     }
 
     fn attrs_fit(&self, node: &Node, attrs: &[Attr]) -> bool {
-        let given = |a: &Attr| node.attr(&a.name) == Some(&a.value);
+        let given = |a: &Attr| match (node.attr(&a.name), &a.value) {
+            (Some(AttrValue::Float(Some(have))), AttrValue::Float(Some(want))) => {
+                close((*have).into(), (*want).into())
+            }
+            (have, want) => have == Some(want),
+        };
         attrs.iter().all(given) && (self.pattern.loose || node.attrs.len() == attrs.len())
     }
 
@@ -161,9 +199,9 @@ impl Search<'_> {
         let (attrs, parts): (Vec<_>, Vec<_>) = wanted
             .varying
             .into_iter()
-            .partition(|&w| matches!(self.pattern.wants[w], Want::Attr(..)));
+            .partition(|w| matches!(self.pattern.wants[w.base], Want::Attr(..)));
         for w in attrs {
-            let Want::Attr(name, default) = self.pattern.wants[w] else {
+            let Want::Attr(name, default) = self.pattern.wants[w.base] else {
                 continue;
             };
             match given.scalar.take() {
@@ -179,15 +217,26 @@ impl Search<'_> {
     }
 
     /// Matches each part with one of the values, trying every order.
-    fn assign(&self, parts: &[usize], values: &[ValueId], found: Found) -> Option<Found> {
+    fn assign(&self, parts: &[Operand<usize>], values: &[Operand<ValueId>], found: Found) -> Option<Found> {
         let Some((&part, rest)) = parts.split_first() else {
             return Some(found);
         };
         (0..values.len()).find_map(|i| {
-            let found = self.part(part, values[i], found.clone())?;
+            let found = self.operand(part, values[i], found.clone())?;
             let others = [&values[..i], &values[i + 1..]].concat();
             self.assign(rest, &others, found)
         })
+    }
+
+    fn operand(&self, part: Operand<usize>, value: Operand<ValueId>, mut found: Found) -> Option<Found> {
+        if part.exponent == 1.0 {
+            return self.part(part.base, value.whole?, found);
+        }
+        if part.exponent != value.exponent {
+            return None;
+        }
+        found.nodes.extend(value.nodes.into_iter().flatten());
+        self.part(part.base, value.base, found)
     }
 
     fn chain_of(&self, want: usize) -> Option<Chain> {
@@ -195,13 +244,68 @@ impl Search<'_> {
             return None;
         };
         let (chain, inverted) = match &ops[..] {
+            [op] if op == "Pow" => (Chain::Product, false),
             [op] => Chain::of(split(op).0, split(op).1)?,
             _ => return None,
         };
-        let constant = inputs
-            .get(1)
-            .is_some_and(|&i| matches!(self.pattern.wants[i], Want::Scalar(_)));
-        (!inverted || constant).then_some(chain)
+        let scalar = |&i: &usize| match self.pattern.wants[i] {
+            Want::Scalar(x) => Some(x),
+            _ => None,
+        };
+        let second = inputs.get(1).and_then(scalar);
+        match (&*ops[0], chain) {
+            ("Pow", _) => second.and_then(whole).map(|_| chain),
+            (_, Chain::Product) => Some(chain),
+            (_, Chain::Sum) => (!inverted || second.is_some()).then_some(chain),
+        }
+    }
+
+    /// What part `want` is a power of, and the exponent.
+    fn power_of_want(&self, want: usize) -> Operand<usize> {
+        let mut all = Operand::plain(want);
+        while let Want::Node { ops, inputs, .. } = &self.pattern.wants[all.base] {
+            let second = inputs.get(1).and_then(|&i| match self.pattern.wants[i] {
+                Want::Scalar(x) => Some(x),
+                _ => None,
+            });
+            match ops.first().and_then(|op| exponent(op, second)) {
+                Some(e) if all.exponent == 1.0 || joins(all.exponent, e) => {
+                    all.exponent *= e;
+                    all.base = inputs[0];
+                }
+                _ => break,
+            }
+        }
+        all
+    }
+
+    /// What `v` is a power of, as far as nobody else reads what is in between; nor `v`, unless it is the `outermost`.
+    fn power(&self, v: ValueId, outermost: bool) -> Operand<ValueId> {
+        let mut all = Operand::plain(v);
+        while let Some((at, 0)) = self.links.producer(all.base) {
+            let node = &self.graph[at];
+            let own = outermost && all.base == v;
+            let alone = own || (self.links.readers(all.base).len() == 1 && !self.links.kept(all.base));
+            let (Some(Some(a)), true, true) = (node.inputs.first(), alone, node.domain().is_empty()) else {
+                break;
+            };
+            let second = node.inputs.get(1).copied().flatten();
+            let (base, e) = match (&*node.op, second) {
+                // One divided by something.
+                ("Div", Some(b)) if self.item(*a) == Some(1.0) => (b, Some(-1.0)),
+                _ => (*a, exponent(&node.op, second.and_then(|b| self.item(b)))),
+            };
+            match e {
+                Some(e) if all.nodes[1].is_none() && (all.exponent == 1.0 || joins(all.exponent, e)) => {
+                    all.exponent *= e;
+                    all.base = base;
+                    let free = usize::from(all.nodes[0].is_some());
+                    all.nodes[free] = Some(at);
+                }
+                _ => break,
+            }
+        }
+        all
     }
 
     /// The operands of part `want` of the pattern, which is a `chain`.
@@ -214,15 +318,24 @@ impl Search<'_> {
         let mut open = vec![(want, false)];
         while let Some((w, inverted)) = open.pop() {
             match &self.pattern.wants[w] {
-                Want::Node { ops, inputs, .. } if self.chain_of(w) == Some(chain) => {
-                    let second = Chain::of(split(&ops[0]).0, split(&ops[0]).1).is_some_and(|c| c.1);
-                    open.extend([(inputs[1], second), (inputs[0], false)]);
-                }
                 Want::Scalar(x) => {
                     let so_far = all.scalar.unwrap_or(chain.neutral());
                     all.scalar = Some(chain.join(so_far, *x, inverted));
                 }
-                _ => all.varying.push(w),
+                _ if inverted => all.varying.push(self.power_of_want(w).inverse()),
+                Want::Node { ops, inputs, .. } if self.chain_of(w) == Some(chain) => {
+                    let times = match self.pattern.wants.get(inputs[1]) {
+                        Some(Want::Scalar(x)) if ops[0] == "Pow" => whole(*x),
+                        _ => None,
+                    };
+                    let second = Chain::of(split(&ops[0]).0, split(&ops[0]).1).is_some_and(|c| c.1);
+                    match times {
+                        Some(times) => open.extend(vec![(inputs[0], false); times]),
+                        None => open.extend([(inputs[1], second), (inputs[0], false)]),
+                    }
+                }
+                _ if chain == Chain::Product => all.varying.push(self.power_of_want(w)),
+                _ => all.varying.push(Operand::plain(w)),
             }
         }
         all
@@ -230,30 +343,48 @@ impl Search<'_> {
 
     /// The operands of value `v` as a `chain`: itself alone where it is none.
     fn given(&self, chain: Chain, v: ValueId, outermost: bool) -> Operands<ValueId> {
-        let alone = Operands {
-            varying: vec![v],
+        let only = |operand| Operands {
+            varying: vec![operand],
             scalar: None,
             nodes: vec![],
         };
+        let alone = || match chain {
+            Chain::Sum => only(Operand::plain(v)),
+            Chain::Product => only(self.power(v, outermost)),
+        };
         let Some((at, _)) = self.links.producer(v) else {
-            return alone;
+            return alone();
         };
         let node = &self.graph[at];
         let inner = outermost || (self.links.readers(v).len() == 1 && !self.links.kept(v));
-        let (Some((found, inverted)), [Some(a), Some(b)]) =
-            (Chain::of(node.domain(), &node.op), &node.inputs[..])
-        else {
-            return alone;
+        let &[Some(a), Some(b)] = &node.inputs[..] else {
+            return alone();
         };
-        if found != chain || !inner || !node.attrs.is_empty() {
-            return alone;
+        if !inner || !node.attrs.is_empty() {
+            return alone();
         }
-        let mut all = match (self.item(*a).filter(|_| !inverted), self.item(*b)) {
-            (_, Some(x)) => self.with(chain, *a, x, inverted),
-            (Some(x), None) => self.with(chain, *b, x, false),
-            (None, None) if inverted => return alone,
-            (None, None) => {
-                let (mut left, right) = (self.given(chain, *a, false), self.given(chain, *b, false));
+        let (constant, second) = (self.item(a), self.item(b));
+        let times = second
+            .filter(|_| chain == Chain::Product && node.is("Pow"))
+            .and_then(whole);
+        let mut all = match (Chain::of(node.domain(), &node.op), constant, second) {
+            _ if times.is_some() => Operands {
+                varying: vec![Operand::plain(a); times.unwrap_or(1)],
+                ..only(Operand::plain(a))
+            },
+            (Some((found, inverted)), _, Some(x)) if found == chain => self.with(chain, a, x, inverted),
+            (Some((found, false)), Some(x), None) if found == chain => self.with(chain, b, x, false),
+            (Some((Chain::Product, true)), Some(x), None) if chain == Chain::Product => Operands {
+                scalar: Some(x),
+                ..only(self.power(b, false).inverse())
+            },
+            (Some((Chain::Product, true)), None, None) if chain == Chain::Product => {
+                let mut left = self.given(chain, a, false);
+                left.varying.push(self.power(b, false).inverse());
+                left
+            }
+            (Some((found, false)), None, None) if found == chain => {
+                let (mut left, right) = (self.given(chain, a, false), self.given(chain, b, false));
                 left.varying.extend(right.varying);
                 left.nodes.extend(right.nodes);
                 left.scalar = match (left.scalar, right.scalar) {
@@ -262,6 +393,7 @@ impl Search<'_> {
                 };
                 left
             }
+            _ => return alone(),
         };
         all.nodes.insert(0, at);
         all
@@ -278,6 +410,26 @@ impl Search<'_> {
         let t: &Tensor = self.graph.konst(v)?;
         t.item().filter(|_| t.dims().len() <= 1 && t.dtype().is_float())
     }
+}
+
+/// The exponent that an operator puts on its first input, but for small whole ones; its second is the number `second`.
+fn exponent(op: &str, second: Option<f64>) -> Option<f64> {
+    match op {
+        "Sqrt" => Some(0.5),
+        "Reciprocal" => Some(-1.0),
+        "Pow" => second.filter(|e| whole(*e).is_none()),
+        _ => None,
+    }
+}
+
+/// Whether a power of a power is the power by the product of both exponents, whatever the sign of the base.
+fn joins(outer: f64, inner: f64) -> bool {
+    outer == -1.0 || inner == -1.0
+}
+
+/// A small whole exponent.
+fn whole(e: f64) -> Option<usize> {
+    [2, 3, 4].into_iter().find(|&n| n as f64 == e)
 }
 
 fn close(have: f64, want: f64) -> bool {

@@ -13,6 +13,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::ir::{Flaw, Model, verify};
@@ -21,6 +22,7 @@ pub use find::Match;
 pub use infer::{Facts, NodeError};
 pub use inline::{function, inline};
 pub use passes::{CLEANING, PASSES};
+use pattern::Index;
 pub use pattern::Pattern;
 pub use rules::{RULES, Rule, Site};
 
@@ -34,7 +36,7 @@ pub enum Scope {
 }
 
 /// Why a rule did not fire where its pattern was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     /// Nothing would change.
     NoEffect,
@@ -87,6 +89,18 @@ impl Report {
         if !self.events.contains(&event) {
             self.events.push(event);
         }
+    }
+
+    /// Drops refusals that were overcome later, that are of nodes that are gone, or that were said before.
+    fn settle(&mut self, graph: &crate::ir::Graph) {
+        let nodes: HashSet<&str> = graph.iter().map(|(_, n)| n.label()).collect();
+        let fired = self.events.iter().filter(|e| e.refused.is_none());
+        let fired: HashSet<_> = fired.map(|e| (e.rule, e.node.clone())).collect();
+        let mut said = HashSet::new();
+        self.events.retain(|e| {
+            let open = nodes.contains(&*e.node) && !fired.contains(&(e.rule, e.node.clone()));
+            e.refused.is_none() || (open && said.insert((e.rule, e.node.clone(), e.refused)))
+        });
     }
 
     /// Whether anything changed.
@@ -199,15 +213,11 @@ pub fn apply(model: &mut Model, scope: Scope, passes: &[&dyn Pass]) -> Result<Re
             verify(&model.graph)?;
         }
         let changed = round.changed();
-        report.events.extend(
-            round
-                .events
-                .into_iter()
-                .filter(|e| e.refused.is_none() || !changed),
-        );
+        report.events.append(&mut round.events);
         if !changed {
             break;
         }
     }
+    report.settle(&model.graph);
     Ok(report)
 }

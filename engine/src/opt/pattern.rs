@@ -1,6 +1,7 @@
 //! Patterns: expressions written down to be looked for.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use crate::expr::{Call, Ex, Sink};
 use crate::ir::{Attr, Node, Tensor, ValueId};
@@ -24,6 +25,18 @@ pub(super) enum Want {
         attrs: Vec<Attr>,
         slot: usize,
     },
+}
+
+impl Want {
+    /// Whether it depends on shapes: a tensor, or an operator along certain axes.
+    fn is_shaped(&self) -> bool {
+        let lists = |a: &Attr| matches!(a.value, crate::ir::AttrValue::Ints(_));
+        match self {
+            Want::Tensor(_) => true,
+            Want::Node { attrs, .. } => attrs.iter().any(lists),
+            _ => false,
+        }
+    }
 }
 
 /// What to look for, and how many inputs it leaves open.
@@ -106,7 +119,8 @@ impl Pattern {
         Pattern { loose: true, ..exact }
     }
 
-    /// The pattern of `op`'s body with up to three inputs; `None` for a primitive, and where there is more than one output.
+    /// The pattern of `op`'s body; `None` for a primitive, where there is more than one output, and for bodies with constants
+    /// that depend on the node, such as axes: those need rules, which can look at shapes.
     pub fn of(op: &dyn Op) -> Option<Pattern> {
         let node = Node::new(op.name().name, vec![], vec![]);
         let newest = op.since().last().copied().unwrap_or(1);
@@ -117,6 +131,46 @@ impl Pattern {
             _ => None,
         })
         .filter(|p| !matches!(p.wants[p.root], Want::Hole(_)))
+        .filter(|p| !p.wants.iter().any(Want::is_shaped))
+    }
+
+    /// Names of the operators, without domains, that nodes at the root of a match have.
+    fn roots(&self) -> Vec<&str> {
+        let Want::Node { ops, .. } = &self.wants[self.root] else {
+            return vec![];
+        };
+        let own = ops.iter().map(|op| split(op).1);
+        let chain = match &ops[..] {
+            [op] => Chain::of(split(op).0, split(op).1).map(|(chain, _)| chain),
+            _ => None,
+        };
+        match chain {
+            Some(Chain::Sum) => vec!["Add", "Sub"],
+            Some(Chain::Product) => vec!["Mul", "Div", "Pow", "Sqrt", "Reciprocal"],
+            None if ops.len() == 1 && ops[0] == "Pow" => vec!["Mul", "Pow"],
+            None => own.collect(),
+        }
+    }
+}
+
+/// Which of some patterns may end at a node, by its operator.
+pub(super) struct Index(HashMap<String, Vec<usize>>);
+
+impl Index {
+    /// An index of `patterns`.
+    pub(super) fn of<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Index {
+        let mut all: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, p) in patterns.enumerate() {
+            for op in p.roots() {
+                all.entry(op.to_owned()).or_default().push(i);
+            }
+        }
+        Index(all)
+    }
+
+    /// Numbers of the patterns, in order.
+    pub(super) fn at(&self, node: &Node) -> &[usize] {
+        self.0.get(&*node.op).map_or(&[], |all| all)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
+mod recognition;
+
 use super::*;
 use crate::expr::{Builder, Ex};
 use crate::ir::{DType, Dim, Graph, Node, Tensor, Type, ValueId};

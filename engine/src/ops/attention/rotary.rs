@@ -45,6 +45,7 @@ fn turn(n: &NodeRef, tables: usize) -> Result<Option<Turn>, OpError> {
                 size,
             }
         }
+        ([_, _, _], None) if count == 0 && n.has(tables) => return Ok(None),
         _ => match heads(n, 0, Some(count).filter(|&c| c > 0))? {
             Some(heads) => heads,
             None => return Ok(None),

@@ -1,10 +1,8 @@
 //! Fusion by body: formulas that define an operator become the operator.
 
-use std::collections::HashSet;
-
 use crate::ir::{Graph, Links, Model, Node, NodeId, Patch, Value};
 use crate::ops::{OPS, Op};
-use crate::opt::{Pass, PassError, Pattern, Report, Scope, Why};
+use crate::opt::{Index, Pass, PassError, Pattern, Report, Scope, Why};
 
 /// Replaces every spelled-out operator body by the operator, if the model's opset has it or the engine is to run it.
 pub(super) struct Fuse;
@@ -15,27 +13,31 @@ impl Pass for Fuse {
     }
 
     fn run(&self, model: &mut Model, scope: Scope, report: &mut Report) -> Result<(), PassError> {
-        let bodies: Vec<(&dyn Op, Pattern)> = OPS
-            .iter()
-            .filter(|op| allowed(model, **op, scope))
-            .filter_map(|op| Some((*op, Pattern::of(*op)?)))
-            .collect();
+        let allowed = OPS.iter().filter(|op| allowed(model, **op, scope));
+        let (ops, patterns): (Vec<&dyn Op>, Vec<Pattern>) =
+            allowed.filter_map(|op| Some((*op, Pattern::of(*op)?))).unzip();
+        let index = Index::of(patterns.iter());
         let mut links = model.graph.links();
-        let mut gone = HashSet::new();
-        for id in model.graph.order.clone() {
-            if gone.contains(&id) {
-                continue;
-            }
-            for (op, pattern) in &bodies {
-                match fused(&model.graph, &links, id, *op, pattern) {
+        for id in model.graph.order.clone().into_iter().rev() {
+            for &i in index.at(&model.graph[id]) {
+                let alive = |v| links.producer(v).is_some_and(|(p, _)| p == id);
+                if !model.graph[id]
+                    .outputs
+                    .first()
+                    .copied()
+                    .flatten()
+                    .is_some_and(alive)
+                {
+                    break;
+                }
+                let name = ops[i].name().name;
+                match fused(&model.graph, &links, id, ops[i], &patterns[i]) {
                     Some(Ok(patch)) => {
-                        report.fired(op.name().name, model.graph[id].label());
-                        gone.extend(patch.remove.iter().copied());
-                        patch.apply(&mut model.graph)?;
-                        links = model.graph.links();
+                        report.fired(name, model.graph[id].label());
+                        patch.apply_with(&mut model.graph, &mut links)?;
                         break;
                     }
-                    Some(Err(why)) => report.refused(op.name().name, model.graph[id].label(), why),
+                    Some(Err(why)) => report.refused(name, model.graph[id].label(), why),
                     None => {}
                 }
             }
@@ -65,24 +67,24 @@ fn fused(
         return None;
     };
     let m = pattern.find(graph, links, out)?;
-    if m.nodes.len() == 1 && graph[id].is(op.name().name) {
+    let name = op.name().name;
+    if m.nodes.len() == 1 && graph[id].is(name) {
         return None;
     }
     if !m.is_private(graph, links) {
         return Some(Err(Why::No("an intermediate value is read elsewhere")));
     }
     let mut patch = Patch::new(graph);
-    let name = op.name();
     let new = patch.value(Value {
-        name: name.name.into(),
+        name: name.into(),
         ty: None,
         konst: None,
     });
     patch.nodes.push(Node {
-        attrs: m.attrs.clone(),
+        attrs: m.attrs,
         name: graph[id].name.clone(),
         ..Node::new(
-            name.name,
+            name,
             m.inputs.iter().copied().map(Some).collect(),
             vec![Some(new)],
         )

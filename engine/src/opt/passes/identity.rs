@@ -31,13 +31,13 @@ impl Pass for Identity {
             report.fired(self.name(), node.label());
             if links.kept(y) {
                 take_over(graph, id, x, y, &links);
+                links = graph.links();
             } else {
                 let mut patch = Patch::new(graph);
                 patch.replace.push((y, x));
                 patch.remove.push(id);
-                patch.apply(graph)?;
+                patch.apply_with(graph, &mut links)?;
             }
-            links = graph.links();
         }
         Ok(())
     }

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 
-use crate::ir::{Model, NodeId, Patch, ValueId};
+use crate::ir::{DType, Graph, Model, NodeId, Patch, ValueId};
 use crate::ops;
 use crate::opt::infer::full_name;
 use crate::opt::{Pass, PassError, Report, Scope};
 
-/// Merges nodes that compute the same from the same inputs. Those with subgraphs, and random ones, stay apart.
+/// Constants of more bytes are not compared: weights are rarely doubled, and shapes often are.
+const SMALL: usize = 64;
+
+/// Merges nodes that compute the same from the same inputs, or from equal small constants. Those with subgraphs, and random
+/// ones, stay apart.
 pub(super) struct Merge;
 
 impl Pass for Merge {
@@ -16,6 +20,8 @@ impl Pass for Merge {
     }
 
     fn run(&self, model: &mut Model, _: Scope, report: &mut Report) -> Result<(), PassError> {
+        let alias = equal_constants(&model.graph);
+        let mut links = model.graph.links();
         let mut seen: HashMap<(String, Vec<Option<ValueId>>), Vec<NodeId>> = HashMap::new();
         for id in model.graph.order.clone() {
             let graph = &mut model.graph;
@@ -24,7 +30,9 @@ impl Pass for Merge {
             if !pure || node.attrs.iter().any(|a| !a.value.graphs().is_empty()) {
                 continue;
             }
-            let same = seen.entry((full_name(node), node.inputs.clone())).or_default();
+            let read = |v: &Option<ValueId>| v.map(|v| alias.get(&v).copied().unwrap_or(v));
+            let inputs = node.inputs.iter().map(read).collect();
+            let same = seen.entry((full_name(node), inputs)).or_default();
             let twin = same.iter().copied().find(|&other| {
                 graph[other].attrs == node.attrs && shape(&graph[other].outputs) == shape(&node.outputs)
             });
@@ -38,12 +46,30 @@ impl Pass for Merge {
                     patch.replace = pairs.filter_map(|(a, b)| Some(((*a)?, (*b)?))).collect();
                     patch.remove.push(id);
                     report.fired(self.name(), node.label());
-                    patch.apply(graph)?;
+                    patch.apply_with(graph, &mut links)?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The first of all equal constants, for each that has one before it.
+fn equal_constants(graph: &Graph) -> HashMap<ValueId, ValueId> {
+    let mut first = HashMap::new();
+    let constants = graph
+        .initializers
+        .iter()
+        .filter_map(|&v| Some((v, graph.konst(v)?)));
+    let small = constants.filter(|(_, t)| t.dtype() != DType::String && t.bytes().len() <= SMALL);
+    small
+        .filter_map(|(v, t)| {
+            let one = *first
+                .entry((t.dtype().to_string(), t.dims(), t.bytes()))
+                .or_insert(v);
+            (one != v).then_some((v, one))
+        })
+        .collect()
 }
 
 /// Which outputs are wanted.

@@ -1,11 +1,19 @@
 //! Rewrites that look for a pattern.
 
+mod attention;
+mod causal;
 mod conv_batchnorm;
 mod epilogue;
 mod gelu_tanh;
+mod group_norm;
+mod layer_norm;
 mod lerp;
 mod linear_linear;
 mod logarithm;
+mod read;
+mod rotary;
+mod sigmoids;
+mod softmax;
 mod zero_branch;
 
 use super::{Facts, Match, Pattern, Scope, Why};
@@ -46,10 +54,20 @@ pub static RULES: &[&dyn Rule] = &[
     &conv_batchnorm::ConvBatchNorm,
     &linear_linear::LinearLinear,
     &zero_branch::ZeroBranch,
+    &softmax::Softmax,
     &logarithm::LogSoftmax,
     &logarithm::Softplus,
     &gelu_tanh::GeluTanh(Scope::Portable),
     &gelu_tanh::GeluTanh(Scope::Engine),
+    &sigmoids::SIGMOID,
+    &sigmoids::SILU,
+    &sigmoids::HARD_SWISH,
+    &sigmoids::MISH,
+    &layer_norm::LayerNorm(Scope::Portable),
+    &layer_norm::LayerNorm(Scope::Engine),
+    &group_norm::GroupNorm,
+    &attention::Attention,
+    &rotary::Rotary,
     &lerp::Lerp,
     &epilogue::LinearBias,
     &epilogue::Residual,

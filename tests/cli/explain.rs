@@ -1,0 +1,58 @@
+//! `secateur explain`.
+
+use super::*;
+
+#[test]
+fn every_node_has_a_kernel_and_every_rewrite_a_verdict() {
+    let v = done(&["explain", DIGITS]);
+    let nodes = v["nodes"].as_array().unwrap();
+    assert!(!nodes.is_empty());
+    for n in nodes {
+        for key in ["name", "op", "kernel", "reason"] {
+            assert!(n[key].is_string(), "{key}: {n}");
+        }
+        assert!(n["measured_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{n}");
+        assert!(n["predicted_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{n}");
+        assert!(
+            n["zeros"].is_null() || n["zeros"].as_f64().is_some_and(|z| (0.0..=1.0).contains(&z)),
+            "{n}"
+        );
+    }
+    let rules = v["rules"].as_array().unwrap();
+    let fired = |name: &str| {
+        rules
+            .iter()
+            .find(|r| r["name"] == name)
+            .and_then(|r| r["fired"].as_u64())
+    };
+    assert!(fired("activation") > Some(0), "{v}");
+    assert_eq!(fired("attention"), Some(0));
+    for r in rules {
+        let refused = r["refused"].as_array().unwrap();
+        assert!(
+            refused
+                .iter()
+                .all(|r| r["node"].is_string() && r["why"].is_string()),
+            "{r}"
+        );
+        let silent = r["fired"] == 0 && refused.is_empty();
+        assert_eq!(silent, r["why"].is_string(), "{r}");
+    }
+}
+
+#[test]
+fn zeros_without_a_kernel_for_them_are_said() {
+    let folder = Folder::new("explain");
+    let pruned = folder.file("pruned.onnx");
+    done(&["prune", DIGITS, &pruned, "--sparsity", "0.9"]);
+    let v = done(&["explain", &pruned]);
+    let nodes = v["nodes"].as_array().unwrap();
+    let sparse: Vec<_> = nodes.iter().filter(|n| n["zeros"].as_f64() > Some(0.5)).collect();
+    assert!(!sparse.is_empty(), "{v}");
+    assert!(sparse.iter().all(|n| n["reason"] != ""), "{sparse:?}");
+}
+
+#[test]
+fn what_is_no_model_is_refused() {
+    refused(&["explain", "nothing.onnx"]);
+}
