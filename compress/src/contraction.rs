@@ -158,7 +158,9 @@ mod tests {
         let lens = Lens::new(&model, None, &graph);
         let weight = |dims: &[usize]| Tensor::of(dims, vec![1f32; dims.iter().product()]);
         let stated = |op, i: u32, w: &Tensor| {
-            let axes = lens.axes(&node(op, 3.min(i + 2)), i as usize, w);
+            // The operators here take a bias, except for the product of elements.
+            let inputs = if op == "Mul" { 2 } else { 3.min(i + 2) };
+            let axes = lens.axes(&node(op, inputs), i as usize, w);
             axes.map(|axes| sums_products_of(&axes, i as usize))
         };
         assert_eq!(stated("MatMul", 0, &weight(&[4, 5])), Some(true));

@@ -201,7 +201,6 @@ fn refuses(name: &str, case: &(Model, greedy::Feeds), parts: &[&str]) {
     let said = greedy::answer(case);
     let (took, peak) = (start.elapsed(), PEAK.load(Relaxed) - before);
     let said = said.expect_err(name);
-    println!("{name}: {} MB, {took:.1?}: {said}", peak >> 20);
     for part in parts {
         assert!(said.contains(part), "{name}: {said} lacks {part:?}");
     }

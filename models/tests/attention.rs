@@ -871,7 +871,8 @@ fn b26_memory_compressed() {
         let m = compressed("memory-compressed", &s, rate).unwrap();
         let x = noise(&[1, n, s.width], 2);
         run_named(&m, &[("x", &x)], 1e-5);
-        let session = Session::builder(&m).build().unwrap();
+        // As written: optimised, the scores never leave a kernel for attention.
+        let session = Session::builder(&m).unoptimized().build().unwrap();
         let plan = session.prepare([("x", &x)]).unwrap();
         let scores = plan.steps().iter().find(|s| s.op == "Softmax").unwrap();
         assert_eq!(scores.out_dims(), [[1, s.heads, n, fewer]]);
@@ -1077,11 +1078,9 @@ fn weights_are_shared_by_what_reads_them() {
     let m = masked("band", &s, &Mask::band(16, 2)).unwrap();
     let session = Session::builder(&m).build().unwrap();
     let g = &session.model().graph;
-    let truths = g
-        .initializers
-        .iter()
-        .filter(|&&v| g.konst(v).unwrap().dtype() == DType::Bool);
-    assert_eq!(truths.count(), 1);
+    let masks = g.initializers.iter();
+    let masks = masks.filter(|&&v| g.konst(v).unwrap().dims().ends_with(&[16, 16]));
+    assert_eq!(masks.count(), 1);
     assert_eq!(ops_run(&m).iter().filter(|op| *op == "Softmax").count(), 2);
     let mut d = Draft::new("one");
     let x = d.input("x", [Dim::symbol("n"), Dim::Known(2)]);

@@ -35,6 +35,14 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// One that stands in another.
+    fn inner() -> Draft {
+        Draft {
+            next: 100,
+            ..Draft::default()
+        }
+    }
+
     pub(crate) fn value(&mut self) -> ValueId {
         self.next += 1;
         self.graph.value(format!("v{}", self.next))
@@ -155,10 +163,7 @@ pub(crate) fn inside((op, version, inputs): &Asking, known: bool, turns: Option<
     for (t, name) in given {
         d.given(name, t.clone(), known);
     }
-    let mut inner = Draft {
-        next: 100,
-        ..Draft::default()
-    };
+    let mut inner = Draft::inner();
     let read: Vec<_> = NAMES[..inputs.len()]
         .iter()
         .map(|n| inner.graph.value(*n))
@@ -257,10 +262,7 @@ pub(crate) fn piling() -> (Model, Feeds) {
 pub(crate) fn growing(list: bool) -> (Model, Feeds) {
     let mut d = Draft::default();
     let x = d.given("a", floats(&[if list { 1 << 16 } else { 1024 }]), false);
-    let mut inner = Draft {
-        next: 100,
-        ..Draft::default()
-    };
+    let mut inner = Draft::inner();
     inner
         .graph
         .input("turn", Type::tensor(DType::I64, Vec::<usize>::new()));
@@ -293,10 +295,7 @@ pub(crate) fn endless() -> (Model, Feeds) {
     let mut d = Draft::default();
     let go = d.given("go", Tensor::bools(&[], [true]), true);
     let x = d.given("a", floats(&[1]), false);
-    let mut inner = Draft {
-        next: 100,
-        ..Draft::default()
-    };
+    let mut inner = Draft::inner();
     inner
         .graph
         .input("turn", Type::tensor(DType::I64, Vec::<usize>::new()));
@@ -322,10 +321,7 @@ pub(crate) fn endless() -> (Model, Feeds) {
 pub(crate) fn selfish() -> (Model, Feeds) {
     let mut d = Draft::default();
     let c = d.given("go", Tensor::bools(&[], [true]), false);
-    let mut inner = Draft {
-        next: 100,
-        ..Draft::default()
-    };
+    let mut inner = Draft::inner();
     let own = inner.graph.value("v1");
     let y = inner.node("Neg", &[own], vec![]);
     inner.graph.output(y, None);
