@@ -369,15 +369,19 @@ fn tensors(w: &Tensor, g: &Tensor, made: &Made) -> Option<String> {
     let rough = match w.dtype() {
         DType::F16 | DType::BF16 => 3e-2,
         d if d.bits() <= 8 && d.is_float() => 0.5,
-        d if d.is_float() => 0.0,
-        // What is rounded may fall to either side.
         _ => 0.0,
     };
-    let products = made
-        .model
-        .graph
-        .iter()
-        .any(|(_, n)| ["Conv", "Gemm", "MatMul"].contains(&&*n.op));
+    let any = |parts: &[&str]| {
+        let mut nodes = made.model.graph.iter();
+        nodes.any(|(_, n)| parts.iter().any(|p| n.op.contains(p)))
+    };
+    let products = any(&["Conv", "Gemm", "MatMul"]);
+    // What is rounded may fall to either side.
+    let step = if w.dtype().is_int() && any(&["Quantize", "QLinear"]) {
+        1.0
+    } else {
+        0.0
+    };
     let scale = a
         .iter()
         .filter(|x| x.is_finite())
@@ -387,6 +391,7 @@ fn tensors(w: &Tensor, g: &Tensor, made: &Made) -> Option<String> {
             || (a.is_nan() && b.is_nan())
             // Zeros among weights are left out, whatever they would be multiplied by.
             || (products && !(a.is_finite() && b.is_finite()))
+            || (a - b).abs() <= step
             || (a - b).abs() <= made.atol + (made.rtol + rough) * a.abs().max(b.abs()) + 1e-6 * scale
             // Near the end of a type's range one way may overflow and the other not.
             || (a.abs() > 1e4 && b.is_infinite()) || (b.abs() > 1e4 && a.is_infinite())

@@ -255,8 +255,8 @@ impl Act {
             }
             Act::Mish => x * x.op("Softplus", &[]).tanh(),
             Act::Celu { alpha } => {
-                let below = ((x * (1.0 / f64::from(alpha))).exp() - 1.0) * f64::from(alpha);
-                x.op("Max", &[zero()]) + below.op("Min", &[zero()])
+                let below = x.op("Min", &[zero()]) / x.constant(alpha.into());
+                x.op("Max", &[zero()]) + below.op("Elu", &[]) * f64::from(alpha)
             }
             Act::Relu => x.op("Relu", &[]),
             Act::LeakyRelu { .. } => floats("LeakyRelu"),

@@ -8,6 +8,8 @@ use super::window::Window;
 const SLACK: usize = 64;
 /// Floats of the largest plane: 256 MiB.
 const MOST: usize = 1 << 26;
+/// Elements of the largest window, whose offsets are listed.
+const TAPS: usize = 1 << 20;
 
 /// A channel cut into phases: the elements whose places differ by whole strides stand side by side.
 ///
@@ -70,7 +72,7 @@ impl Plane {
         };
         let phases = axes[0].phases.checked_mul(axes[1].phases)?;
         let elements = axes[0].len.checked_mul(axes[1].len)?;
-        if elements.checked_mul(phases).is_none_or(|n| n > MOST) {
+        if elements.checked_mul(phases).is_none_or(|n| n > MOST) || w.taps() > TAPS {
             return None;
         }
         let phase = (elements + SLACK).next_multiple_of(16);

@@ -92,7 +92,7 @@ impl Pooling {
         } else {
             f32::NEG_INFINITY
         };
-        let grain = TASK.div_ceil(to * self.window.taps());
+        let grain = TASK.div_ceil(to.saturating_mul(self.window.taps()));
         pool.run_with(self.channels.div_ceil(grain), &|thread, task| {
             let plane = memory.of(thread, self.plane.floats());
             // SAFETY: each thread has a plane of its own, and each channel its part of `x` and `y`.

@@ -139,9 +139,13 @@ impl Function for act::Celu {
     const SINCE: &'static [u16] = &[12];
     const WITHIN: (f64, f64) = (5e-7, 5e-7);
     fn read(n: &NodeRef) -> Result<Self, OpError> {
-        Ok(act::Celu {
-            alpha: n.float_or("alpha", 1.0)?,
-        })
+        let alpha = n.float_or("alpha", 1.0)?;
+        match alpha > 0.0 && alpha.is_finite() {
+            true => Ok(act::Celu { alpha }),
+            false => Err(OpError::new(format!(
+                "attribute \"alpha\" is {alpha}; expected a number above 0"
+            ))),
+        }
     }
     fn exact(self, x: f64) -> f64 {
         let alpha = f64::from(self.alpha);
@@ -149,11 +153,18 @@ impl Function for act::Celu {
     }
     fn body<'a>(_: &NodeRef, x: Ex<'a>) -> Option<Ex<'a>> {
         let (zero, alpha) = (x.constant(0.0), x.attr("alpha", 1.0));
-        let below = (((x / alpha).exp() - 1.0) * alpha).op("Min", &[zero]);
+        // `Elu` is exact near 0, where one less than an exponential is not.
+        let below = (x.op("Min", &[zero]) / alpha).op("Elu", &[]) * alpha;
         Some(x.op("Max", &[zero]) + below)
     }
     fn cases() -> Vec<Case> {
-        vec![Case::new("alpha", [floats(&[37], 1)]).attr("alpha", 2.5)]
+        let case = |name, alpha: f32| Case::new(name, [floats(&[37], 1)]).attr("alpha", alpha);
+        vec![
+            case("alpha", 2.5),
+            case("a large alpha", 1e6),
+            case("the largest alpha", f32::MAX),
+            case("the smallest alpha", f32::MIN_POSITIVE),
+        ]
     }
 }
 

@@ -16,7 +16,9 @@ fn attributes(n: &NodeRef) -> Result<[Option<f32>; 2], OpError> {
     if n.opset() >= 11 {
         return Ok([None; 2]);
     }
-    n.ignore(&["consumed_inputs"]);
+    if n.opset() < 6 {
+        n.ignore(&["consumed_inputs"]);
+    }
     Ok([n.float("min")?, n.float("max")?])
 }
 
@@ -168,7 +170,9 @@ struct Loop {
 /// The only element of input `i`, if it is there.
 fn scalar<T: crate::ir::Element>(io: &Io, i: usize) -> Option<T> {
     let view: Option<&View> = io.inputs.get(i)?.as_ref();
-    view?.slice::<T>().first().copied()
+    // A bound may be what is clipped, in place.
+    let bytes = view?.to_vec();
+    bytes.get(..size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }
 
 impl ByType for Loop {

@@ -90,6 +90,8 @@ impl Op for DeformConv {
             || o.size().is_some_and(|o| o % group != 0)
             || differ(&dim(OFFSET, 1), &(per.clone() * Dim::from(rank - 2)))
             || differ(&dim(MASK, 1), &per)
+            || [OFFSET, MASK].iter().any(|&i| differ(&dim(i, 0), &dim(X, 0)))
+            || (2..rank).any(|a| differ(&dim(OFFSET, a), &dim(MASK, a)))
             || n.shape(BIAS).is_some_and(|b| differ(&b[0], &o));
         if wrong {
             let shapes: Vec<_> = (0..5).filter_map(|i| n.shape(i)).map(|s| show(s)).collect();

@@ -10,12 +10,15 @@ use crate::ir::{DType, Tensor, Type};
 /// The input and a mask that keeps all; in training a share of the elements becomes 0 and the others grow by as much.
 ///
 /// Which ones follows from the seed (0 where there is none) as `numpy.random.RandomState` has it, and is the same in
-/// every run.
+/// every run. Below opset 7 a node trains unless `is_test` says otherwise; from there to opset 11 none does.
 pub struct Dropout;
 
 /// The share that is dropped: `None` where it is not known yet.
 fn share(n: &NodeRef) -> Option<f64> {
-    if n.opset() < 12 || !n.has(2) {
+    if n.opset() < 12 {
+        return old_share(n).ok();
+    }
+    if !n.has(2) {
         return Some(0.0);
     }
     match (n.konst(2)?.truths()?.first(), n.has(1)) {
@@ -25,11 +28,18 @@ fn share(n: &NodeRef) -> Option<f64> {
     }
 }
 
+/// The share before opset 12, when attributes gave it.
+fn old_share(n: &NodeRef) -> Result<f64, OpError> {
+    n.ignore(&["consumed_inputs"]);
+    let (ratio, trains) = (n.float_or("ratio", 0.5)?, n.opset() < 7 && n.int_or("is_test", 0)? == 0);
+    Ok(if trains { ratio.into() } else { 0.0 })
+}
+
 fn check(share: f64) -> Result<f64, OpError> {
     match (0.0..1.0).contains(&share) {
         true => Ok(share),
         false => Err(OpError::new(format!(
-            "input 1 is {share}; expected a share from 0 to below 1"
+            "the share is {share}; expected one from 0 to below 1"
         ))),
     }
 }
@@ -50,8 +60,15 @@ impl Op for Dropout {
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         arity(n, 1, if n.opset() < 12 { 1 } else { 3 })?;
-        n.ignore(&["ratio", "is_test", "consumed_inputs"]);
         seed(n)?;
+        for i in [1, 2] {
+            if let Some(c) = n.dims(i).and_then(|d| crate::ir::count(&d)).filter(|&c| c != 1) {
+                return Err(OpError::new(format!("input {i} has {c} elements; expected one")));
+            }
+        }
+        if n.opset() < 12 {
+            old_share(n)?;
+        }
         check(share(n).unwrap_or(0.0))?;
         let mask = match n.opset() {
             ..10 => n.dtype(0),
@@ -98,7 +115,7 @@ impl Op for Dropout {
                 dtype,
                 Drop {
                     seed,
-                    old: n.opset() < 12,
+                    fixed: (n.opset() < 12).then(|| share(n)).flatten(),
                 },
             )??;
             Some(Candidate {
@@ -156,6 +173,15 @@ impl Op for Dropout {
                 .attr("is_test", 1i64)
                 .attr("consumed_inputs", vec![0i64])
                 .opset(1),
+            Case::new("training, the first version", [case::floats(&[40], 1)])
+                .attr("ratio", 0.3f32)
+                .within(1e-6, 1e-6)
+                .outputs(2)
+                .opset(6),
+            Case::new("training is over", [case::floats(&[40], 1)])
+                .attr("ratio", 0.3f32)
+                .outputs(2)
+                .opset(9),
         ];
         all.extend(half().map(|h| {
             Case::new(
@@ -169,8 +195,8 @@ impl Op for Dropout {
 
 struct Drop {
     seed: u32,
-    /// Whether the node cannot be in training.
-    old: bool,
+    /// The share, where attributes give it.
+    fixed: Option<f64>,
 }
 
 /// The only element of a float input.
@@ -194,13 +220,12 @@ impl ByType for Drop {
     fn real<T: Real>(self) -> Self::Out {
         Some(Box::new(move |io: &mut Io| {
             let there = |i: usize| io.inputs.get(i).copied().flatten();
-            let training = there(2)
-                .filter(|_| !self.old)
-                .is_some_and(|f| f.bytes().contains(&1));
-            let share = match there(1).filter(|_| training) {
-                Some(ratio) => by_type(ratio.dtype(), Only(io, 1)).unwrap_or(f64::NAN),
-                None if training => 0.5,
-                None => 0.0,
+            let training = there(2).is_some_and(|f| f.bytes().contains(&1));
+            let share = match (self.fixed, there(1).filter(|_| training)) {
+                (Some(share), _) => share,
+                (None, Some(ratio)) => by_type(ratio.dtype(), Only(io, 1)).unwrap_or(f64::NAN),
+                (None, None) if training => 0.5,
+                (None, None) => 0.0,
             };
             check(share)?;
             let mut random = Twister::new(self.seed);
@@ -228,7 +253,11 @@ impl ByType for Drop {
                     .iter_mut()
                     .zip(kept)
                     .for_each(|(m, k)| *m = u8::from(k)),
-                _ => mask.slice::<T>().fill(T::rounded(1.0)),
+                _ if kept.is_empty() => mask.slice::<T>().fill(T::rounded(1.0)),
+                _ => {
+                    let all = mask.slice::<T>().iter_mut().zip(kept);
+                    all.for_each(|(m, k)| *m = T::rounded(f64::from(u8::from(k))));
+                }
             }
             Ok(())
         }))

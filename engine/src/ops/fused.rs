@@ -4,7 +4,8 @@
 use super::formula::{apply, given, reshape, transpose};
 use super::gemm::Gemm;
 use super::matmul::cpu::{Extra, candidates};
-use super::shape::{arity, broadcast, broadcast_all, like_first, same_dtype, show};
+use super::matmul::fits;
+use super::shape::{arity, broadcast, like_first, same_dtype, show};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, microsoft};
 use crate::cpu::{Act, Candidate};
 use crate::expr::Ex;
@@ -294,13 +295,12 @@ impl Op for BiasSoftmax {
         // Broadcasting says the same where the bias has all its axes.
         n.ignore(&["is_inner_broadcast"]);
         let axis = n.int_or("axis", 1)?;
-        if let (Some(x), Some(all)) = (n.shape(0), broadcast_all(n)?) {
-            NodeRef::axis(axis, x.len())?;
-            if all.len() != x.len() {
-                return Err(OpError::new(format!("the bias has more axes than {}", show(x))));
-            }
+        if let Some(rank) = n.rank(0) {
+            NodeRef::axis(axis, rank)?;
         }
-        like_first(n)
+        let y = like_first(n)?;
+        fits(n, 1, &y[0])?;
+        Ok(y)
     }
 
     fn axes(&self, _: &NodeRef) -> Option<Axes> {

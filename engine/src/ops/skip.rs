@@ -2,8 +2,9 @@
 //! root mean square.
 
 use super::formula::{apply, cast, given, ints, reshape, slice, zeros};
+use super::matmul::fits;
 use super::norm::{LayerNormalization, RMSNormalization};
-use super::shape::{arity, broadcast_all, like_first, ranked, show};
+use super::shape::{arity, like_first, ranked, show};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, microsoft, onnx};
 use crate::expr::Ex;
 use crate::ir::{Attr, DType, Dim, Shape, Tensor};
@@ -53,12 +54,10 @@ fn skipped(n: &NodeRef, vectors: std::ops::Range<usize>) -> Result<Vec<Fact>, Op
     for i in vectors {
         ranked(n, i, 1)?;
     }
-    if let (Some(all), Some(x)) = (broadcast_all(n)?, n.shape(0))
-        && all.len() != x.len()
-    {
-        return Err(OpError::new("the residual has more axes than the input"));
-    }
     let y = like_first(n)?.swap_remove(0);
+    for i in 1..n.arity() {
+        fits(n, i, &y)?;
+    }
     let rows = |s: &Shape| {
         let mut rows = s.clone();
         if let Some(last) = rows.last_mut() {
@@ -191,13 +190,15 @@ impl Op for SimplifiedLayerNormalization {
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         arity(n, 2, 2)?;
         n.float("epsilon")?;
+        let y = Fact::tensor(n.dtype(1), n.shape(0).cloned());
+        fits(n, 1, &y)?;
         let rows = |s: &Shape| -> Result<Shape, OpError> {
             let first = first(n, s.len())?;
             let one = |(i, d): (usize, &Dim)| if i < first { d.clone() } else { Dim::Known(1) };
             Ok(s.iter().enumerate().map(one).collect())
         };
         let seen = Fact::tensor(Some(stash(n)?), n.shape(0).map(rows).transpose()?);
-        Ok(vec![Fact::tensor(n.dtype(1), n.shape(0).cloned()), seen])
+        Ok(vec![y, seen])
     }
 
     fn axes(&self, n: &NodeRef) -> Option<Axes> {

@@ -5,8 +5,8 @@ use super::{NodeRef, OpError};
 use crate::cpu::window::Window;
 use crate::ir::{Dim, Shape};
 
-/// Elements of the largest window.
-const MOST: i64 = 1 << 24;
+/// Elements of the largest window: so many are counted without rounding.
+const MOST: i64 = 1 << 48;
 
 /// How the border is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -257,6 +257,7 @@ impl Lowering<'_> {
                 return Ok(false);
             }
         }
+        self.agrees(node, opset, facts)?;
         self.restore(node, facts);
         for v in nodes.iter().flat_map(|n| n.inputs.iter().flatten()) {
             let seen = self.after(*v);
@@ -267,6 +268,22 @@ impl Lowering<'_> {
         }
         self.release(node);
         Ok(true)
+    }
+
+    /// Refuses a body that makes other outputs than `facts`, which what follows is planned for.
+    fn agrees(&self, node: &Node, opset: i64, facts: &[Fact]) -> Result<(), PlanError> {
+        for (v, fact) in node.outputs.iter().zip(facts) {
+            let Some(made) = v.map(|v| &self.facts.of(v).ty) else {
+                continue;
+            };
+            let known = made.dims().zip(fact.ty.dims()).is_some_and(|(a, b)| a != b);
+            let typed = made.dtype().zip(fact.ty.dtype()).is_some_and(|(a, b)| a != b);
+            if known || typed {
+                let what = OpError::new(format!("its body makes {made}; expected {}", fact.ty));
+                return Err(self.facts.error(self.graph(), node, opset, what).into());
+            }
+        }
+        Ok(())
     }
 
     /// Whether a plan can hold a node of a body.

@@ -12,8 +12,11 @@ use super::direct::{self, direct};
 use super::lower::{Known, PlanError, Start, heaviest, lower};
 use super::{Plan, Uses};
 use crate::cpu::{Frame, Outside, Packs, Place, Pool, View};
-use crate::ir::{Buffer, DEPTH, DType, Data, Datum, Graph, Model, Name, NodeId, Port, Tensor, Type, ValueId};
-use crate::opt::infer::{NodeError, opset_of};
+use crate::ir::{
+    Buffer, DEPTH, DType, Data, Datum, Graph, Model, Name, Node, NodeId, Port, Tensor, Type, ValueId,
+};
+use crate::ops::OpError;
+use crate::opt::infer::{NodeError, full_name, opset_of};
 use crate::opt::{PassError, Scope, optimize};
 
 /// The time one step of a run took.
@@ -167,7 +170,6 @@ impl Program {
             return Err(crate::ir::Flaw::new("subgraphs", what).into());
         }
         let mut model = model;
-        adopt_captures(&mut model.graph);
         name_outputs(&mut model.graph);
         let names = model.graph.names();
         let mut bodies = HashMap::new();
@@ -375,76 +377,23 @@ impl Program {
 
     /// Runs one node by itself.
     fn alone(&self, at: usize, env: &mut Env, context: &mut Context) -> Result<(), PlanError> {
-        let graph = &self.model.graph;
-        let id = graph.order[at];
-        let node = &graph[id];
-        let get = |v: ValueId| match env.get(&v) {
-            Some(held) => Some(held.datum()),
-            None => self.initializer(v).map(|t| Datum::Tensor(Tensor::clone(&t))),
-        };
-        let x: Vec<Option<Datum>> = node.inputs.iter().map(|v| v.and_then(get)).collect();
+        let id = self.model.graph.order[at];
+        let node = &self.model.graph[id];
+        let x: Vec<Option<Datum>> = node.inputs.iter().map(|v| self.get(env, (*v)?)).collect();
         let start = context.times.as_ref().map(|_| Instant::now());
         let opset = opset_of(&self.model.opsets, node);
         let limit = direct::Limit(context.memory.saturating_sub(context.held));
-        let (base, skip) = (context.held, carried(node));
-        let mut piled = 0usize;
-        let mut run = |attr: &str, mut inputs: Vec<Datum>| {
-            let bodies = self.bodies.get(&id).map_or(&[][..], |b| b);
-            let Some(body) = bodies.iter().find(|b| &*b.attr == attr) else {
-                return Err(crate::ops::OpError::new(format!(
-                    "attribute {attr:?} is no subgraph"
-                )));
-            };
-            if inputs.len() != body.inputs {
-                return Err(crate::ops::OpError::new(format!(
-                    "subgraph {attr:?} has {} inputs; expected {}",
-                    body.inputs,
-                    inputs.len()
-                )));
-            }
-            for v in &body.captured {
-                let missing = || {
-                    let name = &graph[*v].name;
-                    crate::ops::OpError::new(format!(
-                        "subgraph {attr:?} reads {name:?}, which nothing defines"
-                    ))
-                };
-                inputs.push(get(*v).ok_or_else(missing)?);
-            }
-            let own = inputs.iter().take(body.inputs).map(Datum::size);
-            context.held = own.fold(base.saturating_add(piled), usize::saturating_add);
-            let held = inputs.into_iter().map(Held::own).collect();
-            let done = body.program.run(held, context);
-            let made = done.map_err(|e| crate::ops::OpError::new(format!("in {attr:?}: {e}")))?;
-            piled = made
-                .iter()
-                .skip(skip)
-                .map(Datum::size)
-                .fold(piled, usize::saturating_add);
-            // What is piled up is put together in the end.
-            let needed = piled.saturating_mul(2).saturating_add(base);
-            match needed > context.memory {
-                true => Err(crate::ops::OpError::new(format!(
-                    "its results take {needed} bytes so far; there are {}",
-                    context.memory
-                ))),
-                false => Ok(made),
-            }
+        let mut turns = Turns {
+            base: context.held,
+            skip: carried(node),
+            piled: 0,
         };
-        let y = direct(node, opset, &x, limit, &mut run).map_err(|what| {
-            let inputs = node.inputs.iter().zip(&x).map(|(v, x)| match (v, x) {
-                (Some(v), Some(x)) => format!("{}: {}", graph[*v].name, x.ty()),
-                (Some(v), None) => graph[*v].name.to_string(),
-                (None, _) => "_".into(),
-            });
-            PlanError::Run(NodeError {
-                node: node.label().to_owned(),
-                op: crate::opt::infer::full_name(node),
-                opset,
-                inputs: inputs.collect(),
-                what,
-            })
-        })?;
+        let mut run = |attr: &str, inputs: Vec<Datum>| {
+            let inputs = self.inputs_of(id, attr, inputs, env)?;
+            turns.run(self.body(id, attr)?, inputs, context)
+        };
+        let y = direct(node, opset, &x, limit, &mut run);
+        let y = y.map_err(|what| self.refused(node, opset, &x, what))?;
         for (v, y) in node.outputs.iter().zip(y) {
             if let Some(v) = v {
                 env.insert(*v, Held::own(y));
@@ -453,12 +402,71 @@ impl Program {
         if let (Some(start), Some(times)) = (start, &mut context.times) {
             times.push(StepTime {
                 node: node.label().to_owned(),
-                op: crate::opt::infer::full_name(node),
+                op: full_name(node),
                 kernel: "alone".into(),
                 ms: start.elapsed().as_secs_f64() * 1e3,
             });
         }
         Ok(())
+    }
+
+    /// The value `v`, if it is there.
+    fn get(&self, env: &Env, v: ValueId) -> Option<Datum> {
+        match env.get(&v) {
+            Some(held) => Some(held.datum()),
+            None => self.initializer(v).map(|t| Datum::Tensor(Tensor::clone(&t))),
+        }
+    }
+
+    /// The subgraph of node `id` that is attribute `attr`.
+    fn body(&self, id: NodeId, attr: &str) -> Result<&Body, OpError> {
+        let bodies = self.bodies.get(&id).map_or(&[][..], |b| b);
+        let body = bodies.iter().find(|b| &*b.attr == attr);
+        body.ok_or_else(|| OpError::new(format!("attribute {attr:?} is no subgraph")))
+    }
+
+    /// The inputs of a subgraph, and behind them what it captures.
+    fn inputs_of(
+        &self,
+        id: NodeId,
+        attr: &str,
+        mut inputs: Vec<Datum>,
+        env: &Env,
+    ) -> Result<Vec<Datum>, OpError> {
+        let body = self.body(id, attr)?;
+        if inputs.len() != body.inputs {
+            return Err(OpError::new(format!(
+                "subgraph {attr:?} has {} inputs; expected {}",
+                body.inputs,
+                inputs.len()
+            )));
+        }
+        for v in &body.captured {
+            let missing = || {
+                let name = &self.model.graph[*v].name;
+                OpError::new(format!(
+                    "subgraph {attr:?} reads {name:?}, which nothing defines"
+                ))
+            };
+            inputs.push(self.get(env, *v).ok_or_else(missing)?);
+        }
+        Ok(inputs)
+    }
+
+    /// What is said where `node` refuses the values `x`.
+    fn refused(&self, node: &Node, opset: i64, x: &[Option<Datum>], what: OpError) -> PlanError {
+        let inputs = node.inputs.iter().zip(x).map(|(v, x)| match (v, x) {
+            (Some(v), Some(x)) => format!("{}: {}", self.model.graph[*v].name, x.ty()),
+            (Some(v), None) => self.model.graph[*v].name.to_string(),
+            (None, _) => "_".into(),
+        });
+        PlanError::Run(NodeError {
+            node: node.label().to_owned(),
+            op: full_name(node),
+            opset,
+            inputs: inputs.collect(),
+            what,
+        })
     }
 
     /// Runs a plan on what is in `env`, and puts there what it makes.
@@ -515,8 +523,44 @@ impl Program {
     }
 }
 
+/// The memory of a node that runs subgraphs, perhaps many times.
+struct Turns {
+    /// Bytes that are held anyhow.
+    base: usize,
+    /// Outputs of each run that are let go at the next; what follows them is kept.
+    skip: usize,
+    /// Bytes of what is kept.
+    piled: usize,
+}
+
+impl Turns {
+    fn run(
+        &mut self,
+        body: &Body,
+        inputs: Vec<Datum>,
+        context: &mut Context,
+    ) -> Result<Vec<Datum>, OpError> {
+        let sizes = |all: &[Datum]| all.iter().map(Datum::size).fold(0, usize::saturating_add);
+        let own = sizes(&inputs[..body.inputs]);
+        context.held = self.base.saturating_add(self.piled).saturating_add(own);
+        let held = inputs.into_iter().map(Held::own).collect();
+        let done = body.program.run(held, context);
+        let made = done.map_err(|e| OpError::new(format!("in {:?}: {e}", body.attr)))?;
+        self.piled = self.piled.saturating_add(sizes(made.get(self.skip..).unwrap_or(&[])));
+        // What is piled up is put together in the end.
+        let needed = self.piled.saturating_mul(2).saturating_add(self.base);
+        match needed > context.memory {
+            true => Err(OpError::new(format!(
+                "its results take {needed} bytes so far; there are {}",
+                context.memory
+            ))),
+            false => Ok(made),
+        }
+    }
+}
+
 /// The outputs of a node's subgraph that are let go when it runs again; what follows is kept.
-fn carried(node: &crate::ir::Node) -> usize {
+fn carried(node: &Node) -> usize {
     match (&*node.op, node.attr("num_scan_inputs")) {
         ("Loop", _) => node.inputs.len().saturating_sub(1),
         ("Scan", Some(crate::ir::AttrValue::Int(n))) => {
@@ -603,20 +647,6 @@ fn name_outputs(graph: &mut Graph) {
             graph[id].outputs[0] = Some(v);
         }
     }
-}
-
-/// Makes the values that `graph` captures inputs of it, if they are not yet.
-fn adopt_captures(graph: &mut Graph) -> Vec<Name> {
-    let captured: Vec<Name> = graph.captures().into_iter().collect();
-    for name in &captured {
-        let v = graph.find(name).unwrap_or_else(|| graph.value(name.clone()));
-        graph.inputs.push(Port {
-            value: v,
-            ty: None,
-            extra: Default::default(),
-        });
-    }
-    captured
 }
 
 /// A subgraph of `model` as a program. Values around it that are constant become its own.

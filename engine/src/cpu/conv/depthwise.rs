@@ -44,7 +44,7 @@ impl Depthwise {
         }
         debug_assert!(scratch.len() >= self.scratch(pool.threads()), "scratch memory");
         let memory = Scratch::new(scratch);
-        let grain = TASK.div_ceil(s.outputs * s.window.positions() * taps.max(1));
+        let grain = TASK.div_ceil((s.outputs * s.window.positions()).saturating_mul(taps.max(1)));
         pool.run_with(channels.div_ceil(grain), &|thread, task| {
             let plane = memory.of(thread, self.plane.floats());
             // SAFETY: each thread has a plane of its own, and each channel an output of its own.

@@ -63,8 +63,8 @@ impl Axis {
     fn meet(&self, tap: usize, x: &Range<usize>, y: &Range<usize>) -> (Range<usize>, usize) {
         let ahead = tap * self.dilation;
         let bound = |y: usize| (y + self.pad).saturating_sub(ahead).div_ceil(self.stride);
-        let first = bound(y.start).max(x.start);
-        let last = bound(y.end).min(x.end).max(first);
+        let last = bound(y.end).clamp(x.start, x.end);
+        let first = bound(y.start).clamp(x.start, last);
         let falls = (first * self.stride + ahead).saturating_sub(self.pad + y.start);
         (first..last, falls)
     }

@@ -300,6 +300,10 @@ impl Op for GroupQuery {
             return Err(OpError::new("past keys and values: one is missing"));
         }
         let known = known(n)?;
+        if let Some(known) = &known {
+            let room = past(n, 3)?;
+            Known { past: room, ..known.clone() }.follows(n, [3, 4])?;
+        }
         let keys = past(n, 3)?.greater(&total(n)?);
         let state = |of: fn(&Known) -> &Heads| {
             known.as_ref().map(|k| {

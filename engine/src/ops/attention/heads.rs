@@ -135,6 +135,22 @@ impl Known {
         })
     }
 
+    /// Refuses keys and values that were there before, inputs `at`, unless they go together with the new ones.
+    ///
+    /// # Errors
+    ///
+    /// If they do not, or have not 4 dimensions.
+    pub(super) fn follows(&self, n: &NodeRef, at: [usize; 2]) -> Result<(), OpError> {
+        for (i, new) in at.into_iter().zip([&self.k, &self.v]) {
+            let Some(shape) = ranked(n, i, 4)? else { continue };
+            let wanted = [&new.batch, &new.heads, &self.past, &new.size];
+            for (axis, (found, wanted)) in shape.iter().zip(wanted).enumerate() {
+                agree(&format!("axis {axis} of input {i} and what it goes with"), found, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
     /// All keys.
     pub(super) fn total(&self) -> Dim {
         self.past.clone() + self.k.length.clone()

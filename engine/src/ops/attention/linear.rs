@@ -91,7 +91,18 @@ fn sizes(n: &NodeRef) -> Option<(Sizes, [usize; 2])> {
 
 /// Checks decay, beta and the earlier state against what is known.
 fn check(n: &NodeRef, known: &Known) -> Result<(), OpError> {
-    let Heads { heads, size, .. } = &known.k;
+    let Heads {
+        batch,
+        heads,
+        length,
+        size,
+    } = &known.k;
+    for i in [4, 5] {
+        if let Some(s) = ranked(n, i, 3)? {
+            agree(&format!("sequences of input {i}"), &s[0], batch)?;
+            agree(&format!("elements of input {i}"), &s[1], length)?;
+        }
+    }
     if let Some(s) = ranked(n, 4, 3)? {
         let all = heads.clone() * size.clone();
         if let (Some(c), Some(h), Some(a)) = (s[2].known(), heads.known(), all.known())

@@ -12,12 +12,12 @@ pub mod multi;
 pub mod rotary;
 pub mod scatter;
 
-use super::shape::arity;
+use super::shape::{arity, ranked};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::Candidate;
 use crate::expr::Ex;
 use crate::ir::DType;
-use heads::{Known, Sizes, heads, past};
+use heads::{Known, Sizes, agree, heads, past};
 
 /// `softmax(scale Q K^T + mask) V`, head by head.
 ///
@@ -108,6 +108,10 @@ fn known(n: &NodeRef) -> Result<Option<Known>, OpError> {
     }
     let known = Known::new(q, k, v, past, ranks[0] == Some(3))?;
     known.takes(n, 3)?;
+    known.follows(n, [4, 5])?;
+    if let Some(s) = ranked(n, 6, 1)? {
+        agree("sequences and lengths", &known.q.batch, &s[0])?;
+    }
     Ok(Some(known))
 }
 
@@ -127,6 +131,9 @@ impl Op for Attention {
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         arity(n, 3, 7)?;
         floats(n, [0, 1, 2, 4, 5])?;
+        if let Some(d) = n.dtype(6).filter(|d| *d != DType::I64) {
+            return Err(OpError::new(format!("input 6 is of type {d}; expected int64")));
+        }
         Options::of(n)?;
         let known = known(n)?;
         let [k, v, scores] = match &known {

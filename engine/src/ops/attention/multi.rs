@@ -225,6 +225,9 @@ fn infer(n: &NodeRef, slots: &Slots, most: usize) -> Result<Vec<Fact>, OpError> 
     attrs(n)?;
     refuse(n, slots)?;
     let known = known(n, slots)?;
+    if let Some(known) = &known {
+        known.follows(n, slots.past)?;
+    }
     let states = known.as_ref().map(Known::states);
     let state = |i: usize| Fact::tensor(n.dtype(0), states.as_ref().map(|s| s[i].clone()));
     let y = Fact::tensor(n.dtype(0), known.as_ref().map(Known::output));

@@ -1,6 +1,7 @@
 //! Operators that run subgraphs.
 
 mod branch;
+mod endless;
 mod map;
 mod repeat;
 mod scan;

@@ -1,14 +1,14 @@
 //! `Loop`.
 
+use super::endless::Watch;
 use super::{LAWS, tensor, truth, unknown};
-use crate::ir::{AttrValue, Datum, Graph, Tensor, ValueId};
+use crate::ir::{Datum, Graph, Tensor, ValueId};
 use crate::ops::{Bodies, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, parts, shape};
 
 /// Runs `body` while its condition holds, at most `M` times; what it makes each time is stacked.
+///
+/// A loop that can be seen to run for ever is refused: see [`Watch`].
 pub struct Loop;
-
-/// More turns than this of a loop whose condition never changes are taken for a loop without end.
-const TURNS: i64 = 1 << 32;
 
 impl Op for Loop {
     fn name(&self) -> OpName {
@@ -70,30 +70,6 @@ impl Op for Loop {
     }
 }
 
-/// Whether the condition that `body` gives is a constant truth or the one it was given.
-fn never_ends(body: &Graph) -> bool {
-    let Some(mut v) = body.outputs.first().map(|p| p.value) else {
-        return false;
-    };
-    let links = body.links();
-    let given = body.inputs.get(1).map(|p| p.value);
-    let holds = |t: &Tensor| t.truths().is_some_and(|t| t == [true]);
-    loop {
-        if Some(v) == given || body.konst(v).is_some_and(holds) {
-            return true;
-        }
-        let Some((node, _)) = links.producer(v) else {
-            return false;
-        };
-        let node = &body[node];
-        match (&*node.op, node.attr("value"), &node.inputs[..]) {
-            ("Identity", _, &[Some(x)]) => v = x,
-            ("Constant", Some(AttrValue::Tensor(t)), _) => return holds(&t.tensor),
-            _ => return false,
-        }
-    }
-}
-
 fn repeat(n: &NodeRef, x: &[Option<&Datum>], bodies: Bodies) -> Result<Vec<Datum>, OpError> {
     let limit = match x.first().copied().flatten() {
         None => None,
@@ -107,12 +83,6 @@ fn repeat(n: &NodeRef, x: &[Option<&Datum>], bodies: Bodies) -> Result<Vec<Datum
     let body = n
         .graph("body")?
         .ok_or_else(|| OpError::new("attribute \"body\" is missing"))?;
-    if go && limit.is_none_or(|m| m > TURNS) && never_ends(body) {
-        return Err(OpError::new(match limit {
-            Some(m) => format!("the loop would run {m} times"),
-            None => "the loop never ends: it has no trip count, and its condition never changes".into(),
-        }));
-    }
     let carried = x.len().saturating_sub(2);
     let missing = || OpError::new("a carried value is left out");
     let mut state = x
@@ -122,6 +92,7 @@ fn repeat(n: &NodeRef, x: &[Option<&Datum>], bodies: Bodies) -> Result<Vec<Datum
         .collect::<Result<Vec<_>, _>>()?;
     let stacks = body.outputs.len().saturating_sub(1 + carried);
     let mut stacked: Vec<Vec<Tensor>> = vec![vec![]; stacks];
+    let mut watch = Watch::new(body, limit);
     let mut turn = 0i64;
     while go && limit.is_none_or(|m| turn < m) {
         let mut inputs: Vec<Datum> = vec![
@@ -136,6 +107,14 @@ fn repeat(n: &NodeRef, x: &[Option<&Datum>], bodies: Bodies) -> Result<Vec<Datum
             stack.push(tensor(y, "a scan output")?);
         }
         turn += 1;
+        if go && limit.is_none_or(|m| turn < m) {
+            watch.turned(turn, &state)?;
+            if turn == 1 && watch.fixed {
+                // Each turn makes as much as the first.
+                let each = stacked.iter().flatten().map(Tensor::size).sum::<usize>();
+                n.room(each.saturating_mul(usize::try_from(limit.unwrap_or(0)).unwrap_or(usize::MAX)))?;
+            }
+        }
     }
     let mut all = state;
     for (i, stack) in stacked.iter().enumerate() {

@@ -57,6 +57,9 @@ pub(super) fn plain() -> Vec<Case> {
         case("three axes", &[&[1, 2, 4, 5, 6], &[3, 2, 2, 3, 2], &[3]])
             .attr("pads", vec![1i64, 0, 1, 0, 1, 1])
             .konst(&[1]),
+        case("far beyond the image", &[&[1, 2, 3, 3], &[2, 2, 40, 50], &[2]])
+            .attr("pads", vec![20i64, 25, 21, 24])
+            .konst(&[1]),
         case("depthwise, three axes", &[&[1, 2, 4, 5, 6], &[2, 1, 2, 3, 2]]).attr("group", 2),
         case("no images", &[&[0, 2, 4, 4], &[3, 2, 3, 3], &[3]]),
         case("no channels", &[&[1, 0, 4, 4], &[3, 0, 3, 3], &[3]]),

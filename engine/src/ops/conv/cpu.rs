@@ -37,7 +37,7 @@ pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
         bytes: elements * bytes as f64,
         efficiency,
     };
-    if n.dtype(0) == Some(DType::F32) {
+    if n.dtype(0) == Some(DType::F32) && !s.window.is_wide() {
         return floats(n, shape.clone(), cost);
     }
     if act != Act::None || n.has(3) {
@@ -192,10 +192,7 @@ impl ByType for Plain {
                 let (o, place) = (channel % (s.groups * s.outputs), channel / s.outputs * s.inputs);
                 for (at, y) in y.iter_mut().enumerate() {
                     let mut sum = bias.map_or(T::Wide::zero(), |b| b[o].wide());
-                    for tap in 0..taps {
-                        let Some(under) = s.window.under(at, tap) else {
-                            continue;
-                        };
+                    for (tap, under) in s.window.covered(at) {
                         for c in 0..s.inputs {
                             let weight = w[(o * s.inputs + c) * taps + tap].wide();
                             sum = sum + x[(place + c) * s.window.plane() + under].wide() * weight;

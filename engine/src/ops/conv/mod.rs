@@ -274,10 +274,8 @@ fn eval(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
     let (taps, plane, positions) = (s.window.taps(), s.window.plane(), s.window.positions());
     let channels = s.images * s.groups * s.outputs;
     let mut y = vec![0.0; channels * positions];
-    for at in 0..positions {
-        let covered: Vec<_> = (0..taps)
-            .filter_map(|tap| Some((tap, s.window.under(at, tap)?)))
-            .collect();
+    for at in 0..if channels > 0 { positions } else { 0 } {
+        let covered: Vec<_> = s.window.covered(at).collect();
         for channel in 0..channels {
             let (o, place) = (channel % dims[1], channel / s.outputs * s.inputs);
             let mut sum = bias.as_ref().map_or(0.0, |b| b[o]);

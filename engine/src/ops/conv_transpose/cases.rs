@@ -26,6 +26,11 @@ pub(super) fn plain() -> Vec<Case> {
             .attr("strides", vec![2i64, 2])
             .attr("pads", vec![1i64; 4])
             .within(1e-3, 1e-5),
+        case("cut to less than the window", &[&[1, 2, 3, 3], &[2, 2, 3, 128]])
+            .attr("output_shape", vec![10i64, 8])
+            .attr("strides", vec![3i64, 2]),
+        case("cut to a corner of the window", &[&[1, 2, 2, 2], &[2, 1, 40, 50]])
+            .attr("pads", vec![19i64, 30, 19, 18]),
         case("no steps", &[&[1, 3, 5, 6], &[3, 4, 3, 3]]),
         case("holes and gaps", &[&[1, 3, 5, 6], &[3, 4, 3, 2]])
             .attr("strides", vec![3i64, 1])

@@ -13,7 +13,7 @@ pub(super) fn candidates(n: &NodeRef, inputs: Inputs) -> Vec<Candidate> {
     let Some(s) = Sizes::of(n, inputs, &x, &w).ok().filter(|s| s.dims() == y) else {
         return vec![];
     };
-    if n.dtype(0) != Some(DType::F32) {
+    if n.dtype(0) != Some(DType::F32) || s.window.is_wide() {
         return vec![];
     }
     let count = |d: &[usize]| d.iter().map(|&n| n as f64).product::<f64>();

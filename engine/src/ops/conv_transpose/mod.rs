@@ -399,10 +399,8 @@ fn eval(n: &NodeRef, inputs: Inputs, x: &[Option<&Tensor>]) -> Result<Vec<Tensor
             let w_row = ((group % s.groups * s.inputs + c) * s.outputs + o % s.outputs) * taps;
             for at in 0..s.window.positions() {
                 let x = data[(group * s.inputs + c) * s.window.positions() + at];
-                for tap in 0..taps {
-                    if let Some(under) = s.window.under(at, tap) {
-                        sums[under] += x * weights[w_row + tap];
-                    }
+                for (tap, under) in s.window.covered(at) {
+                    sums[under] += x * weights[w_row + tap];
                 }
             }
         }

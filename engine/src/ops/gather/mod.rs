@@ -78,6 +78,10 @@ impl Op for Gather {
         let dims = knowing(n, x, |n| sized(self, n, 0))?;
         let axis = axis(n, data.dims().len())?;
         let (index, rank) = (integers(by, 1)?, by.dims().len());
+        // Where nothing is taken none of them may be wrong either.
+        for &i in &index {
+            bounded(i, data.dims()[axis])?;
+        }
         let y = pick(data.dtype(), &dims, &[data], |at| {
             let i = index[place(at[axis..axis + rank].iter().copied(), by.dims())];
             let mut source = at[..axis].to_vec();

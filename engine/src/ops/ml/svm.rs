@@ -60,6 +60,9 @@ impl Machine {
             0 => split(weights.len(), rows)?,
             _ => split(vectors.len(), count)?,
         };
+        if count > 0 && features == 0 {
+            return Err(misfit(format_args!("{count} support vectors of no numbers")));
+        }
         if count == 0 {
             similar = Similar::Linear;
         }

@@ -161,6 +161,9 @@ impl Op for Pad {
         arity(n, if n.opset() < 11 { 1 } else { 2 }, 4)?;
         mode(n)?;
         n.ignore(&["value"]);
+        if let Some(c) = n.dims(2).and_then(|d| crate::ir::count(&d)).filter(|&c| c != 1) {
+            return Err(OpError::new(format!("{c} constant values; expected one")));
+        }
         let Some(of) = n.shape(0) else {
             n.ignore(&["pads", "paddings"]);
             return Ok(vec![Fact::tensor(n.dtype(0), None)]);

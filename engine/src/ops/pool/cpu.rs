@@ -39,7 +39,7 @@ pub(super) fn candidates(n: &NodeRef, kind: Kind) -> Vec<Candidate> {
         bytes: channels * (from + to) * (dtype.bits() / 8) as f64,
         efficiency: 1.0,
     };
-    if dtype == DType::F32 && !n.wants(1) {
+    if dtype == DType::F32 && !n.wants(1) && !s.window.is_wide() {
         let means = match kind {
             Kind::Mean => Some(Means::new(&counts)),
             Kind::Max { .. } => None,
@@ -144,10 +144,9 @@ impl Plain {
             let x = io.input(0).slice::<T>();
             let best = |channel: usize, at: usize| {
                 let all = &x[channel * s.window.plane()..];
-                let under = (0..s.window.taps()).filter_map(|tap| s.window.under(at, tap));
-                under.fold(
+                s.window.covered(at).fold(
                     (least, 0),
-                    |best, u| if all[u] > best.0 { (all[u], u) } else { best },
+                    |best, (_, u)| if all[u] > best.0 { (all[u], u) } else { best },
                 )
             };
             let positions = s.window.positions().max(1);
@@ -155,8 +154,9 @@ impl Plain {
             y.iter_mut()
                 .enumerate()
                 .for_each(|(i, y)| *y = best(i / positions, i % positions).0);
-            if indices {
-                let y = io.output(1).slice::<i64>();
+            // Nobody may read them.
+            if let (true, Some(Some(y))) = (indices, io.outputs.get_mut(1)) {
+                let y = y.slice::<i64>();
                 for (i, y) in y.iter_mut().enumerate() {
                     let place = best(i / positions, i % positions).1;
                     let place = if by_column {
@@ -184,8 +184,8 @@ impl ByType for Plain {
             let x = io.input(0).slice::<T>();
             for (i, y) in io.output(0).slice::<T>().iter_mut().enumerate() {
                 let (channel, at) = (i / counts.len(), i % counts.len());
-                let under = (0..s.window.taps()).filter_map(|tap| s.window.under(at, tap));
-                let values = under.map(|u| x[channel * s.window.plane() + u].wide());
+                let under = s.window.covered(at);
+                let values = under.map(|(_, u)| x[channel * s.window.plane() + u].wide());
                 *y = T::narrow(values.fold(T::Wide::zero(), |sum, v| sum + v) / counts[at]);
             }
         }))

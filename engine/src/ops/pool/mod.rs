@@ -43,9 +43,9 @@ impl Op for MaxPool {
         let data = x.floats().ok_or_else(|| no_pool(x))?;
         let (mut values, mut indices) = (vec![], vec![]);
         s.each(|channel, at| {
-            let under = (0..s.window.taps()).filter_map(|tap| s.window.under(at, tap));
             let plane = channel * s.window.plane();
-            let (best, place) = greatest(under.map(|u| (data[plane + u], u)));
+            let under = s.window.covered(at);
+            let (best, place) = greatest(under.map(|(_, u)| (data[plane + u], u)));
             values.push(best);
             let place = if by_column {
                 transposed(place, &s.window.input)
@@ -96,8 +96,8 @@ impl Op for AveragePool {
         let data = x.floats().ok_or_else(|| no_pool(x))?;
         let mut values = vec![];
         s.each(|channel, at| {
-            let under = (0..s.window.taps()).filter_map(|tap| s.window.under(at, tap));
-            let sum: f64 = under.map(|u| data[channel * s.window.plane() + u]).sum();
+            let under = s.window.covered(at);
+            let sum: f64 = under.map(|(_, u)| data[channel * s.window.plane() + u]).sum();
             values.push(sum / counts[at] as f64);
         });
         Ok(vec![
@@ -304,13 +304,13 @@ fn image<'a>(n: &NodeRef, x: &[Option<&'a Tensor>]) -> Result<(&'a Tensor, Sizes
 fn counts(n: &NodeRef, s: &Sizes) -> Result<Vec<usize>, OpError> {
     let border = n.int_or("count_include_pad", 0)? != 0;
     let w = &s.window;
-    let along = |axis: usize, at: usize| {
-        let counted = |tap: usize| match border {
-            // What `ceil_mode` adds behind the border counts nowhere.
-            true => at * w.strides[axis] + tap * w.dilations[axis] < s.windows.padded(axis, w),
-            false => w.place(axis, at, tap).is_some(),
-        };
-        (0..w.size[axis]).filter(|&tap| counted(tap)).count()
+    let along = |axis: usize, at: usize| match border {
+        // What `ceil_mode` adds behind the border counts nowhere.
+        true => {
+            let left = s.windows.padded(axis, w).saturating_sub(at * w.strides[axis]);
+            left.div_ceil(w.dilations[axis]).min(w.size[axis])
+        }
+        false => w.meeting(axis, at).len(),
     };
     let count = |mut at: usize| {
         (0..w.size.len()).rev().fold(1, |all, axis| {
@@ -319,5 +319,9 @@ fn counts(n: &NodeRef, s: &Sizes) -> Result<Vec<usize>, OpError> {
             all * here
         })
     };
-    Ok((0..w.positions()).map(count).collect())
+    match s.channels {
+        // A plane of any size may have no channel.
+        0 => Ok(vec![]),
+        _ => Ok((0..w.positions()).map(count).collect()),
+    }
 }

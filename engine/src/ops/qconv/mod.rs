@@ -67,12 +67,11 @@ fn sums(n: &NodeRef, x: &[Option<&Tensor>], at: Places) -> Result<(Vec<usize>, V
         let (o, place) = (channel % dims[1], channel / s.outputs * inputs);
         let zero = zw[o % zw.len()];
         for position in 0..window.positions() {
-            let products = (0..inputs * window.taps()).filter_map(|k| {
-                let (c, tap) = (k / window.taps(), k % window.taps());
-                let under = window.under(position, tap)?;
+            let product = |c: usize, (tap, under): (usize, usize)| {
                 let weight = weights[(o * inputs + c) * window.taps() + tap] - zero;
-                Some((data[(place + c) * window.plane() + under] - zx[0]) * weight)
-            });
+                (data[(place + c) * window.plane() + under] - zx[0]) * weight
+            };
+            let products = (0..*inputs).flat_map(|c| window.covered(position).map(move |k| product(c, k)));
             y.push(bias[o % bias.len()] + products.sum::<f64>());
         }
     }
@@ -150,6 +149,7 @@ impl Op for QLinearConv {
         let positions: usize = dims[2..].iter().product();
         let code = |(i, &sum): (usize, &f64)| {
             let scale = sw[i / positions % dims[1] % sw.len()];
+            let sum = f64::from(sum as i64 as i32);
             code_of(to, sum, factor(sx as f32, scale as f32, sy as f32).into(), zero)
         };
         let codes = sums.iter().enumerate().map(code).collect();

@@ -3,7 +3,7 @@
 use super::{Composite, apply, cases, cast, there};
 use crate::expr::Ex;
 use crate::ir::{Attr, DType, Dim, Shape, Tensor};
-use crate::ops::matmul::product_shape;
+use crate::ops::matmul::{fits, product_shape};
 use crate::ops::qmatmul::{byte, typed};
 use crate::ops::shape::ranked;
 use crate::ops::{Fact, NodeRef, OpError};
@@ -14,7 +14,7 @@ pub static DYNAMIC_MATMUL: Composite = Composite {
     inputs: (3, 5),
     infer: |n| {
         typed(n, &[1, 3], byte)?;
-        multiplied(n, n.dtype(2).or(n.dtype(0)))
+        multiplied(n, n.dtype(2).or(n.dtype(0)), 4)
     },
     body: |n, x| {
         let quantised = apply("DynamicQuantizeLinear", &[Some(x[0])], vec![], 3)?;
@@ -35,7 +35,7 @@ pub static MATMUL_TO_FLOAT: Composite = Composite {
     inputs: (4, 7),
     infer: |n| {
         typed(n, &[0, 1, 4, 5], byte)?;
-        multiplied(n, n.dtype(2).or(n.dtype(3)))
+        multiplied(n, n.dtype(2).or(n.dtype(3)), 6)
     },
     body: |n, x| {
         let inputs = [Some(x[0]), Some(x[1]), there(n, x, 4), there(n, x, 5)];
@@ -49,12 +49,15 @@ pub static MATMUL_TO_FLOAT: Composite = Composite {
     cases: cases::matmul_to_float,
 };
 
-fn multiplied(n: &NodeRef, dtype: Option<DType>) -> Result<Vec<Fact>, OpError> {
+/// The product of inputs 0 and 1; input `bias` is added to it.
+fn multiplied(n: &NodeRef, dtype: Option<DType>, bias: usize) -> Result<Vec<Fact>, OpError> {
     let shape = match (n.shape(0), n.shape(1)) {
         (Some(a), Some(b)) => Some(product_shape(a, b)?),
         _ => None,
     };
-    Ok(vec![Fact::tensor(dtype, shape)])
+    let fact = Fact::tensor(dtype, shape);
+    fits(n, bias, &fact)?;
+    Ok(vec![fact])
 }
 
 /// `alpha A B + C` of quantised matrices, as floats or quantised again.

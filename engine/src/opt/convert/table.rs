@@ -104,7 +104,7 @@ pub(super) static ROWS: &[Row] = &[
     row(7, &["PRelu"], Do(form::slope), Same),
     row(7, &["Gemm"], Free(&["broadcast"]), Same),
     row(7, &["BatchNormalization"], Do(form::inference), Same),
-    row(7, &["Dropout"], Free(&["is_test"]), Same),
+    row(7, &["Dropout"], Do(form::inference), Same),
     row(7, RECURRENT, Free(&["output_sequence"]), Same),
     row(7, &["Upsample"], Do(resize::two_scales), Same),
     row(8, &["Max", "Mean", "Min", "Sum"], Same, Do(form::same_shapes)),

@@ -1,6 +1,6 @@
 //! Nodes that change nothing.
 
-use crate::ir::{Model, Node, Patch};
+use crate::ir::{AttrValue, Model, Node, Patch};
 use crate::opt::{Pass, PassError, Report, Scope};
 
 /// Takes out `Identity` and, at inference, `Dropout`.
@@ -15,13 +15,14 @@ impl Pass for Identity {
 
     fn run(&self, model: &mut Model, _: Scope, report: &mut Report) -> Result<(), PassError> {
         let mut links = model.graph.links();
+        let opset = model.opset("").unwrap_or(1);
         for id in model.graph.order.clone() {
             let graph = &mut model.graph;
             let node = &graph[id];
             let (Some(&Some(x)), Some(&Some(y))) = (node.inputs.first(), node.outputs.first()) else {
                 continue;
             };
-            if !changes_nothing(node) || (links.kept(y) && links.producer(x).is_none()) {
+            if !changes_nothing(node, opset) || (links.kept(y) && links.producer(x).is_none()) {
                 continue;
             }
             // The output's name wins over the inner one, unless that has to be kept itself.
@@ -43,8 +44,9 @@ impl Pass for Identity {
     }
 }
 
-fn changes_nothing(node: &Node) -> bool {
-    let training = node.inputs.get(2).is_some_and(Option::is_some);
+fn changes_nothing(node: &Node, opset: i64) -> bool {
+    let tests = || matches!(node.attr("is_test"), Some(AttrValue::Int(Some(t))) if *t != 0);
+    let training = node.inputs.get(2).is_some_and(Option::is_some) || (opset < 7 && !tests());
     let mask = node.outputs.get(1).is_some_and(Option::is_some);
     node.is("Identity") || (node.is("Dropout") && !training && !mask)
 }
