@@ -233,6 +233,31 @@ fn greedy_graphs() {
     refuses("growing", &greedy::growing(false), &["Concat", "bytes"]);
     refuses("growing list", &greedy::growing(true), &["the_Loop", "bytes"]);
     refuses("endless", &greedy::endless(), &["the_Loop", "never ends"]);
+    use greedy::loops;
+    refuses("outside", &loops::outside(None), &["the_Loop", "never ends"]);
+    refuses(
+        "outside",
+        &loops::outside(Some(i64::MAX)),
+        &["the_Loop", "would run"],
+    );
+    refuses(
+        "still",
+        &loops::returning("Identity"),
+        &["the_Loop", "what it carries"],
+    );
+    refuses(
+        "swinging",
+        &loops::returning("Neg"),
+        &["the_Loop", "what it carries"],
+    );
+    refuses("stacking", &loops::stacking(), &["the_Loop", "bytes"]);
+    refuses("counting", &loops::counting(), &["the_Loop", "bytes"]);
+    refuses("two borders", &greedy::two_borders(), &["the_Pad", "2 constant"]);
+    refuses(
+        "foreign keys",
+        &greedy::foreign_keys(),
+        &["the_Attention", "input 5"],
+    );
     refuses("selfish", &greedy::selfish(), &["v1"]);
     refuses("circle", &greedy::circle(), &["Add", "v2"]);
     refuses("twice", &greedy::twice(), &["v1", "twice"]);
@@ -254,6 +279,10 @@ fn greedy_graphs() {
     refuses("three inputs", &greedy::inputs("And", 3), &["the_And", "inputs"]);
     greedy::answer(&greedy::nothing_in_place()).unwrap();
     greedy::answer(&greedy::first_left_out()).unwrap();
+    greedy::answer(&greedy::own_bound()).unwrap();
+    greedy::answer(&greedy::unread_indices()).unwrap();
+    greedy::answer(&loops::ending_by_turn()).unwrap();
+    greedy::answer(&loops::ending_by_state()).unwrap();
     let start = std::time::Instant::now();
     greedy::answer(&greedy::squaring()).unwrap();
     assert!(start.elapsed().as_secs_f64() < SOON);

@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod figures;
 mod files;
+mod hostile;
 mod prune;
 mod usage;
 

@@ -24,7 +24,7 @@ pub struct Window {
 
 impl Window {
     /// The position in the input along `axis` of element `tap` of the window at `at`; `None` beside the input.
-    fn place(&self, axis: usize, at: usize, tap: usize) -> Option<usize> {
+    pub fn place(&self, axis: usize, at: usize, tap: usize) -> Option<usize> {
         let place = at * self.strides[axis] + tap * self.dilations[axis];
         place
             .checked_sub(self.pads[axis])
@@ -121,7 +121,13 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn window(input: &[usize], output: &[usize], size: &[usize], steps: [usize; 2], pads: &[usize]) -> Window {
+    fn window(
+        input: &[usize],
+        output: &[usize],
+        size: &[usize],
+        steps: [usize; 2],
+        pads: &[usize],
+    ) -> Window {
         Window {
             input: input.to_vec(),
             output: output.to_vec(),
@@ -143,7 +149,11 @@ mod tests {
         ] {
             for at in 0..w.positions() {
                 let all = (0..w.taps()).filter_map(|tap| Some((tap, w.under(at, tap)?)));
-                assert_eq!(w.covered(at).collect::<Vec<_>>(), all.collect::<Vec<_>>(), "{w:?} {at}");
+                assert_eq!(
+                    w.covered(at).collect::<Vec<_>>(),
+                    all.collect::<Vec<_>>(),
+                    "{w:?} {at}"
+                );
             }
         }
     }

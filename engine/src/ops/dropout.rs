@@ -31,7 +31,10 @@ fn share(n: &NodeRef) -> Option<f64> {
 /// The share before opset 12, when attributes gave it.
 fn old_share(n: &NodeRef) -> Result<f64, OpError> {
     n.ignore(&["consumed_inputs"]);
-    let (ratio, trains) = (n.float_or("ratio", 0.5)?, n.opset() < 7 && n.int_or("is_test", 0)? == 0);
+    let (ratio, trains) = (
+        n.float_or("ratio", 0.5)?,
+        n.opset() < 7 && n.int_or("is_test", 0)? == 0,
+    );
     Ok(if trains { ratio.into() } else { 0.0 })
 }
 

@@ -128,8 +128,14 @@ fn cuts(n: &NodeRef) -> Result<Option<Vec<Cut>>, OpError> {
         };
     };
     for i in [1, 2, 3, 4] {
-        if let Some(found) = n.dims(i).map(|d| d.iter().product::<usize>()).filter(|&d| d != len) {
-            return Err(OpError::new(format!("input {i} has {found} elements; expected {len}")));
+        if let Some(found) = n
+            .dims(i)
+            .map(|d| d.iter().product::<usize>())
+            .filter(|&d| d != len)
+        {
+            return Err(OpError::new(format!(
+                "input {i} has {found} elements; expected {len}"
+            )));
         }
     }
     let bounds = [1, 2].map(|i| n.data(i).or(Some(vec![Dim::Unknown; len])));

@@ -444,9 +444,7 @@ impl Program {
         for v in &body.captured {
             let missing = || {
                 let name = &self.model.graph[*v].name;
-                OpError::new(format!(
-                    "subgraph {attr:?} reads {name:?}, which nothing defines"
-                ))
+                OpError::new(format!("subgraph {attr:?} reads {name:?}, which nothing defines"))
             };
             inputs.push(self.get(env, *v).ok_or_else(missing)?);
         }
@@ -534,19 +532,16 @@ struct Turns {
 }
 
 impl Turns {
-    fn run(
-        &mut self,
-        body: &Body,
-        inputs: Vec<Datum>,
-        context: &mut Context,
-    ) -> Result<Vec<Datum>, OpError> {
+    fn run(&mut self, body: &Body, inputs: Vec<Datum>, context: &mut Context) -> Result<Vec<Datum>, OpError> {
         let sizes = |all: &[Datum]| all.iter().map(Datum::size).fold(0, usize::saturating_add);
         let own = sizes(&inputs[..body.inputs]);
         context.held = self.base.saturating_add(self.piled).saturating_add(own);
         let held = inputs.into_iter().map(Held::own).collect();
         let done = body.program.run(held, context);
         let made = done.map_err(|e| OpError::new(format!("in {:?}: {e}", body.attr)))?;
-        self.piled = self.piled.saturating_add(sizes(made.get(self.skip..).unwrap_or(&[])));
+        self.piled = self
+            .piled
+            .saturating_add(sizes(made.get(self.skip..).unwrap_or(&[])));
         // What is piled up is put together in the end.
         let needed = self.piled.saturating_mul(2).saturating_add(self.base);
         match needed > context.memory {

@@ -1,5 +1,7 @@
 //! Graphs of few lines that ask for more than there is.
 
+pub(crate) mod loops;
+
 use secateur_engine::ir::{Attr, AttrValue, DType, Dim, Function, Graph, Model, Node, Opset, Type, ValueId};
 use secateur_engine::{Session, Tensor};
 
@@ -136,6 +138,34 @@ pub(crate) fn asking() -> Vec<Asking> {
         ),
         (
             "Resize",
+            21,
+            vec![
+                floats(&[1, 1, 4, 4]),
+                floats(&[0]),
+                Tensor::of(&[4], vec![1.0f32, 1.0, 1e6, 1e6]),
+            ],
+        ),
+        (
+            "Resize",
+            21,
+            vec![
+                floats(&[1, 1, 4, 4]),
+                floats(&[0]),
+                floats(&[0]),
+                ints(&[1, 1, 1 << 20, 1 << 20]),
+            ],
+        ),
+        ("CenterCropPad", 21, vec![floats(&[4]), ints(&[huge])]),
+        (
+            "AffineGrid",
+            21,
+            vec![floats(&[1, 2, 3]), ints(&[1, 1, 1 << 20, 1 << 20])],
+        ),
+        ("HannWindow", 21, vec![Tensor::scalar(huge)]),
+        ("MatMul", 21, vec![floats(&[1 << 20, 1]), floats(&[1, 1 << 20])]),
+        ("Add", 21, vec![floats(&[1 << 20, 1]), floats(&[1, 1 << 20])]),
+        (
+            "Resize",
             10,
             vec![
                 floats(&[1, 1, 4, 4]),
@@ -145,7 +175,7 @@ pub(crate) fn asking() -> Vec<Asking> {
     ]
 }
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// `asking` as a graph: with sizes that are known, or fed.
 pub(crate) fn alone((op, version, inputs): &Asking, known: bool) -> (Model, Feeds) {
@@ -430,6 +460,57 @@ pub(crate) fn long_axes() -> (Model, Feeds) {
         &[x],
         vec![Attr::new("perm", AttrValue::Ints(vec![0; 1 << 16]))],
     );
+    d.done(y, 21)
+}
+
+/// A border of two values.
+pub(crate) fn two_borders() -> (Model, Feeds) {
+    let mut d = Draft::default();
+    let x = d.given("a", floats(&[4]), false);
+    let pads = d.given("pads", ints(&[1, 1]), true);
+    let c = d.given("c", floats(&[2]), false);
+    let y = d.node("Pad", &[x, pads, c], vec![]);
+    d.done(y, 21)
+}
+
+/// Earlier keys for more sequences than there are.
+pub(crate) fn foreign_keys() -> (Model, Feeds) {
+    let mut d = Draft::default();
+    let [q, k, v] = ["q", "k", "v"].map(|n| d.given(n, floats(&[2, 3, 4, 8]), false));
+    let [past_k, past_v] =
+        [("past_k", 2), ("past_v", 0)].map(|(n, b)| d.given(n, floats(&[b, 3, 5, 8]), false));
+    let outputs: Vec<_> = (0..3).map(|_| Some(d.value())).collect();
+    let y = outputs[2].unwrap();
+    d.graph.node(Node {
+        name: Some("the_Attention".into()),
+        ..Node::new(
+            "Attention",
+            vec![Some(q), Some(k), Some(v), None, Some(past_k), Some(past_v)],
+            outputs,
+        )
+    });
+    d.done(y, 24)
+}
+
+/// What is clipped is a bound too, and nobody else reads it.
+pub(crate) fn own_bound() -> (Model, Feeds) {
+    let mut d = Draft::default();
+    let x = d.given("a", floats(&[]), false);
+    let low = d.given("low", floats(&[]), true);
+    let x = d.node("Neg", &[x], vec![]);
+    let y = d.node("Clip", &[x, low, x], vec![]);
+    d.done(y, 21)
+}
+
+/// Indices that nobody reads.
+pub(crate) fn unread_indices() -> (Model, Feeds) {
+    let mut d = Draft::default();
+    let x = d.given("a", floats(&[1, 1, 4]), false);
+    let (y, indices) = (d.value(), d.value());
+    d.graph.node(Node {
+        attrs: vec![Attr::new("kernel_shape", vec![2i64])],
+        ..Node::new("MaxPool", vec![Some(x)], vec![Some(y), Some(indices)])
+    });
     d.done(y, 21)
 }
 

@@ -302,7 +302,11 @@ impl Op for GroupQuery {
         let known = known(n)?;
         if let Some(known) = &known {
             let room = past(n, 3)?;
-            Known { past: room, ..known.clone() }.follows(n, [3, 4])?;
+            Known {
+                past: room,
+                ..known.clone()
+            }
+            .follows(n, [3, 4])?;
         }
         let keys = past(n, 3)?.greater(&total(n)?);
         let state = |of: fn(&Known) -> &Heads| {

@@ -145,7 +145,11 @@ impl Known {
             let Some(shape) = ranked(n, i, 4)? else { continue };
             let wanted = [&new.batch, &new.heads, &self.past, &new.size];
             for (axis, (found, wanted)) in shape.iter().zip(wanted).enumerate() {
-                agree(&format!("axis {axis} of input {i} and what it goes with"), found, wanted)?;
+                agree(
+                    &format!("axis {axis} of input {i} and what it goes with"),
+                    found,
+                    wanted,
+                )?;
             }
         }
         Ok(())

@@ -47,12 +47,14 @@ fn both() -> Vec<Case> {
             .attr("pads", vec![2i64, 1]),
         case("three axes", &[1, 2, 4, 5, 6], &[2, 3, 2]).attr("pads", vec![1i64, 0, 1, 0, 1, 1]),
         case("no images", &[0, 2, 4, 4], &[3, 3]),
-        case("far beyond the image", &[1, 2, 3, 4], &[20_000, 30_000]).attr(
-            "pads",
-            vec![9_999i64, 20_000, 10_000, 9_998],
-        ),
-        case("far beyond the image, all around", &[1, 1, 2, 2], &[1 << 20, 1 << 20])
-            .attr("auto_pad", "SAME_UPPER"),
+        case("far beyond the image", &[1, 2, 3, 4], &[20_000, 30_000])
+            .attr("pads", vec![9_999i64, 20_000, 10_000, 9_998]),
+        case(
+            "far beyond the image, all around",
+            &[1, 1, 2, 2],
+            &[1 << 20, 1 << 20],
+        )
+        .attr("auto_pad", "SAME_UPPER"),
         Case::new("half precision", [of(DType::F16, &[1, 2, 4, 4])])
             .attr("kernel_shape", vec![2i64, 2])
             .within(0.1, 1e-3),
@@ -92,9 +94,13 @@ pub(super) fn mean() -> Vec<Case> {
             .attr("strides", vec![2i64, 3])
             .attr("ceil_mode", 1)
             .attr("count_include_pad", 1),
-        case("the border counts far beyond the image", &[1, 2, 3, 4], &[20_000, 30_000])
-            .attr("pads", vec![9_999i64, 20_000, 10_000, 9_998])
-            .attr("count_include_pad", 1),
+        case(
+            "the border counts far beyond the image",
+            &[1, 2, 3, 4],
+            &[20_000, 30_000],
+        )
+        .attr("pads", vec![9_999i64, 20_000, 10_000, 9_998])
+        .attr("count_include_pad", 1),
         case("the border counts, same", &[1, 1, 5, 5], &[3, 3])
             .attr("auto_pad", "SAME_UPPER")
             .attr("count_include_pad", 1),

@@ -31,8 +31,7 @@ pub(super) fn integer() -> Vec<Case> {
         zeros("one pixel", &[1, 20, 6, 7], &[33, 20, 1, 1], &[33]).konst(&[1, 2, 3]),
         zeros("one axis", &[1, 3, 20], &[2, 3, 5], &[]).attr("dilations", vec![2i64]),
         zeros("three axes", &[1, 2, 4, 5, 3], &[1, 2, 2, 2, 2], &[]),
-        case("far beyond the image", &[1, 2, 3, 3], &[2, 2, 40, 50])
-            .attr("pads", vec![20i64, 25, 21, 24]),
+        case("far beyond the image", &[1, 2, 3, 3], &[2, 2, 40, 50]).attr("pads", vec![20i64, 25, 21, 24]),
         case("nothing", &[0, 3, 5, 5], &[2, 3, 3, 3]),
         case("signed weights", &[1, 2, 4, 4], &[3, 2, 2, 2]).opset(10),
     ]

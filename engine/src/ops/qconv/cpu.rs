@@ -42,7 +42,11 @@ impl Bytes {
     fn new(n: &NodeRef, at: Places) -> Option<Bytes> {
         let (x, w, y) = (n.dims(0)?, n.dims(at.w)?, n.out_dims(0)?);
         let sizes = sizes(n, at.w, &x, &w).ok()?;
-        if sizes.window.is_wide() || y[2..] != sizes.window.output || !byte(n.dtype(0)?) || !byte(n.dtype(at.w)?) {
+        if sizes.window.is_wide()
+            || y[2..] != sizes.window.output
+            || !byte(n.dtype(0)?)
+            || !byte(n.dtype(at.w)?)
+        {
             return None;
         }
         packed_len(sizes.inputs.checked_mul(sizes.window.taps())?, sizes.outputs)?
