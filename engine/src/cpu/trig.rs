@@ -11,7 +11,9 @@ const FAR: f32 = 8192.0;
 /// products with `n` are exact without a fused multiply-add too; then minimax polynomials on `|r| <= π / 4`.
 #[inline(always)]
 pub fn sin_shifted<S: Simd>(s: S, x: S::F32, shift: i32) -> S::F32 {
-    if s.greatest(s.abs(x)) > FAR {
+    // NaN goes with what is far: a maximum may be either of a number and NaN.
+    let near = s.lt(s.abs(x), s.splat(FAR));
+    if s.greatest(s.select(near, s.splat(0.0), s.splat(1.0))) > 0.0 {
         let scalar: fn(f32) -> f32 = if shift == 0 { f32::sin } else { f32::cos };
         return by_lane(s, x, scalar);
     }
@@ -74,6 +76,18 @@ mod tests {
                     error <= 1.5e-7 + 3.0 * 6e-8 * want.abs(),
                     "{x}: {y}, expected {want}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn far_angles_stand_beside_nan() {
+        for nan in 0..16 {
+            for far in (0..16).filter(|&far| far != nan) {
+                let mut y = [0.5; 16];
+                (y[nan], y[far]) = (f32::NAN, f32::MAX);
+                map_slice(&mut y, Shifted(1));
+                assert!(y[nan].is_nan() && (y[far] - f32::MAX.cos()).abs() < 1e-6, "{nan} {far}");
             }
         }
     }

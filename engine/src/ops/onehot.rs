@@ -113,6 +113,15 @@ impl Op for OneHot {
             .attr("axis", -2i64)
             .konst(&[1]),
             Case::new(
+                "small floats as indices",
+                [
+                    Tensor::of_codes(DType::F4E2M1, &[3], vec![2, 4, 6]).unwrap_or_else(|| Tensor::scalar(0f32)),
+                    Tensor::scalar(5i64),
+                    on_off(),
+                ],
+            )
+            .konst(&[1]),
+            Case::new(
                 "bytes as indices",
                 [
                     Tensor::of(&[2], vec![1u8, 0]),
@@ -138,6 +147,7 @@ fn whole(view: &View) -> Vec<i64> {
 fn one_hot(n: &NodeRef) -> Option<Candidate> {
     let (dtype, dims) = (n.out_dtype(0)?, n.out_dims(0)?);
     let width = width(dtype)?;
+    n.dtype(0).filter(|d| d.bits() >= 8)?;
     let axis = axis(n, dims.len()).ok()?;
     let (depth, inner) = (dims[axis], count(&dims[axis + 1..])?);
     let bytes = count(&dims)?.checked_mul(width)?;

@@ -61,6 +61,9 @@ impl Op for TensorScatter {
             return Err(OpError::new(format!("{b} cannot be written among {a}")));
         }
         ranked(n, 2, 1)?;
+        if let Some(d) = n.dtype(2).filter(|d| *d != DType::I64) {
+            return Err(OpError::new(format!("input 2 is of type {d}; expected int64")));
+        }
         let (Some(cache), Some(new)) = (n.shape(0), n.shape(1)) else {
             axis(n, usize::MAX >> 1)?;
             return like_first(n);
