@@ -87,7 +87,10 @@ mod tests {
                 let mut y = [0.5; 16];
                 (y[nan], y[far]) = (f32::NAN, f32::MAX);
                 map_slice(&mut y, Shifted(1));
-                assert!(y[nan].is_nan() && (y[far] - f32::MAX.cos()).abs() < 1e-6, "{nan} {far}");
+                assert!(
+                    y[nan].is_nan() && (y[far] - f32::MAX.cos()).abs() < 1e-6,
+                    "{nan} {far}"
+                );
             }
         }
     }

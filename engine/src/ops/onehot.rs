@@ -115,7 +115,8 @@ impl Op for OneHot {
             Case::new(
                 "small floats as indices",
                 [
-                    Tensor::of_codes(DType::F4E2M1, &[3], vec![2, 4, 6]).unwrap_or_else(|| Tensor::scalar(0f32)),
+                    Tensor::of_codes(DType::F4E2M1, &[3], vec![2, 4, 6])
+                        .unwrap_or_else(|| Tensor::scalar(0f32)),
                     Tensor::scalar(5i64),
                     on_off(),
                 ],

@@ -256,6 +256,9 @@ impl Op for EmbedLayerNormalization {
         for (i, rank) in [(1, 2), (3, 2), (4, 2), (5, 1), (6, 1), (7, 2), (8, 2)] {
             ranked(n, i, rank)?;
         }
+        let all = Fact::tensor(None, ids.cloned());
+        fits(n, 1, &all)?;
+        fits(n, 8, &all)?;
         let shape = ids
             .zip(words)
             .map(|(ids, words)| vec![ids[0].clone(), ids[1].clone(), words[1].clone()]);

@@ -42,6 +42,15 @@ fn infer(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         return Err(OpError::new(format!("{hidden} features in {heads} heads")));
     }
     let batch = |i: usize| x.map_or(Dim::Unknown, |x| x[i].clone());
+    if let Some(found) = n.shape(5).filter(|s| s.len() > 1).and_then(|s| s[0].known())
+        && found != 1
+        && batch(0).known().is_some_and(|b| b != found)
+    {
+        return Err(OpError::new(format!(
+            "input 5: a mask of {found} sequences; expected {}",
+            batch(0)
+        )));
+    }
     let past = match (n.has(8), ranked(n, 8, 5)?) {
         (false, _) => Dim::Known(0),
         (true, p) => p.map_or(Dim::Unknown, |p| p[3].clone()),
