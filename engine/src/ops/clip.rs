@@ -63,6 +63,7 @@ impl Op for Clip {
     fn laws(&self) -> Laws {
         Laws {
             in_place: &[0],
+            elementwise: true,
             ..Laws::default()
         }
     }

@@ -460,6 +460,10 @@ pub struct Laws {
     pub any: bool,
     /// Output 0 has the elements of input 0 in the same order, so that no copy is needed.
     pub view: bool,
+    /// Output 0 is input 0 where both are of one type.
+    pub still: bool,
+    /// Each element of output 0, the only one, follows from those at its place in the inputs, which are broadcast.
+    pub elementwise: bool,
     /// Inputs whose memory output 0 may take over where both have the same size.
     pub in_place: &'static [usize],
 }
