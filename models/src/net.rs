@@ -46,17 +46,17 @@ impl Conv {
     }
 
     /// In steps of `stride`.
-    pub fn stride(self, stride: usize) -> Conv {
+    pub const fn stride(self, stride: usize) -> Conv {
         Conv { stride, ..self }
     }
 
     /// With `pad` zeros on each side.
-    pub fn pad(self, pad: usize) -> Conv {
+    pub const fn pad(self, pad: usize) -> Conv {
         Conv { pad, ..self }
     }
 
     /// With each channel by itself.
-    pub fn depthwise(self) -> Conv {
+    pub const fn depthwise(self) -> Conv {
         Conv {
             groups: self.from,
             ..self
