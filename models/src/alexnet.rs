@@ -28,11 +28,22 @@ impl Arch for AlexNet {
     }
 
     fn sizes(&self) -> &'static [Size] {
-        const { &[Size::classes(1000)] }
+        const {
+            &[
+                Size::classes(1000),
+                Size {
+                    name: "hidden",
+                    about: "elements of each of the two hidden layers",
+                    default: 4096,
+                    range: 1..=16384,
+                },
+            ]
+        }
     }
 
     fn write(&self, sizes: &Sizes, random: Random) -> Result<Model, ArchError> {
         let mut d = Draft::new(self.name());
+        let hidden = sizes.get("hidden");
         let image = d.input("image", images(3, 224));
         let model = d.network(random, |n| {
             let stem = Conv::new(3, 64, 11).stride(4).pad(2);
@@ -44,9 +55,9 @@ impl Arch for AlexNet {
                 x = relu(n.conv_bias(x, &format!("conv{}", i + 2), conv));
             }
             let x = flatten(max_pool(x, 3, 2, 0));
-            let x = relu(n.dense(x, "fc6", [256 * 6 * 6, 4096]));
-            let x = relu(n.dense(x, "fc7", [4096, 4096]));
-            let logits = n.dense(x, "fc8", [4096, sizes.get("classes")]);
+            let x = relu(n.dense(x, "fc6", [256 * 6 * 6, hidden]));
+            let x = relu(n.dense(x, "fc7", [hidden, hidden]));
+            let logits = n.dense(x, "fc8", [hidden, sizes.get("classes")]);
             vec![("logits".into(), logits)]
         })?;
         Ok(model)
