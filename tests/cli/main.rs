@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod figures;
 mod files;
+mod new;
 mod prune;
 mod usage;
 
