@@ -377,6 +377,7 @@ pub static OPS: &[&dyn Op] = &[
     &gemm::Fused,
     &lerp::Lerp,
     &matmul::Fused,
+    &recurrent::ROUNDED_LSTM,
 ];
 
 /// The newest version of ONNX's own operators that is known here.
@@ -412,7 +413,7 @@ pub const fn microsoft(name: &'static str) -> OpName {
     }
 }
 
-/// The name of one of secateur's private operators. Each has a body in ONNX's own.
+/// The name of one of secateur's private operators. Each that a rewrite makes has a body in ONNX's own.
 pub const fn private(name: &'static str) -> OpName {
     OpName {
         domain: "secateur",

@@ -6,7 +6,8 @@ use crate::ir::{Attr, DType, Dim, Shape, Tensor};
 use crate::ops::{Fact, NodeRef, OpError};
 
 /// `LSTM` with weights of bytes `[directions, input, 4·hidden]` and `[directions, hidden, 4·hidden]`, one scale for each
-/// direction or for each of its columns. The input is not rounded to bytes, as ONNX Runtime does for speed.
+/// direction or for each of its columns. Inputs and states are rounded to bytes as ONNX Runtime does it on one thread; on more it
+/// may give each thread's sequences a range of their own.
 pub static LSTM: Composite = Composite {
     name: "DynamicQuantizeLSTM",
     inputs: (12, 12),
@@ -70,8 +71,8 @@ fn body<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
         .chain(rest)
         .collect();
     let call = Call {
-        domain: "",
-        op: "LSTM",
+        domain: "secateur",
+        op: "RoundedLSTM",
         inputs: &inputs,
         attrs: n.node().attrs.clone(),
         outputs: 3,

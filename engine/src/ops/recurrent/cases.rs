@@ -51,6 +51,19 @@ fn names(list: &[&str]) -> AttrValue {
     AttrValue::Strings(list.iter().map(|s| s.as_bytes().to_vec()).collect())
 }
 
+/// Small, as a number in the middle of two bytes may go to either.
+pub(super) fn rounded() -> Vec<Case> {
+    let case = |name, size, count| case(Cell::Lstm, name, size, count);
+    vec![
+        case("rounded", [4, 1, 3, 5, 1], 4).konst(&[1, 2, 3]),
+        case("rounded, both directions", [6, 3, 4, 5, 2], 8).attr("direction", "bidirectional"),
+        case("rounded, backwards", [5, 2, 3, 4, 1], 6)
+            .without(4)
+            .attr("direction", "reverse"),
+        case("rounded, no steps", [0, 2, 3, 4, 1], 4),
+    ]
+}
+
 pub(super) fn all(cell: Cell) -> Vec<Case> {
     let functions = match cell {
         Cell::Rnn => names(&["Elu", "Affine"]),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::squash::Squash;
-use super::{Attrs, B, C0, Cell, H0, LENS, P, R, Sizes, W, X, lengths};
+use super::{Attrs, B, C0, Cell, H0, LENS, P, R, Recurrent, Sizes, W, X, bytes, lengths};
 use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs, Strides};
 use crate::cpu::{Act, Candidate, Cost, Io, Kernel, Pool, moves};
 use crate::ir::DType;
@@ -12,8 +12,8 @@ use crate::ops::{NodeRef, OpError};
 /// Multiply-adds of a step above which threads share it rather than take a direction each.
 const SHARED: usize = 1 << 20;
 
-pub(super) fn candidates(n: &NodeRef, cell: Cell) -> Option<Candidate> {
-    let attrs = Attrs::of(n, cell).ok()?;
+pub(super) fn candidates(n: &NodeRef, op: &Recurrent) -> Option<Candidate> {
+    let (attrs, cell) = (Attrs::of(n, op).ok()?, op.cell);
     let sizes = Sizes::of(n, &attrs).ok()?;
     let fits = n.dtype(X) == Some(DType::F32) && n.dtype(LENS).is_none_or(|d| d == DType::I32);
     if !fits || n.out_dims(0).is_some_and(|y| y != sizes.shapes()[0]) {
@@ -168,6 +168,13 @@ impl Layer {
         self.parts().iter().fold(0, |n: usize, &p| n.saturating_add(p))
     }
 
+    /// Floats for rounded inputs.
+    fn rounded(&self) -> usize {
+        let s = &self.sizes;
+        let all = s.steps.saturating_mul(s.batch).saturating_mul(s.inputs);
+        if self.attrs.rounds { all } else { 0 }
+    }
+
     fn memory<'m>(&self, mut rest: &'m mut [f32]) -> Memory<'m> {
         let [gates, bias, z, h, c, t] = self.parts().map(|len| {
             let (part, behind) = std::mem::take(&mut rest).split_at_mut(len);
@@ -193,6 +200,7 @@ impl Kernel for Layer {
     fn scratch(&self, _threads: usize) -> usize {
         self.each()
             .saturating_mul(self.sizes.directions)
+            .saturating_add(self.rounded())
             .saturating_mul(size_of::<f32>())
     }
 
@@ -213,19 +221,29 @@ impl Kernel for Layer {
         let w = w.unwrap_or_else(|| Arc::new(of_inputs(floats(W).unwrap_or(&[]), cell, s)));
         let r = self.r.clone();
         let r = r.unwrap_or_else(|| Arc::new(of_state(floats(R).unwrap_or(&[]), cell, s)));
+        let (pool, each) = (io.pool, self.each());
+        let last = [1, 2].map(|i| Rows::of(io, i));
+        let y = Rows::of(io, 0);
+        let (all, rest) = bytemuck::cast_slice_mut(io.scratch).split_at_mut(each * s.directions);
+        let mut x = floats(X).unwrap_or(&[]);
+        if self.attrs.rounds {
+            let own = &mut rest[..self.rounded()];
+            own.copy_from_slice(x);
+            let longest = lens.iter().copied().max().unwrap_or(0);
+            bytes::round(&mut own[..longest * s.batch * s.inputs]);
+            x = own;
+        }
         let given = Given {
-            x: floats(X).unwrap_or(&[]),
+            x,
             w: &w,
             r: &r,
             b: floats(B),
             p: floats(P).filter(|_| cell == Cell::Lstm),
             lens,
             states: [floats(H0), floats(C0).filter(|_| cell == Cell::Lstm)],
-            y: Rows::of(io, 0),
-            last: [1, 2].map(|i| Rows::of(io, i)),
+            y,
+            last,
         };
-        let (pool, each) = (io.pool, self.each());
-        let all = &mut bytemuck::cast_slice_mut(io.scratch)[..each * s.directions];
         let step = s.batch * s.hidden * s.hidden * cell.gates();
         if pool.threads() == 2 || step < SHARED {
             moves::chunks(pool, all, each, &|d, part| self.direction(d, &given, part, pool));
@@ -325,7 +343,16 @@ impl Layer {
                     let from = at(b).map_or(0, |step| s.row(step, b)) * g;
                     m.z[b * g..(b + 1) * g].copy_from_slice(&m.gates[from..from + g]);
                 }
-                self.recur(d, 0, given, &m.h[..s.batch * h], &mut m.z[..s.batch * g], pool);
+                let mut state = &m.h[..s.batch * h];
+                if self.attrs.rounds {
+                    m.t.copy_from_slice(m.h);
+                    for b in (0..s.batch).filter(|&b| i > given.lens[b]) {
+                        m.t[b * h..(b + 1) * h].fill(0.0);
+                    }
+                    bytes::round(&mut m.t[..s.batch * h]);
+                    state = &m.t[..s.batch * h];
+                }
+                self.recur(d, 0, given, state, &mut m.z[..s.batch * g], pool);
             }
         }
         for b in 0..s.batch {
