@@ -373,6 +373,7 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
+    &attention::spread::Spread,
     &conv::Fused,
     &gemm::Fused,
     &lerp::Lerp,
