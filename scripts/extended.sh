@@ -7,7 +7,8 @@
 # 2. Runs the Rust tests of tests/extended.rs, which read SECATEUR_MODELS and leave the models they wrote in SECATEUR_OUT, and all of
 #    ONNX's backend tests (conformance.sh).
 # 3. Rewrites each model with `secateur optimize --level none` and compares the messages (onnx_equal.py).
-# 4. Compares each model, as it is, optimised and with 80 % zeros, with ONNX Runtime (`secateur verify --engine ort`).
+# 4. Compares each model with ONNX Runtime (`secateur verify --engine ort`), on the inputs that models.tsv names; where its `steps`
+#    are `all`, also optimised and with 80 % zeros. A model with a tolerance of its own must also agree in every argmax.
 # 5. Exports graphs by both of PyTorch's exporters (export_graphs.py) and runs engine/tests/exports.rs on them: they agree with ONNX
 #    Runtime, and what they spell out is recognised. Without torch this is skipped.
 # 6. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
@@ -37,13 +38,10 @@ rewrite() { # in out
   "$target/release/secateur" optimize --level none "$1" "$2" --force --quiet && scripts/onnx_equal.py "$1" "$2"
 }
 
-against_ort() { # file
-  local sizes=()
-  case ${1##*/} in
-    *320n* | *nudenet*) sizes=(-s height=320 -s width=320) ;;
-    *MiniLM* | *minilm*) sizes=(-s sequence_length=128) ;;
-  esac
-  "$target/release/secateur" verify "$1" --engine ort --runs 5 --quiet "${sizes[@]}"
+against_ort() { # file argument...
+  local json=$target/extended/verify.json
+  "$target/release/secateur" verify "$1" --engine ort --quiet --json "${@:2}" >"$json" || { cat "$json"; return 1; }
+  case " $* " in *" --atol "*) python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["argmax_agreement"] != 1)' <"$json" ;; esac
 }
 
 prune() { # in out
@@ -57,7 +55,7 @@ check() { # file
   scripts/check_onnx.py "$1" "${shape[@]}"
 }
 
-for name in $(awk -F '\t' 'FNR > 1 { print $1 }' scripts/models.tsv) onnx-tests; do
+for name in $(awk -F '\t' 'FNR > 1 { print $1 }' scripts/models.tsv | uniq) onnx-tests; do
   scripts/fetch.sh "$SECATEUR_MODELS" "$name" || skipped=$((skipped + 1))
 done
 
@@ -77,15 +75,25 @@ else
 fi
 
 if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then
-  for model in "$SECATEUR_MODELS"/*/*.onnx; do
+  while IFS=$'\t' read -r name _ _ _ path _ steps inputs; do
+    file=${path##*/}
+    model=$SECATEUR_MODELS/$name/$file
     [ -e "$model" ] || continue
-    judge rewrite "$model" "$SECATEUR_OUT/rewritten/${model##*/}"
-    judge prune "$model" "$SECATEUR_OUT/pruned-${model##*/}"
-    judge against_ort "$model"
-  done
+    read -ra inputs <<<"$inputs"
+    [ "${inputs[*]}" != - ] || inputs=()
+    judge rewrite "$model" "$SECATEUR_OUT/rewritten/$file"
+    if [ "$steps" != all ]; then
+      judge against_ort "$model" --runs 2 "${inputs[@]}"
+      rm -f "$SECATEUR_OUT/rewritten/$file"
+      continue
+    fi
+    judge prune "$model" "$SECATEUR_OUT/pruned-$file"
+    for made in "$model" "$SECATEUR_OUT/pruned-$file" "$SECATEUR_OUT/$name-optimised.onnx"; do
+      judge against_ort "$made" "${inputs[@]}"
+    done
+  done < <(tail -n +2 scripts/models.tsv)
   while IFS= read -r -d '' model; do
     judge check "$model"
-    case $model in */rewritten/*) ;; *) judge against_ort "$model" ;; esac
   done < <(find "$SECATEUR_OUT" -name '*.onnx' -print0 | sort -z)
 else
   skip "comparison by onnx and ONNX Runtime: ${missing##*$'\n'}"
