@@ -291,6 +291,13 @@ fn near_misses_of_norms_stay_and_say_why() {
             },
             "",
         ),
+        (
+            |x| {
+                let m = mean(x);
+                (x - m) / sqrt(mean(x * x) - m * m + EPS) * row(x, 1) + row(x, 2)
+            },
+            "the variance is a mean of squares less the square of the mean, which is less exact than the operator",
+        ),
         (|x| x.exp() / sqrt(mean(x * x) + EPS), ""),
     ];
     for (write, why) in misses {
@@ -848,6 +855,60 @@ fn angles(x: Ex<'_>, twice: bool) -> Ex<'_> {
     let half = floats(&[5, 4], 9).floats().unwrap();
     let at = |i: usize| half[i / 8 * 4 + i % 4] as f32 + if twice || i % 8 < 4 { 0.0 } else { 0.5 };
     x.tensor(Tensor::of(&[1, 1, 5, 8], (0..40).map(at).collect()))
+}
+
+/// Every second number of the last axis.
+fn every_other(x: Ex<'_>, from: i64) -> Ex<'_> {
+    let range = [from, i64::MAX, 3, 2].map(|i| ints(x, &[i]));
+    x.op("Slice", &range)
+}
+
+/// `a` and `b` in turns.
+fn stacked<'a>(a: Ex<'a>, b: Ex<'a>, dims: &[i64]) -> Ex<'a> {
+    let [a, b] = [a, b].map(|x| x.op("Unsqueeze", &[ints(x, &[-1])]));
+    let both = a.with("Concat", &[b], attr("axis", -1));
+    both.op("Reshape", &[ints(a, dims)])
+}
+
+fn neighbours(x: Ex<'_>) -> Ex<'_> {
+    stacked(-every_other(x, 1), every_other(x, 0), &[0, 3, 5, 8])
+}
+
+#[test]
+fn rotary_embedding_of_neighbours_is_one_node() {
+    let m = built(13, &[&[0, 3, 5, 8], &[5, 4]], |x| {
+        let all = stacked(x[1], x[1], &[5, 8]).op("Unsqueeze", &[ints(x[0], &[0, 1])]);
+        all.op("Sin", &[]) * neighbours(x[0]) + all.op("Cos", &[]) * x[0]
+    });
+    becomes(&m, "RotaryEmbedding", "computed");
+    let pairs = |x: Ex<'_>, twice: bool| {
+        let half = floats(&[5, 4], 9).floats().unwrap();
+        let at = |i: usize| half[i / 2] as f32 + if twice || i % 2 == 0 { 0.0 } else { 0.5 };
+        x.tensor(Tensor::of(&[1, 1, 5, 8], (0..40).map(at).collect())).id
+    };
+    for twice in [true, false] {
+        let m = built(13, &[&[0, 3, 5, 8]], |x| {
+            let [cos, sin] = [true, twice].map(|twice| Ex {
+                id: pairs(x[0], twice),
+                ..x[0]
+            });
+            x[0] * cos + neighbours(x[0]) * sin
+        });
+        match twice {
+            true => becomes(&m, "RotaryEmbedding", "neighbours"),
+            false => stays(
+                &m,
+                "RotaryEmbedding",
+                "rotary",
+                "neighbours among the angles are not known to be the same",
+            ),
+        }
+    }
+    // Angles for halves do not fit neighbours.
+    let m = built(13, &[&[0, 3, 5, 8]], |x| {
+        x[0] * angles(x[0], true) + neighbours(x[0]) * angles(x[0], true)
+    });
+    stays(&m, "RotaryEmbedding", "rotary", "");
 }
 
 #[test]
