@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::squash::Squash;
-use super::{Attrs, B, C0, Cell, H0, LENS, P, R, Recurrent, Sizes, W, X, bytes, lengths};
+use super::{
+    Attrs, B, C0, Cell, H0, LENS, P, R, Recurrent, STEPS, Sizes, W, X, bytes, lengths, per_direction,
+};
 use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs, Strides};
 use crate::cpu::{Act, Candidate, Cost, Io, Kernel, Pool, moves};
 use crate::ir::DType;
@@ -102,8 +104,27 @@ struct Given<'a> {
     p: Option<&'a [f32]>,
     lens: Vec<usize>,
     states: [Option<&'a [f32]>; 2],
+    rounded: Option<Rounded<'a>>,
     y: Rows,
     last: [Rows; 2],
+}
+
+/// The sizes of steps: of the inputs, and of the weights of inputs and states.
+struct Rounded<'a> {
+    x: f32,
+    weights: [&'a [f32]; 2],
+    /// How many of the weights' each direction has.
+    per: [usize; 2],
+}
+
+impl Rounded<'_> {
+    /// `row = row * step * steps + add`, where `steps` are those of weights `i` in direction `d`.
+    fn apply(&self, (i, d): (usize, usize), step: f32, row: &mut [f32], add: &[f32]) {
+        let own = &self.weights[i][d * self.per[i]..(d + 1) * self.per[i]];
+        for (j, (x, add)) in row.iter_mut().zip(add).enumerate() {
+            *x = *x * (step * own[if self.per[i] == 1 { 0 } else { j }]) + add;
+        }
+    }
 }
 
 /// Rows of an output; null where nobody wants it.
@@ -225,12 +246,22 @@ impl Kernel for Layer {
         let last = [1, 2].map(|i| Rows::of(io, i));
         let y = Rows::of(io, 0);
         let (all, rest) = bytemuck::cast_slice_mut(io.scratch).split_at_mut(each * s.directions);
-        let mut x = floats(X).unwrap_or(&[]);
+        let (mut x, mut rounded) = (floats(X).unwrap_or(&[]), None);
         if self.attrs.rounds {
             let own = &mut rest[..self.rounded()];
             own.copy_from_slice(x);
             let longest = lens.iter().copied().max().unwrap_or(0);
-            bytes::round(&mut own[..longest * s.batch * s.inputs]);
+            let step = bytes::count(&mut own[..longest * s.batch * s.inputs]);
+            let weights = STEPS.map(|i| floats(i).unwrap_or(&[]));
+            let per = [
+                per_direction(weights[0].len(), s)?,
+                per_direction(weights[1].len(), s)?,
+            ];
+            rounded = Some(Rounded {
+                x: step,
+                weights,
+                per,
+            });
             x = own;
         }
         let given = Given {
@@ -241,6 +272,7 @@ impl Kernel for Layer {
             p: floats(P).filter(|_| cell == Cell::Lstm),
             lens,
             states: [floats(H0), floats(C0).filter(|_| cell == Cell::Lstm)],
+            rounded,
             y,
             last,
         };
@@ -304,13 +336,21 @@ impl Layer {
             a: given.x.as_ptr(),
             b: given.w.data.slice().as_ptr().wrapping_add(from),
             c: m.gates.as_mut_ptr(),
-            add: [row(m.bias), Addend::NONE],
+            add: match given.rounded {
+                None => [row(m.bias), Addend::NONE],
+                Some(_) => [Addend::NONE; 2],
+            },
         };
         // SAFETY: the matrices have these sizes, and nobody else sees this direction's memory.
         unsafe { gemm.run(x, &mut [], pool) };
+        if let Some(rounded) = &given.rounded {
+            for row in m.gates[..s.steps * s.batch * n].chunks_exact_mut(n.max(1)) {
+                rounded.apply((0, d), rounded.x, row, m.bias);
+            }
+        }
     }
 
-    /// `out += state R`, with part `part` of the weights.
+    /// `out += state R`, with part `part` of the weights; with rounded ones `out = state R`.
     fn recur(&self, d: usize, part: usize, given: &Given, state: &[f32], out: &mut [f32], pool: &Pool) {
         let (s, parts) = (&self.sizes, given.r.len() / self.sizes.directions);
         let n = out.len() / s.batch.max(1);
@@ -318,7 +358,10 @@ impl Layer {
             a: state.as_ptr(),
             b: given.r[d * parts + part].data.slice().as_ptr(),
             c: out.as_mut_ptr(),
-            add: [Addend { row: n, ..row(out) }, Addend::NONE],
+            add: match given.rounded {
+                None => [Addend { row: n, ..row(out) }, Addend::NONE],
+                Some(_) => [Addend::NONE; 2],
+            },
         };
         // SAFETY: the state is `[batch, hidden]`, the output `[batch, n]`, and it is added to itself element by element.
         unsafe { product(s.batch, n, s.hidden).run(x, &mut [], pool) };
@@ -338,21 +381,25 @@ impl Layer {
         };
         match self.attrs.cell {
             Cell::Gru => self.gru(d, given, m, &at, pool),
+            Cell::Lstm if let Some(rounded) = &given.rounded => {
+                m.t.copy_from_slice(m.h);
+                for b in (0..s.batch).filter(|&b| i > given.lens[b]) {
+                    m.t[b * h..(b + 1) * h].fill(0.0);
+                }
+                let step = bytes::count(&mut m.t[..s.batch * h]);
+                self.recur(d, 0, given, &m.t[..s.batch * h], &mut m.z[..s.batch * g], pool);
+                for b in 0..s.batch {
+                    let from = at(b).map_or(0, |step| s.row(step, b)) * g;
+                    let add = &m.gates[from..from + g];
+                    rounded.apply((1, d), step, &mut m.z[b * g..(b + 1) * g], add);
+                }
+            }
             _ => {
                 for b in 0..s.batch {
                     let from = at(b).map_or(0, |step| s.row(step, b)) * g;
                     m.z[b * g..(b + 1) * g].copy_from_slice(&m.gates[from..from + g]);
                 }
-                let mut state = &m.h[..s.batch * h];
-                if self.attrs.rounds {
-                    m.t.copy_from_slice(m.h);
-                    for b in (0..s.batch).filter(|&b| i > given.lens[b]) {
-                        m.t[b * h..(b + 1) * h].fill(0.0);
-                    }
-                    bytes::round(&mut m.t[..s.batch * h]);
-                    state = &m.t[..s.batch * h];
-                }
-                self.recur(d, 0, given, state, &mut m.z[..s.batch * g], pool);
+                self.recur(d, 0, given, &m.h[..s.batch * h], &mut m.z[..s.batch * g], pool);
             }
         }
         for b in 0..s.batch {

@@ -73,7 +73,8 @@ pub static LSTM: Recurrent = Recurrent {
 };
 
 /// [`LSTM`] that multiplies no more than 256 different inputs, and states of a step, as ONNX Runtime's does with weights of
-/// bytes: all inputs that any sequence has share one range, and so do the states of all sequences of a direction. The state
+/// bytes: the weights are whole numbers, and two more inputs, `[directions]` or `[directions, 4 * hidden]`, are the sizes of their
+/// steps. All inputs that any sequence has share one range, and so do the states of all sequences of a direction. The state
 /// of a sequence that has ended counts for one more step, and as 0 then. With `layout` 0 only.
 pub static ROUNDED_LSTM: Recurrent = Recurrent {
     name: "RoundedLSTM",
@@ -91,6 +92,8 @@ const LENS: usize = 4;
 const H0: usize = 5;
 const C0: usize = 6;
 const P: usize = 7;
+/// The sizes of the steps of [`W`] and [`R`], where they have some.
+const STEPS: [usize; 2] = [8, 9];
 
 /// The attributes.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,11 +234,16 @@ fn letters(n: &NodeRef, a: &Attrs) -> Result<[Dim; 4], OpError> {
     Ok(all)
 }
 
-fn check(n: &NodeRef, cell: Cell) -> Result<Option<DType>, OpError> {
-    if let Some(i) = (X..=R).find(|&i| !n.has(i)) {
+fn check(n: &NodeRef, op: &Recurrent) -> Result<Option<DType>, OpError> {
+    let needed = (X..=R).chain(STEPS.into_iter().filter(|_| op.rounds));
+    if let Some(i) = needed.into_iter().find(|&i| !n.has(i)) {
         return Err(OpError::new(format!("input {i} is left out")));
     }
-    let most = if cell == Cell::Lstm { 8 } else { 6 };
+    let most = match (op.cell, op.rounds) {
+        (_, true) => 10,
+        (Cell::Lstm, _) => 8,
+        _ => 6,
+    };
     if n.arity() > most {
         return Err(OpError::new(format!(
             "{} inputs; expected at most {most}",
@@ -362,7 +370,7 @@ impl Op for Recurrent {
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
-        let dtype = check(n, self.cell)?;
+        let dtype = check(n, self)?;
         let a = Attrs::of(n, self)?;
         let [t, b, _, h] = letters(n, &a)?;
         let d = Dim::from(a.directions());
@@ -406,7 +414,7 @@ impl Op for Recurrent {
         super::pick::knowing(n, x, |n| {
             let a = Attrs::of(n, self)?;
             let s = Sizes::of(n, &a)?;
-            let dtype = check(n, self.cell)?.unwrap_or(DType::F32);
+            let dtype = check(n, self)?.unwrap_or(DType::F32);
             eval(&a, &s, x, dtype)
         })
     }
@@ -443,10 +451,12 @@ fn eval(a: &Attrs, s: &Sizes, x: &[Option<&Tensor>], dtype: DType) -> Result<Vec
     let or_zeros = |i: usize, len: usize| floats(i).unwrap_or_else(|| vec![0.0; len]);
     let (g, h, d) = (a.cell.gates(), s.hidden, s.directions);
     let lens = lengths(x.get(LENS).copied().flatten().and_then(Tensor::ints), s)?;
-    let (mut data, w, r) = (or_zeros(X, 0), or_zeros(W, 0), or_zeros(R, 0));
+    let (mut data, mut w, mut r) = (or_zeros(X, 0), or_zeros(W, 0), or_zeros(R, 0));
     let longest = lens.iter().copied().max().unwrap_or(0);
     if a.rounds {
-        bytes::round_doubles(&mut data[..longest * s.batch * s.inputs]);
+        bytes::round(&mut data[..longest * s.batch * s.inputs]);
+        scale(&mut w, s.inputs, &or_zeros(STEPS[0], 0), s)?;
+        scale(&mut r, h, &or_zeros(STEPS[1], 0), s)?;
     }
     let (b, p) = (or_zeros(B, d * 2 * g * h), or_zeros(P, d * 3 * h));
     let [of_y, of_state] = s.shapes();
@@ -468,7 +478,7 @@ fn eval(a: &Attrs, s: &Sizes, x: &[Option<&Tensor>], dtype: DType) -> Result<Vec
                 before[batch * h..][..h].copy_from_slice(&hs[at(batch)..][..h]);
             }
             if a.rounds {
-                bytes::round_doubles(&mut before);
+                bytes::round(&mut before);
             }
             for batch in (0..s.batch).filter(|&b| i < lens[b]) {
                 let step = if a.backwards[direction] {
@@ -499,6 +509,28 @@ fn eval(a: &Attrs, s: &Sizes, x: &[Option<&Tensor>], dtype: DType) -> Result<Vec
         .map(|(dims, v)| Tensor::rounded(dtype, dims, v));
     made.collect::<Option<_>>()
         .ok_or_else(|| OpError::new(format!("no recurrent layer of {dtype}")))
+}
+
+/// Multiplies weights, rows of `len`, by the sizes of their steps.
+fn scale(weights: &mut [f64], len: usize, steps: &[f64], s: &Sizes) -> Result<(), OpError> {
+    let per = per_direction(steps.len(), s)?;
+    let rows = weights.chunks_exact_mut(len.max(1)).enumerate();
+    for (row, weights) in rows {
+        let step = steps[row * per / (4 * s.hidden)];
+        weights.iter_mut().for_each(|w| *w *= step);
+    }
+    Ok(())
+}
+
+/// How many of `steps` sizes of steps each direction has: one, or one for each row of an LSTM's weights.
+fn per_direction(steps: usize, s: &Sizes) -> Result<usize, OpError> {
+    let all = [1, 4 * s.hidden];
+    let found = all.into_iter().find(|n| n * s.directions == steps);
+    found.ok_or_else(|| {
+        OpError::new(format!(
+            "{steps} sizes of steps; expected one, or one for each column"
+        ))
+    })
 }
 
 /// One step of one sequence, with the state `old` before it.

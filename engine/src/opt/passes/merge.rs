@@ -38,7 +38,7 @@ impl Pass for Merge {
             if !pure || node.attrs.iter().any(|a| !a.value.graphs().is_empty()) {
                 continue;
             }
-            let inputs = node.inputs.iter().copied().collect();
+            let inputs = node.inputs.to_vec();
             let same = seen.entry((full_name(node), inputs)).or_default();
             let twin = same.iter().copied().find(|&other| {
                 graph[other].attrs == node.attrs && shape(&graph[other].outputs) == shape(&node.outputs)

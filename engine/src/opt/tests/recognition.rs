@@ -883,7 +883,7 @@ fn rotary_embedding_of_neighbours_is_one_node() {
     becomes(&m, "RotaryEmbedding", "computed");
     let pairs = |x: Ex<'_>, twice: bool| {
         let half = floats(&[5, 4], 9).floats().unwrap();
-        let at = |i: usize| half[i / 2] as f32 + if twice || i % 2 == 0 { 0.0 } else { 0.5 };
+        let at = |i: usize| half[i / 2] as f32 + if twice || i.is_multiple_of(2) { 0.0 } else { 0.5 };
         x.tensor(Tensor::of(&[1, 1, 5, 8], (0..40).map(at).collect())).id
     };
     for twice in [true, false] {
