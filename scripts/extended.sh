@@ -9,6 +9,9 @@
 # 3. Rewrites each model with `secateur optimize --level none` and compares the messages (onnx_equal.py).
 # 4. Compares each model with ONNX Runtime (`secateur verify --engine ort`), on the inputs that models.tsv names; where its `steps`
 #    are `all`, also optimised and with 80 % zeros. A model with a tolerance of its own must also agree in every argmax.
+#    One has it: ddddocr's common_old.onnx takes bytes instead of floats before each product, and the last bit of a float decides
+#    which byte it becomes. Logits of up to 17 differ by 0.25 between two runs of ONNX Runtime whose inputs differ by 1e-6; twice that
+#    is allowed. The other model of bytes, and the half-precision one, which casts its weights up, keep to the common tolerance.
 # 5. Exports graphs by both of PyTorch's exporters (export_graphs.py) and runs engine/tests/exports.rs on them: they agree with ONNX
 #    Runtime, and what they spell out is recognised. Without torch this is skipped.
 # 6. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py).
