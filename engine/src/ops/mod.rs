@@ -373,10 +373,12 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
+    &attention::spread::Spread,
     &conv::Fused,
     &gemm::Fused,
     &lerp::Lerp,
     &matmul::Fused,
+    &recurrent::ROUNDED_LSTM,
 ];
 
 /// The newest version of ONNX's own operators that is known here.
@@ -412,7 +414,7 @@ pub const fn microsoft(name: &'static str) -> OpName {
     }
 }
 
-/// The name of one of secateur's private operators. Each has a body in ONNX's own.
+/// The name of one of secateur's private operators. Each that a rewrite makes has a body in ONNX's own.
 pub const fn private(name: &'static str) -> OpName {
     OpName {
         domain: "secateur",
