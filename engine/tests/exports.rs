@@ -102,7 +102,9 @@ fn inputs(model: &Model, set: &Path) -> Vec<(String, Datum)> {
 fn counts(model: &Model) -> BTreeMap<String, usize> {
     let mut all = BTreeMap::new();
     for (_, node) in model.graph.iter() {
-        *all.entry(full_name(node)).or_insert(0) += 1;
+        let name = full_name(node);
+        let name = name.strip_prefix("secateur.").unwrap_or(&name);
+        *all.entry(name.to_owned()).or_insert(0) += 1;
         if let Some(secateur_engine::ir::AttrValue::Bytes(Some(act))) = node.attr("activation") {
             *all.entry(String::from_utf8_lossy(act).into_owned()).or_insert(0) += 1;
         }

@@ -88,3 +88,36 @@ pub fn split_heads(x: Ex<'_>, heads: usize, size: usize) -> Ex<'_> {
 pub fn merge_heads(x: Ex<'_>, heads: usize, size: usize) -> Ex<'_> {
     reshape(transpose(x, &[0, 2, 1, 3]), &[0, 0, (heads * size) as i64])
 }
+
+/// `x`, or 0 where it is negative.
+pub fn relu(x: Ex<'_>) -> Ex<'_> {
+    x.op("Relu", &[])
+}
+
+/// `x` between 0 and 6.
+pub fn relu6(x: Ex<'_>) -> Ex<'_> {
+    x.op("Clip", &[x.constant(0.0), x.constant(6.0)])
+}
+
+/// The greatest element of each window of `size` by `size` of `x: [batch, channels, height, width]`, in steps of `stride`, with
+/// `pad` on each side.
+pub fn max_pool(x: Ex<'_>, size: usize, stride: usize, pad: usize) -> Ex<'_> {
+    let square = |n: usize| vec![n as i64; 2];
+    let attrs = vec![
+        Attr::new("ceil_mode", 0i64),
+        Attr::new("kernel_shape", square(size)),
+        Attr::new("pads", vec![pad as i64; 4]),
+        Attr::new("strides", square(stride)),
+    ];
+    x.with("MaxPool", &[], attrs)
+}
+
+/// The mean of each channel of `x: [batch, channels, height, width]`: `[batch, channels, 1, 1]`.
+pub fn mean_pool(x: Ex<'_>) -> Ex<'_> {
+    x.op("GlobalAveragePool", &[])
+}
+
+/// `x: [batch, …]` as `[batch, elements]`.
+pub fn flatten(x: Ex<'_>) -> Ex<'_> {
+    x.with("Flatten", &[], vec![Attr::new("axis", 1i64)])
+}

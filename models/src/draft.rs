@@ -6,6 +6,8 @@ use secateur_engine::expr::{Builder, Ex};
 use secateur_engine::ir::{DType, Dim, Flaw, Graph, Model, Opset, Tensor, Type, ValueId};
 use secateur_engine::opt::infer::infer;
 
+use crate::{Net, Random};
+
 /// The version of ONNX's operators that models are written in: old enough for every runtime in use.
 pub const OPSET: i64 = 17;
 
@@ -31,7 +33,11 @@ impl Draft {
 
     /// Adds a float input.
     pub fn input(&mut self, name: &str, shape: impl IntoIterator<Item = impl Into<Dim>>) -> ValueId {
-        let ty = Type::tensor(DType::F32, shape);
+        self.input_of(name, Type::tensor(DType::F32, shape))
+    }
+
+    /// Adds an input of any type.
+    pub fn input_of(&mut self, name: &str, ty: Type) -> ValueId {
         let v = self.graph.input(name, ty.clone());
         self.graph[v].ty = Some(ty);
         v
@@ -53,11 +59,34 @@ impl Draft {
     ) -> Result<Model, Flaw> {
         let graph = self.graph.clone();
         let builder = Builder::new(&graph, OPSET);
-        let outputs: Vec<_> = write(&builder)
-            .into_iter()
-            .map(|(name, y)| (name, y.id))
-            .collect();
+        let outputs = ids(write(&builder));
         builder.finish().apply(&mut self.graph)?;
+        self.model(outputs)
+    }
+
+    /// The same for a network, whose weights are drawn from `random`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Draft::finish`].
+    pub fn network(
+        mut self,
+        random: Random,
+        write: impl for<'a> FnOnce(&'a Net<'a>) -> Vec<(String, Ex<'a>)>,
+    ) -> Result<Model, Flaw> {
+        let graph = self.graph.clone();
+        let builder = Builder::new(&graph, OPSET);
+        let net = Net::new(&builder, random);
+        let outputs = ids(write(&net));
+        let names = net.names();
+        builder.finish().apply(&mut self.graph)?;
+        for (v, name) in names {
+            self.graph[v].name = name.into();
+        }
+        self.model(outputs)
+    }
+
+    fn model(self, outputs: Vec<(String, ValueId)>) -> Result<Model, Flaw> {
         let mut model = Model {
             ir_version: Some(IR_VERSION),
             opsets: vec![Opset {
@@ -80,6 +109,10 @@ impl Draft {
         secateur_engine::ir::verify(&model.graph)?;
         Ok(model)
     }
+}
+
+fn ids(outputs: Vec<(String, Ex)>) -> Vec<(String, ValueId)> {
+    outputs.into_iter().map(|(name, y)| (name, y.id)).collect()
 }
 
 /// A type as a file may declare it: without computed sizes.

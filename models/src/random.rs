@@ -39,11 +39,20 @@ impl Random {
 
     /// A float tensor of normal numbers with mean 0 and standard deviation `std`.
     pub fn tensor(&mut self, dims: &[usize], std: f64) -> Tensor {
+        self.normals(dims, 0.0, std)
+    }
+
+    /// The same with another mean.
+    pub fn normals(&mut self, dims: &[usize], mean: f64, std: f64) -> Tensor {
         let n = dims.iter().product();
-        Tensor::of(
-            dims,
-            (0..n).map(|_| (self.normal() * std) as f32).collect::<Vec<f32>>(),
-        )
+        let draw = |_| (mean + self.normal() * std) as f32;
+        Tensor::of(dims, (0..n).map(draw).collect::<Vec<f32>>())
+    }
+
+    /// `n` numbers, uniform from `low` (inclusive) to `high` (exclusive).
+    pub fn between(&mut self, n: usize, low: f64, high: f64) -> Vec<f32> {
+        let draw = |_| (low + (high - low) * self.uniform()) as f32;
+        (0..n).map(draw).collect()
     }
 }
 

@@ -1072,7 +1072,6 @@ fn wrong_settings_are_refused() {
 }
 
 #[test]
-#[ignore = "the attention rule turns the mask about once for each layer, and equal constants are not joined after it"]
 fn weights_are_shared_by_what_reads_them() {
     // Nothing in the way of a session folds a mask into one copy a layer.
     let s = two_layers();

@@ -59,6 +59,8 @@ def case(folder, name, op, inputs, outputs=1, const=(), opset=17, domain=MS, **a
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    # Threads of DynamicQuantizeLSTM have ranges of their own.
+    options.intra_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     got = session.run(None, dict(fed))
     del graph.output[:]
@@ -134,6 +136,27 @@ def every(d):
     attention("qattention_lengths", mask=np.array([5, 3], np.int32))
     attention("qattention_mask", mask=np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32))
     attention("qattention_past", length=2, past=f32(2, 2, 2, 3, 8), outputs=2, unidirectional=1)
+
+    def lstm(name, directions, weights=i8, each=False, lengths=None, batch=3, **attrs):
+        inputs, hidden, steps = 7, 6, 5
+        of = (directions, 4 * hidden) if each else (directions,)
+        zeros = np.zeros(of, np.int8) if weights is i8 else rng.integers(100, 156, of).astype(np.uint8)
+        states = [f32(directions, batch, hidden), f32(directions, batch, hidden), None]
+        matrices = [weights(directions, inputs, 4 * hidden), weights(directions, hidden, 4 * hidden), f32(directions, 8 * hidden) / 9]
+        lengths = None if lengths is None else np.array(lengths, np.int32)
+        scales = [scale(*of) / 4, zeros, scale(*of) / 4, zeros]
+        more = [f32(steps, batch, inputs), *matrices, lengths, *states, *scales]
+        case(d, name, "DynamicQuantizeLSTM", more, 3, const=(1, 2, 3, 8, 9, 10, 11), hidden_size=hidden, **attrs)
+
+    lstm("dynamicquantizelstm", 1)
+    lstm("dynamicquantizelstm_u8", 1, u8, batch=1)
+    lstm("dynamicquantizelstm_columns", 1, each=True)
+    lstm("dynamicquantizelstm_both", 2, direction="bidirectional")
+    lstm("dynamicquantizelstm_reverse", 1, direction="reverse")
+    for name, lengths in (("shorter", [5, 2, 4]), ("short", [3, 1, 4])):
+        lstm(f"dynamicquantizelstm_{name}", 1, lengths=lengths)
+        lstm(f"dynamicquantizelstm_{name}_reverse", 1, lengths=lengths, direction="reverse")
+        lstm(f"dynamicquantizelstm_{name}_both", 2, lengths=lengths, direction="bidirectional")
 
     pads = dict(pads=[1, 1, 1, 1], strides=[2, 1])
     conv = lambda x, w, zw, b: [x, s(0.02), z(100), w, scale(w.shape[0]), zw, s(0.9), z(77), b]

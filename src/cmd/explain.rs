@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::engine::ir::{Model, Node};
+use secateur::engine::ops;
 use secateur::engine::opt::infer::full_name;
 use secateur::engine::opt::{RULES, Report};
 use secateur::engine::plan::Plan;
@@ -110,6 +111,12 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
             .push_back(ms);
     }
     let zeros = zeros(session.model());
+    let nodes: HashMap<&str, &Node> = session
+        .model()
+        .graph
+        .iter()
+        .map(|(_, n)| (n.label(), n))
+        .collect();
     let times = measured(session, inputs)?;
     let step = |t: StepTime| {
         let key = (t.node.clone(), t.op.clone());
@@ -119,7 +126,7 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
             predicted_ms: queue.and_then(VecDeque::pop_front),
             measured_ms: t.ms,
             zeros: share,
-            reason: reason(&t.kernel, share),
+            reason: reason(&t, nodes.get(&*t.node).copied(), share),
             name: t.node,
             op: t.op,
             kernel: t.kernel,
@@ -128,11 +135,28 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
     Ok(times.into_iter().map(step).collect())
 }
 
-fn reason(kernel: &str, zeros: Option<f64>) -> String {
-    match zeros {
-        _ if kernel == "reference" => "no kernel fits: it runs by its definition".into(),
-        Some(share) if share > 0.0 => "no sparse kernel yet".into(),
+/// Why the step `t`, which is `node` or part of it, is not run by a kernel of the node's own, or not by a sparse one.
+fn reason(t: &StepTime, node: Option<&Node>, zeros: Option<f64>) -> String {
+    let whole = node.map(full_name);
+    match (&*t.kernel, whole, node) {
+        ("reference", ..) => "no kernel fits: it runs by its definition".into(),
+        ("alone", _, Some(node)) => alone(node).into(),
+        ("alone", ..) => "it runs on values, between plans".into(),
+        (_, Some(whole), _) if whole != t.op => {
+            format!("no kernel for {whole} fits: this is part of its body")
+        }
+        _ if zeros > Some(0.0) => "no sparse kernel yet".into(),
         _ => String::new(),
+    }
+}
+
+/// Why no plan holds `node`.
+fn alone(node: &Node) -> &'static str {
+    let any = ops::find(node.domain(), &node.op).is_some_and(|op| op.laws().any);
+    match node.attrs.iter().any(|a| !a.value.graphs().is_empty()) {
+        true => "it runs subgraphs, which have plans of their own",
+        false if any => "it takes or makes values that are no tensors of numbers",
+        false => "its shapes depend on values",
     }
 }
 

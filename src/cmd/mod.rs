@@ -8,6 +8,7 @@ mod demo;
 mod digits;
 mod explain;
 mod inspect;
+mod new;
 mod optimize;
 mod prune;
 mod run;
@@ -48,6 +49,7 @@ pub(crate) static CMDS: &[&dyn Cmd] = &[
     &demo::Demo,
     &explain::Explain,
     &inspect::Inspect,
+    &new::New,
     &optimize::Optimize,
     &prune::Prune,
     &run::Run,

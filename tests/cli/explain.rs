@@ -1,5 +1,8 @@
 //! `secateur explain`.
 
+use secateur::engine::ir::{DType, Model, Node, Opset, Type};
+use secateur::engine::onnx;
+
 use super::*;
 
 #[test]
@@ -50,6 +53,32 @@ fn zeros_without_a_kernel_for_them_are_said() {
     let sparse: Vec<_> = nodes.iter().filter(|n| n["zeros"].as_f64() > Some(0.5)).collect();
     assert!(!sparse.is_empty(), "{v}");
     assert!(sparse.iter().all(|n| n["reason"] != ""), "{sparse:?}");
+}
+
+#[test]
+fn nodes_that_no_plan_holds_say_why() {
+    let opset = Opset {
+        domain: None,
+        version: Some(17),
+        extra: Default::default(),
+    };
+    let mut model = Model {
+        ir_version: Some(8),
+        opsets: vec![opset],
+        ..Model::default()
+    };
+    let g = &mut model.graph;
+    g.name = Some("places".into());
+    // Small inputs would be known to the next plan.
+    let x = g.input("x", Type::tensor(DType::F32, [40usize, 40]));
+    let y = g.value("y");
+    g.node(Node::new("NonZero", vec![Some(x)], vec![Some(y)]));
+    g.output(y, None);
+    let folder = Folder::new("explain-alone");
+    let path = folder.write("places.onnx", &onnx::to_bytes(&model));
+    let v = done(&["explain", &path]);
+    assert_eq!(v["nodes"][0]["kernel"], "alone", "{v}");
+    assert_eq!(v["nodes"][0]["reason"], "its shapes depend on values");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod explain;
 mod figures;
 mod files;
 mod hostile;
+mod new;
 mod prune;
 mod usage;
 

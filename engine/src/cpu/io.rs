@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use memmap2::MmapMut;
+
 use super::Pool;
 use crate::ir::{DType, Element, Tensor};
 
@@ -274,35 +276,69 @@ impl<'a> Io<'a> {
 #[derive(Clone, Copy)]
 struct Line([u8; 64]);
 
+/// Bytes from which on memory is taken in huge pages, where the system has them: weights that stream by would otherwise
+/// wait for the table of pages.
+const HUGE: usize = 1 << 20;
+
 /// Memory aligned to 64 bytes from which the views of a run are cut.
-#[derive(Default)]
-pub struct Arena(Vec<Line>);
+pub struct Arena(Memory);
+
+enum Memory {
+    Lines(Vec<Line>),
+    Pages(MmapMut),
+}
+
+impl Default for Arena {
+    fn default() -> Arena {
+        Arena(Memory::Lines(vec![]))
+    }
+}
 
 impl Arena {
     /// Memory of at least `bytes`, zeroed.
     pub fn new(bytes: usize) -> Arena {
-        Arena(vec![Line([0; 64]); bytes.div_ceil(64)])
+        let bytes = bytes.next_multiple_of(64);
+        let pages = (bytes >= HUGE).then(|| MmapMut::map_anon(bytes).ok()).flatten();
+        match pages {
+            Some(pages) => {
+                // Without them everything works the same, only slower.
+                #[cfg(target_os = "linux")]
+                let _ = pages.advise(memmap2::Advice::HugePage);
+                Arena(Memory::Pages(pages))
+            }
+            None => Arena(Memory::Lines(vec![Line([0; 64]); bytes / 64])),
+        }
     }
 
     /// Its size in bytes.
     pub fn len(&self) -> usize {
-        self.0.len() * 64
+        self.bytes().len()
     }
 
     /// Whether it has no memory.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes().is_empty()
     }
 
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: lines are plain bytes without padding; the length is theirs.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.len()) }
+        match &self.0 {
+            // SAFETY: lines are plain bytes without padding; the length is theirs.
+            Memory::Lines(lines) => unsafe {
+                std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 64)
+            },
+            Memory::Pages(pages) => pages,
+        }
     }
 
     /// All bytes.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.len()) }
+        match &mut self.0 {
+            // SAFETY: as above, and the borrow is exclusive.
+            Memory::Lines(lines) => unsafe {
+                std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64)
+            },
+            Memory::Pages(pages) => pages,
+        }
     }
 }

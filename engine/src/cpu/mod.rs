@@ -3,6 +3,7 @@
 pub mod act;
 pub mod affine;
 pub mod arg;
+pub mod blocked;
 pub mod blocks;
 pub mod chain;
 pub mod conv;
@@ -114,16 +115,51 @@ pub struct Candidate {
     pub name: String,
     /// What it costs.
     pub cost: Cost,
+    /// What it reads and writes otherwise than row by row.
+    pub blocked: Blocked,
     /// Makes it, packing weights where it needs to.
     pub build: Box<dyn FnOnce() -> Box<dyn Kernel>>,
 }
 
+/// Which values a kernel takes and makes in [blocks](blocked) of channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Blocked {
+    /// The inputs, as bits.
+    pub inputs: u64,
+    /// All outputs.
+    pub outputs: bool,
+}
+
 impl Candidate {
+    /// A kernel whose making takes effort, such as packing weights.
+    pub fn later<K: Kernel + 'static>(
+        name: impl Into<String>,
+        cost: Cost,
+        build: impl FnOnce() -> K + 'static,
+    ) -> Candidate {
+        Candidate {
+            name: name.into(),
+            cost,
+            blocked: Blocked::default(),
+            build: Box::new(|| Box::new(build())),
+        }
+    }
+
+    /// The same where these inputs, and perhaps all outputs, stand in blocks of channels.
+    pub fn blocked(self, inputs: &[usize], outputs: bool) -> Candidate {
+        let inputs = inputs.iter().fold(0, |bits, i| bits | 1 << i);
+        Candidate {
+            blocked: Blocked { inputs, outputs },
+            ..self
+        }
+    }
+
     /// A kernel that is made without effort.
     pub fn new(name: impl Into<String>, cost: Cost, kernel: impl Kernel + 'static) -> Candidate {
         Candidate {
             name: name.into(),
             cost,
+            blocked: Blocked::default(),
             build: Box::new(move || Box::new(kernel)),
         }
     }

@@ -8,9 +8,9 @@ use crate::ir::ValueId;
 
 type Shelf = HashMap<(ValueId, String), Arc<dyn Any + Send + Sync>>;
 
-/// Packed weights, by value and layout.
-#[derive(Default)]
-pub struct Packs(Mutex<Shelf>);
+/// Packed weights, by value and layout. Copies share them.
+#[derive(Clone, Default)]
+pub struct Packs(Arc<Mutex<Shelf>>);
 
 impl Packs {
     /// `value` packed into `layout`, made by the first who asks. A layout's name says all that the result depends on.

@@ -11,7 +11,7 @@ use super::window::Window;
 const TASK: usize = 1 << 14;
 
 /// What sums are multiplied by to become means.
-pub struct Means(Vec<f32>);
+pub struct Means(pub(super) Vec<f32>);
 
 impl Means {
     /// For sums of `counts` elements, one for each position.

@@ -51,6 +51,7 @@ impl<F: Arith> Op for Binary<F> {
             commutes: F::COMMUTES,
             associates: F::COMMUTES,
             in_place: &[0, 1],
+            elementwise: true,
             ..Laws::default()
         }
     }

@@ -65,6 +65,7 @@ impl Op for Clip {
     fn laws(&self) -> Laws {
         Laws {
             in_place: &[0],
+            elementwise: true,
             ..Laws::default()
         }
     }

@@ -4,6 +4,7 @@ use super::pick::{given, knowing, pick, place, sized};
 use super::shape::{arity, followed, same_dtype, show, tied, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
+use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, width};
 use crate::ir::{DType, Dim, Shape, Tensor};
@@ -63,25 +64,38 @@ fn joined(n: &NodeRef) -> Result<Option<Shape>, OpError> {
     Ok(Some(joined))
 }
 
-fn copies(n: &NodeRef, dtype: DType) -> Option<Vec<Move>> {
-    let dims = n.out_dims(0)?;
-    let axis = axis(n, dims.len()).ok()?;
-    let dense = Lay::dense(&dims);
+fn copies(parts: &[Vec<usize>], dims: &[usize], axis: usize, dtype: DType) -> Option<Vec<Move>> {
+    let dense = Lay::dense(dims);
     let mut at = 0;
-    let copy = |i| {
-        let part = n.dims(i)?;
+    let copy = |(input, part): (usize, &Vec<usize>)| {
         let to = Lay {
             start: dense.steps[axis].checked_mul(isize::try_from(at).ok()?)?,
             steps: dense.steps.clone(),
         };
         at += part[axis];
         Some(Move {
-            input: i,
+            input,
             output: 0,
-            copy: StridedCopy::new(width(dtype)?, &part, &Lay::dense(&part), &to)?,
+            copy: StridedCopy::new(width(dtype)?, part, &Lay::dense(part), &to)?,
         })
     };
-    (0..n.arity()).map(copy).collect()
+    parts.iter().enumerate().map(copy).collect()
+}
+
+/// On blocks of channels, of which each part but the last must have whole ones where channels are put together.
+fn in_blocks(parts: &[Vec<usize>], dims: &[usize], axis: usize, dtype: DType) -> Vec<Candidate> {
+    let whole = |d: &Vec<usize>| axis != 1 || d[1].is_multiple_of(BLOCK);
+    let last = parts.len().saturating_sub(1);
+    if axis == 0 || dtype != DType::F32 || !parts[..last].iter().all(whole) {
+        return vec![];
+    }
+    let blocks = parts.iter().map(|d| blocked::dims(d)).collect::<Option<Vec<_>>>();
+    let moves = blocks
+        .zip(blocked::dims(dims))
+        .and_then(|(parts, dims)| copies(&parts, &dims, axis, dtype));
+    let inputs: Vec<_> = (0..parts.len()).collect();
+    let all = candidates("concat.blocks", dtype, moves).into_iter();
+    all.map(|c| c.blocked(&inputs, true)).collect()
 }
 
 impl Op for Concat {
@@ -136,8 +150,16 @@ impl Op for Concat {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        let dtype = n.out_dtype(0);
-        dtype.map_or(vec![], |d| candidates("concat", d, copies(n, d)))
+        let parts = (0..n.arity()).map(|i| n.dims(i)).collect::<Option<Vec<_>>>();
+        let (Some(dtype), Some(dims), Some(parts)) = (n.out_dtype(0), n.out_dims(0), parts) else {
+            return vec![];
+        };
+        let Ok(axis) = axis(n, dims.len()) else {
+            return vec![];
+        };
+        let mut all = candidates("concat", dtype, copies(&parts, &dims, axis, dtype));
+        all.extend(in_blocks(&parts, &dims, axis, dtype));
+        all
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -146,6 +168,12 @@ impl Op for Concat {
             Case::new("channels", [f(&[2, 3, 4], 1), f(&[2, 1, 4], 2), f(&[2, 5, 4], 3)]).attr("axis", 1i64),
             Case::new("the last axis", [f(&[3, 2], 1), f(&[3, 7], 2)]).attr("axis", -1i64),
             Case::new("the first axis", [f(&[1, 5], 1), f(&[0, 5], 2), f(&[2, 5], 3)]).attr("axis", 0i64),
+            Case::new(
+                "blocks",
+                [f(&[2, 32, 3, 2], 1), f(&[2, 16, 3, 2], 2), f(&[2, 5, 3, 2], 3)],
+            )
+            .attr("axis", 1i64),
+            Case::new("rows", [f(&[2, 5, 3, 2], 1), f(&[2, 5, 1, 2], 2)]).attr("axis", 2i64),
             Case::new("one", [f(&[4], 1)]).attr("axis", 0i64),
             Case::new(
                 "integers",

@@ -2,7 +2,7 @@
 
 use super::pick::{given, knowing, place, rearranged, sized};
 use super::shape::{arity, broadcast, show, spelt, tied, with_data};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::copy::{Lay, StridedCopy, steps};
 use crate::cpu::moves::{Move, candidates, width};
@@ -72,6 +72,13 @@ impl Op for Expand {
 
     fn since(&self) -> &'static [u16] {
         &[8, 13]
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            still: true,
+            ..Laws::default()
+        }
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
@@ -153,6 +160,13 @@ impl Op for Tile {
 
     fn since(&self) -> &'static [u16] {
         &[1, 6, 13]
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            still: true,
+            ..Laws::default()
+        }
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {

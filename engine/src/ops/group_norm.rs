@@ -188,6 +188,8 @@ const IN_PLACE: Laws = Laws {
     commutes: false,
     associates: false,
     view: false,
+    still: false,
+    elementwise: false,
     in_place: &[0],
 };
 

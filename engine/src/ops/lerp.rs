@@ -52,6 +52,7 @@ impl Op for Lerp {
     fn laws(&self) -> Laws {
         Laws {
             in_place: &[0, 1, 2],
+            elementwise: true,
             ..Laws::default()
         }
     }

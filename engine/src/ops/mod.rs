@@ -373,10 +373,12 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
+    &attention::spread::Spread,
     &conv::Fused,
     &gemm::Fused,
     &lerp::Lerp,
     &matmul::Fused,
+    &recurrent::ROUNDED_LSTM,
 ];
 
 /// The newest version of ONNX's own operators that is known here.
@@ -412,7 +414,7 @@ pub const fn microsoft(name: &'static str) -> OpName {
     }
 }
 
-/// The name of one of secateur's private operators. Each has a body in ONNX's own.
+/// The name of one of secateur's private operators. Each that a rewrite makes has a body in ONNX's own.
 pub const fn private(name: &'static str) -> OpName {
     OpName {
         domain: "secateur",
@@ -460,6 +462,10 @@ pub struct Laws {
     pub any: bool,
     /// Output 0 has the elements of input 0 in the same order, so that no copy is needed.
     pub view: bool,
+    /// Output 0 is input 0 where both are of one type.
+    pub still: bool,
+    /// Each element of output 0, the only one, follows from those at its place in the inputs, which are broadcast.
+    pub elementwise: bool,
     /// Inputs whose memory output 0 may take over where both have the same size.
     pub in_place: &'static [usize],
 }

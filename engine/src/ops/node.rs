@@ -317,6 +317,27 @@ impl<'a> NodeRef<'a> {
         }
     }
 
+    /// As [`packed`](NodeRef::packed), when the kernel is made: `make` gets the elements, which must be floats and known.
+    pub fn packs<T: Send + Sync + 'static>(
+        &self,
+        i: usize,
+        layout: String,
+        make: impl FnOnce(&[f32]) -> T + 'static,
+    ) -> Option<impl FnOnce() -> std::sync::Arc<T> + 'static> {
+        let (input, tensor) = (self.input(i)?, self.konst(i)?.clone());
+        if tensor.dtype() != DType::F32 {
+            return None;
+        }
+        let shelf = self.packs.filter(|_| input.fixed).cloned().zip(Some(input.value));
+        Some(move || {
+            let make = || make(&tensor.elements::<f32>().unwrap_or_default());
+            match shelf {
+                Some((packs, value)) => packs.get(value, &layout, make),
+                None => std::sync::Arc::new(make()),
+            }
+        })
+    }
+
     /// Axis `axis` of a tensor of rank `rank`, counted from the end where it is negative.
     ///
     /// # Errors

@@ -89,6 +89,7 @@ impl<F: Function> Op for Pointwise<F> {
     fn laws(&self) -> Laws {
         Laws {
             in_place: &[0],
+            elementwise: true,
             ..Laws::default()
         }
     }

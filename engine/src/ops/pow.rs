@@ -136,6 +136,7 @@ impl Op for Pow {
     fn laws(&self) -> Laws {
         Laws {
             in_place: &[0],
+            elementwise: true,
             ..Laws::default()
         }
     }

@@ -113,6 +113,8 @@ const IMPURE: Laws = Laws {
     commutes: false,
     associates: false,
     view: false,
+    still: false,
+    elementwise: false,
     in_place: &[],
 };
 

@@ -15,6 +15,8 @@ pub(super) const VIEW: Laws = Laws {
     commutes: false,
     associates: false,
     view: true,
+    still: false,
+    elementwise: false,
     in_place: &[],
 };
 

@@ -10,6 +10,8 @@ const LAWS: Laws = Laws {
     commutes: false,
     associates: false,
     view: false,
+    still: false,
+    elementwise: false,
     in_place: &[],
 };
 

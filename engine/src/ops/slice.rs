@@ -3,6 +3,7 @@
 use super::pick::{given, knowing, place, rearranged};
 use super::shape::{arity, show, tied, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::copy::{Lay, StridedCopy, steps};
 use crate::cpu::indices::integers;
 use crate::cpu::moves::{Move, candidates, short, width};
@@ -249,6 +250,31 @@ fn late(n: &NodeRef, dtype: DType) -> Option<Candidate> {
     Some(Candidate::new(name, Cost::bytes(2 * bytes), run))
 }
 
+/// The copy of blocks of channels: whole ones, or up to the last.
+fn in_blocks(dtype: DType, dims: &[usize], spans: &[Span]) -> Option<StridedCopy> {
+    let blocks = blocked::dims(dims).filter(|_| dtype == DType::F32)?;
+    let start = usize::try_from(spans[1].start).ok()?;
+    let (whole, last) = (
+        spans[1].len.is_multiple_of(BLOCK),
+        start + spans[1].len == dims[1],
+    );
+    if spans[1].step != 1 || !start.is_multiple_of(BLOCK) || !(whole || last) {
+        return None;
+    }
+    let mut all: Vec<_> = spans.to_vec();
+    all[1] = Span {
+        start: (start / BLOCK) as isize,
+        len: spans[1].len.div_ceil(BLOCK),
+        step: 1,
+    };
+    all.push(Span {
+        start: 0,
+        len: BLOCK,
+        step: 1,
+    });
+    copy(dtype, &blocks, &all)
+}
+
 impl Op for Slice {
     fn name(&self) -> OpName {
         onnx("Slice")
@@ -308,17 +334,20 @@ impl Op for Slice {
             return late(n, dtype).into_iter().collect();
         };
         match spans(&dims, &cuts) {
-            Some(spans) => candidates(
-                "slice",
-                dtype,
-                copy(dtype, &dims, &spans).map(|copy| {
+            Some(spans) => {
+                let one = |copy| {
                     vec![Move {
                         input: 0,
                         output: 0,
                         copy,
                     }]
-                }),
-            ),
+                };
+                let mut all = candidates("slice", dtype, copy(dtype, &dims, &spans).map(one));
+                let blocks = in_blocks(dtype, &dims, &spans).map(one);
+                let blocks = candidates("slice.blocks", dtype, blocks).into_iter();
+                all.extend(blocks.map(|c| c.blocked(&[0], true)));
+                all
+            }
             None => late(n, dtype).into_iter().collect(),
         }
     }

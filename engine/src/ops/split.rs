@@ -4,6 +4,7 @@ use super::pick::{given, knowing, place, rearranged, sized};
 use super::shape::{Listed, arity, listed, show, tied, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
+use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, width};
 use crate::ir::{DType, Dim, Tensor};
@@ -86,13 +87,10 @@ fn lengths(n: &NodeRef, whole: &Dim) -> Result<Vec<Dim>, OpError> {
     Ok(lengths)
 }
 
-fn copies(n: &NodeRef, dtype: DType) -> Option<Vec<Move>> {
-    let dims = n.dims(0)?;
-    let axis = axis(n, dims.len()).ok()?;
-    let from = Lay::dense(&dims);
+fn copies(dims: &[usize], parts: &[Vec<usize>], axis: usize, dtype: DType) -> Option<Vec<Move>> {
+    let from = Lay::dense(dims);
     let mut at = 0;
-    let copy = |i| {
-        let part = n.out_dims(i)?;
+    let copy = |(output, part): (usize, &Vec<usize>)| {
         let from = Lay {
             start: from.steps[axis].checked_mul(at)?,
             ..from.clone()
@@ -100,11 +98,26 @@ fn copies(n: &NodeRef, dtype: DType) -> Option<Vec<Move>> {
         at += isize::try_from(part[axis]).ok()?;
         Some(Move {
             input: 0,
-            output: i,
-            copy: StridedCopy::new(width(dtype)?, &part, &from, &Lay::dense(&part))?,
+            output,
+            copy: StridedCopy::new(width(dtype)?, part, &from, &Lay::dense(part))?,
         })
     };
-    (0..n.node().outputs.len()).map(copy).collect()
+    parts.iter().enumerate().map(copy).collect()
+}
+
+/// On blocks of channels, of which each part but the last must have whole ones where channels are split.
+fn in_blocks(dims: &[usize], parts: &[Vec<usize>], axis: usize, dtype: DType) -> Vec<Candidate> {
+    let whole = |d: &Vec<usize>| axis != 1 || d[1].is_multiple_of(BLOCK);
+    let last = parts.len().saturating_sub(1);
+    if axis == 0 || dtype != DType::F32 || !parts[..last].iter().all(whole) {
+        return vec![];
+    }
+    let blocks = parts.iter().map(|d| blocked::dims(d)).collect::<Option<Vec<_>>>();
+    let moves = blocks
+        .zip(blocked::dims(dims))
+        .and_then(|(parts, dims)| copies(&dims, &parts, axis, dtype));
+    let all = candidates("split.blocks", dtype, moves).into_iter();
+    all.map(|c| c.blocked(&[0], true)).collect()
 }
 
 impl Op for Split {
@@ -167,8 +180,18 @@ impl Op for Split {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        let dtype = n.dtype(0);
-        dtype.map_or(vec![], |d| candidates("split", d, copies(n, d)))
+        let parts = (0..n.node().outputs.len()).map(|i| n.out_dims(i));
+        let (Some(dtype), Some(dims), Some(parts)) =
+            (n.dtype(0), n.dims(0), parts.collect::<Option<Vec<_>>>())
+        else {
+            return vec![];
+        };
+        let Ok(axis) = axis(n, dims.len()) else {
+            return vec![];
+        };
+        let mut all = candidates("split", dtype, copies(&dims, &parts, axis, dtype));
+        all.extend(in_blocks(&dims, &parts, axis, dtype));
+        all
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -183,6 +206,13 @@ impl Op for Split {
                 .attr("axis", 1i64)
                 .opset(13)
                 .outputs(3),
+            Case::new(
+                "blocks",
+                [case::floats(&[2, 39, 2, 2], 1), Tensor::of(&[2], vec![32i64, 7])],
+            )
+            .attr("axis", 1i64)
+            .konst(&[1])
+            .outputs(2),
             Case::new("equal", [x()]).outputs(3).opset(13),
             Case::new("a shorter last part", [x()])
                 .attr("axis", 1i64)

@@ -127,6 +127,7 @@ impl<F: Fold> Op for Variadic<F> {
             commutes: true,
             associates: !F::MEAN,
             in_place: &[0, 1],
+            elementwise: true,
             ..Laws::default()
         }
     }

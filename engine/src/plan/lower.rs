@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use super::layout::{Form, Pick};
 use super::memory::{self, Buffer};
 use super::{Plan, Step, Uses};
 use crate::cpu::{Candidate, Cost, Io, Packs, Place, Slot, View};
@@ -17,7 +18,7 @@ use crate::reference;
 const REFERENCE: &str = "reference";
 
 /// Rough rates of one core, by which candidates are compared: GFLOP/s and GB/s.
-const RATES: (f64, f64) = (170.0, 16.0);
+pub(super) const RATES: (f64, f64) = (170.0, 16.0);
 
 /// Why a graph cannot be planned.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,19 +78,34 @@ const KNOWN: usize = 4096;
 
 /// What a value is stored in.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Store {
+pub(super) enum Store {
     Input(usize),
     Constant(usize),
     Buffer(usize),
 }
 
 /// A buffer while steps are being collected.
-struct Room {
-    buffer: Buffer,
+pub(super) struct Room {
+    pub(super) buffer: Buffer,
     /// The graph output it is handed out as.
     output: Option<usize>,
     /// The values that have used it.
-    values: Vec<ValueId>,
+    pub(super) values: Vec<ValueId>,
+}
+
+/// Where a step finds a value, and how it sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    pub(super) store: Store,
+    pub(super) dtype: DType,
+    pub(super) dims: Vec<usize>,
+}
+
+/// A step while its values have no places yet.
+pub(super) struct Draft {
+    step: Step,
+    inputs: Vec<Option<Seat>>,
+    outputs: Vec<Option<Seat>>,
 }
 
 /// The type of a value, and its elements where they are known.
@@ -111,16 +127,17 @@ pub(super) struct Start<'a> {
     pub(super) dry: bool,
 }
 
-struct Lowering<'a> {
-    start: Start<'a>,
-    facts: Facts,
-    stores: HashMap<ValueId, Store>,
+pub(super) struct Lowering<'a> {
+    pub(super) start: Start<'a>,
+    pub(super) facts: Facts,
+    /// Where values are; under their dimensions where they stand in blocks of channels.
+    pub(super) stores: HashMap<(ValueId, Form), Store>,
     inputs: Vec<ValueId>,
-    rooms: Vec<Room>,
-    constants: Vec<Tensor>,
+    pub(super) rooms: Vec<Room>,
+    pub(super) constants: Vec<Tensor>,
     /// Number of steps that still read each value.
     pending: HashMap<ValueId, usize>,
-    steps: Vec<(Step, Vec<Option<ValueId>>)>,
+    steps: Vec<Draft>,
 }
 
 /// Plans the graph from a place on, as far as types and shapes follow from what is known. Weights are packed.
@@ -180,7 +197,7 @@ pub fn peak_bytes(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<usiz
 }
 
 impl Lowering<'_> {
-    fn graph(&self) -> &Graph {
+    pub(super) fn graph(&self) -> &Graph {
         &self.start.model.graph
     }
 
@@ -224,7 +241,14 @@ impl Lowering<'_> {
             .skip(1)
             .flatten()
             .all(|v| self.facts.konst(*v).is_some());
-        let view = op.laws().view && known;
+        let same = |x: ValueId, y: ValueId| op.laws().still && self.facts.of(x).ty == self.facts.of(y).ty;
+        let pair = node
+            .inputs
+            .first()
+            .copied()
+            .flatten()
+            .zip(wanted.first().copied().flatten());
+        let view = (op.laws().view && known) || pair.is_some_and(|(x, y)| same(x, y));
         if let (true, Some(&Some(x)), [Some(y)]) = (view, node.inputs.first(), &wanted[..]) {
             return self.alias(x, *y, node, opset);
         }
@@ -239,7 +263,7 @@ impl Lowering<'_> {
             Some(chosen) => self.step(op, node, opset, chosen, &facts, &wanted),
             None if self.expand(op, node, opset, &facts)? => Ok(()),
             None => {
-                let chosen = interpreted(op, node, opset, &facts);
+                let chosen = Pick::rows(interpreted(op, node, opset, &facts), node);
                 self.step(op, node, opset, chosen, &facts, &wanted)
             }
         }
@@ -392,7 +416,7 @@ impl Lowering<'_> {
         op: &'static dyn Op,
         node: &Node,
         opset: i64,
-    ) -> Result<(Option<Candidate>, Vec<Fact>), PlanError> {
+    ) -> Result<(Option<Pick>, Vec<Fact>), PlanError> {
         let error = |what: OpError| self.facts.error(self.graph(), node, opset, what);
         let facts: Vec<_> = node
             .outputs
@@ -418,8 +442,10 @@ impl Lowering<'_> {
             return Err(error(OpError::new(what)).into());
         }
         op.infer(&n).map_err(error)?;
-        let ms = |c: &Candidate| c.cost.ms(RATES.0, RATES.1);
-        let best = op.cpu(&n).into_iter().min_by(|a, b| ms(a).total_cmp(&ms(b)));
+        let offers = op.cpu(&n).into_iter().map(|c| Pick::new(c, node, &n));
+        let all: Vec<_> = offers.chain(self.in_blocks(op, node, &n, &facts)).collect();
+        let ms = |p: &Pick| p.candidate.cost.ms(RATES.0, RATES.1) + self.moves_ms(node, p);
+        let best = all.into_iter().min_by(|a, b| ms(a).total_cmp(&ms(b)));
         // A body or a reference may read attributes that nothing else reads.
         match &n.unread()[..] {
             names if best.is_some() && !names.is_empty() => Err(error(OpError::unread(names)).into()),
@@ -445,8 +471,8 @@ impl Lowering<'_> {
             );
             return Err(error(OpError::new(what)).into());
         }
-        let store = self.store(x);
-        self.stores.insert(y, store);
+        let store = self.place(x, &Form::Rows);
+        self.stores.insert((y, Form::Rows), store);
         let now = self.steps.len();
         if let Store::Buffer(b) = store {
             self.rooms[b].buffer.to = self.rooms[b].buffer.to.max(now);
@@ -462,22 +488,19 @@ impl Lowering<'_> {
         value.map_or("_".into(), |v| v.name.to_string())
     }
 
-    fn store(&mut self, v: ValueId) -> Store {
-        if let Some(&s) = self.stores.get(&v) {
-            return s;
-        }
+    /// Where `v` is, as the caller gave it or as a constant.
+    pub(super) fn given(&mut self, v: ValueId) -> Store {
         if self.facts.konst(v).is_none() && self.start.known.contains_key(&v) {
             self.inputs.push(v);
-            let s = Store::Input(self.inputs.len() - 1);
-            self.stores.insert(v, s);
-            return s;
+            return Store::Input(self.inputs.len() - 1);
         }
         let tensor = self.facts.konst(v).map(|t| Tensor::clone(t));
-        self.constants
-            .push(tensor.unwrap_or_else(|| Tensor::of::<u8>(&[0], vec![])));
-        let s = Store::Constant(self.constants.len() - 1);
-        self.stores.insert(v, s);
-        s
+        self.constant(tensor.unwrap_or_else(|| Tensor::of::<u8>(&[0], vec![])))
+    }
+
+    pub(super) fn constant(&mut self, t: Tensor) -> Store {
+        self.constants.push(t);
+        Store::Constant(self.constants.len() - 1)
     }
 
     fn release(&mut self, node: &Node) {
@@ -492,62 +515,106 @@ impl Lowering<'_> {
         op: &dyn Op,
         node: &Node,
         opset: i64,
-        chosen: Candidate,
+        chosen: Pick,
         facts: &[Fact],
         wanted: &[Option<ValueId>],
     ) -> Result<(), PlanError> {
+        let inputs = node.inputs.iter().zip(&chosen.inputs);
+        let seats: Vec<_> = inputs.map(|(v, form)| v.map(|v| self.seat(v, form))).collect();
         let now = self.steps.len();
-        for v in node.inputs.iter().flatten() {
-            if let Store::Buffer(b) = self.store(*v) {
+        for seat in seats.iter().flatten() {
+            if let Store::Buffer(b) = seat.store {
                 self.rooms[b].buffer.to = now;
             }
         }
         self.release(node);
+        let mut outputs = vec![];
         for (slot, v) in wanted.iter().enumerate() {
-            let Some(v) = *v else { continue };
-            let bytes = size(&facts[slot]).unwrap_or(0);
+            let form = chosen.output(&facts[slot]);
+            let Some(v) = *v else {
+                outputs.push(None);
+                continue;
+            };
+            let (dtype, dims) = self.seen(&facts[slot], &form);
+            let bytes = dtype.bytes(dims.iter().product()).unwrap_or(0);
             let taken = op
                 .laws()
                 .in_place
                 .iter()
-                .filter(|_| slot == 0 && chosen.name != REFERENCE)
-                .find_map(|&i| self.free(node, i, bytes));
+                .filter(|_| slot == 0 && chosen.candidate.name != REFERENCE)
+                .find_map(|&i| self.free(seats.get(i)?.as_ref()?, bytes));
             let room = taken.unwrap_or_else(|| self.room(bytes));
             self.rooms[room].buffer.to = now;
             self.rooms[room].values.push(v);
-            self.stores.insert(v, Store::Buffer(room));
+            let store = Store::Buffer(room);
+            self.stores.insert((v, form), store);
+            outputs.push(Some(Seat { store, dtype, dims }));
         }
         let names = node.inputs.iter().map(|v| v.map_or("_".into(), |v| self.name(v)));
         let step = Step {
             node: node.label().to_owned(),
             op: full_name(node),
+            kernel: chosen.candidate.name,
+            cost: chosen.candidate.cost,
+            opset,
+            run: match self.start.dry {
+                true => Box::new(|_: &mut Io| {}),
+                false => (chosen.candidate.build)(),
+            },
+            inputs: vec![],
+            outputs: vec![],
+            names: names.collect(),
+        };
+        self.steps.push(Draft {
+            step,
+            inputs: seats,
+            outputs,
+        });
+        Ok(())
+    }
+
+    /// Adds a step that is no node's: the copy of `v` in another layout.
+    pub(super) fn reorder(&mut self, v: ValueId, from: Seat, dims: Vec<usize>, chosen: Candidate) -> Store {
+        let now = self.steps.len();
+        if let Store::Buffer(b) = from.store {
+            self.rooms[b].buffer.to = now;
+        }
+        let dtype = from.dtype;
+        let room = self.room(dtype.bytes(dims.iter().product()).unwrap_or(0));
+        self.rooms[room].values.push(v);
+        let store = Store::Buffer(room);
+        let step = Step {
+            node: self.name(v),
+            op: "Reorder".into(),
             kernel: chosen.name,
             cost: chosen.cost,
-            opset,
+            opset: 0,
             run: match self.start.dry {
                 true => Box::new(|_: &mut Io| {}),
                 false => (chosen.build)(),
             },
             inputs: vec![],
             outputs: vec![],
-            names: names.collect(),
-            values: wanted.to_vec(),
+            names: vec![self.name(v)],
         };
-        self.steps.push((step, node.inputs.clone()));
-        Ok(())
+        self.steps.push(Draft {
+            step,
+            inputs: vec![Some(from)],
+            outputs: vec![Some(Seat { store, dtype, dims })],
+        });
+        store
     }
 
-    /// The buffer of input `i`, if nobody needs it any more and it has `bytes` bytes.
-    fn free(&self, node: &Node, i: usize, bytes: usize) -> Option<usize> {
-        let v = node.inputs.get(i).copied().flatten()?;
-        let Some(&Store::Buffer(b)) = self.stores.get(&v) else {
+    /// The buffer of a value, if nobody needs it any more and it has `bytes` bytes.
+    fn free(&self, seat: &Seat, bytes: usize) -> Option<usize> {
+        let Store::Buffer(b) = seat.store else {
             return None;
         };
         let done = |v: &ValueId| self.after(*v) == 0 && !self.start.uses.is_output(*v);
         (self.rooms[b].buffer.bytes == bytes && self.rooms[b].values.iter().all(done)).then_some(b)
     }
 
-    fn room(&mut self, bytes: usize) -> usize {
+    pub(super) fn room(&mut self, bytes: usize) -> usize {
         let now = self.steps.len();
         self.rooms.push(Room {
             buffer: Buffer {
@@ -570,7 +637,6 @@ impl Lowering<'_> {
     }
 
     fn finish(mut self, end: usize, asked: u64) -> Result<Plan, PlanError> {
-        let last = self.steps.len();
         let small = |t: &Tensor| t.dtype().bits() == 0 || t.bytes().len() <= KNOWN;
         let (known, outputs): (Vec<_>, Vec<_>) = self
             .live(end)
@@ -580,8 +646,13 @@ impl Lowering<'_> {
             .into_iter()
             .filter_map(|v| Some((v, Arc::new(self.facts.konst(v)?.aligned()))))
             .collect();
-        for (i, &v) in outputs.iter().enumerate() {
-            if let Store::Buffer(b) = self.store(v) {
+        let outputs: Vec<_> = outputs
+            .into_iter()
+            .map(|v| (v, self.seat(v, &Form::Rows)))
+            .collect();
+        let last = self.steps.len();
+        for (i, (_, seat)) in outputs.iter().enumerate() {
+            if let Store::Buffer(b) = seat.store {
                 self.rooms[b].buffer.to = last;
                 self.rooms[b].output.get_or_insert(i);
             }
@@ -599,17 +670,24 @@ impl Lowering<'_> {
         for (r, offset) in inner.into_iter().zip(offsets) {
             places[r] = Place::Arena(offset);
         }
-        let mut steps = std::mem::take(&mut self.steps);
-        for (step, inputs) in &mut steps {
-            step.inputs = inputs.iter().map(|v| v.map(|v| self.slot(v, &places))).collect();
-            step.outputs = step
-                .values
-                .iter()
-                .map(|v| v.map(|v| self.slot(v, &places)))
-                .collect();
-        }
-        let outputs: Vec<_> = outputs.into_iter().map(|v| (v, self.slot(v, &places))).collect();
-        let steps: Vec<Step> = steps.into_iter().map(|(s, _)| s).collect();
+        let slot = |seat: Seat| Slot {
+            place: match seat.store {
+                Store::Input(i) => Place::Input(i),
+                Store::Constant(i) => Place::Constant(i),
+                Store::Buffer(b) => places[b],
+            },
+            dtype: seat.dtype,
+            dims: seat.dims,
+        };
+        let drafts = std::mem::take(&mut self.steps).into_iter();
+        let steps: Vec<Step> = drafts
+            .map(|d| Step {
+                inputs: d.inputs.into_iter().map(|s| s.map(slot)).collect(),
+                outputs: d.outputs.into_iter().map(|s| s.map(slot)).collect(),
+                ..d.step
+            })
+            .collect();
+        let outputs: Vec<_> = outputs.into_iter().map(|(v, seat)| (v, slot(seat))).collect();
         let scratch = steps
             .iter()
             .map(|s| s.run.scratch(self.start.threads))
@@ -647,20 +725,6 @@ impl Lowering<'_> {
             arena,
             frames: Mutex::default(),
         })
-    }
-
-    fn slot(&mut self, v: ValueId, places: &[Place]) -> Slot {
-        let place = match self.store(v) {
-            Store::Input(i) => Place::Input(i),
-            Store::Constant(i) => Place::Constant(i),
-            Store::Buffer(b) => places[b],
-        };
-        let ty = &self.facts.of(v).ty;
-        Slot {
-            place,
-            dtype: ty.dtype().unwrap_or(DType::F32),
-            dims: ty.dims().unwrap_or_default(),
-        }
     }
 
     /// The constants, those aligned that a kernel reads and the others left out.

@@ -3,6 +3,7 @@
 
 mod cost;
 mod direct;
+mod layout;
 mod lower;
 mod memory;
 mod program;
@@ -36,8 +37,6 @@ pub struct Step {
     pub(crate) outputs: Vec<Option<Slot>>,
     /// Names of the inputs, for errors.
     pub(crate) names: Vec<String>,
-    /// The values it makes, for taps.
-    pub(crate) values: Vec<Option<ValueId>>,
 }
 
 impl Step {

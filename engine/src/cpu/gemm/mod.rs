@@ -81,11 +81,14 @@ const A_BYTES: usize = 600 << 10;
 /// Multiply-adds that make a task worth handing to another thread.
 const TASK: usize = 1 << 18;
 
-/// A task's part of the work: some rows and one panel of one product.
+/// Tasks that there should be, so that several threads are busy to the end.
+const TASKS: usize = 16;
+
+/// A task's part of the work: some rows and panels of one product.
 struct Part {
     place: usize,
     rows: Range<usize>,
-    panel: usize,
+    panels: Range<usize>,
 }
 
 impl Gemm {
@@ -120,11 +123,13 @@ impl Gemm {
         self.k * tile_size().1
     }
 
-    /// Ranges of rows: as many as fit the cache, but several where there are few panels to share out.
+    /// Ranges of rows: as many as fit the cache with the part of A that is read at once, but several where there are few
+    /// panels to share out.
     fn row_blocks(&self) -> usize {
         let panels = self.n.div_ceil(tile_size().1) * self.batch.len();
-        let for_cache = (self.m * self.k * size_of::<f32>()).div_ceil(A_BYTES);
-        let for_threads = 16usize
+        let depth = k_blocks(self.k).map(|ks| ks.len()).max().unwrap_or(0);
+        let for_cache = (self.m * depth * size_of::<f32>()).div_ceil(A_BYTES);
+        let for_threads = TASKS
             .div_ceil(panels.max(1))
             .min(self.m.div_ceil(2 * tile_size().0));
         for_cache.max(for_threads).max(1)
@@ -142,18 +147,22 @@ impl Gemm {
             return;
         }
         let rows: Vec<_> = balanced(self.m, self.m.div_ceil(blocks)).collect();
-        let parts = self.batch.len() * rows.len() * panels;
+        let outer = self.batch.len() * rows.len();
         let work = rows[0].len() * tile_size().1 * self.k.max(1);
+        // Few groups, for the panels of one share what of A is in the cache; but none too small for a task.
+        let groups = TASKS.div_ceil(outer.max(1)).min((panels * work).div_ceil(TASK));
+        let groups: Vec<_> = balanced(panels, panels.div_ceil(groups.max(1))).collect();
         let each = self.panel_len();
         debug_assert!(scratch.len() >= self.scratch(pool.threads()), "scratch memory");
         let scratch = Scratch::new(scratch);
-        let grain = TASK.div_ceil(work);
+        let parts = outer * groups.len();
+        let grain = TASK.div_ceil(work * groups[0].len().max(1));
         pool.run_with(parts.div_ceil(grain), &|thread, task| {
             for i in task * grain..parts.min((task + 1) * grain) {
                 let part = Part {
-                    place: i / panels / rows.len(),
-                    rows: rows[i / panels % rows.len()].clone(),
-                    panel: i % panels,
+                    place: i / groups.len() / rows.len(),
+                    rows: rows[i / groups.len() % rows.len()].clone(),
+                    panels: groups[i % groups.len()].clone(),
                 };
                 // SAFETY: no two parts share an element of C, and no two tasks a thread's number at the same time.
                 unsafe { self.part(x, part, scratch.of(thread, each)) };
@@ -166,72 +175,91 @@ impl Gemm {
     /// As for [`run`](Gemm::run); `scratch` is writable for one panel unless B is packed.
     unsafe fn part(&self, x: Operands, part: Part, scratch: *mut f32) {
         let (width, place) = (tile_size().1, self.batch[part.place]);
-        let j = part.panel * width;
-        let cols = width.min(self.n - j);
-        // SAFETY: the panel is within B, as `run` is promised.
-        let (b, b_k) = unsafe { self.panel(x.b.wrapping_add(place.b), j, part.rows.len(), scratch) };
         let tiles = balanced(part.rows.len(), tile_size().0);
         for ks in k_blocks(self.k) {
             let last = ks.end == self.k;
-            for (t, tile) in tiles.clone().enumerate() {
-                let i = part.rows.start + tile.start;
-                let here = |add: usize| x.add[add].at(i, j);
-                // Before anything is stored, since an addend may be C itself.
-                let given = |add: usize| ks.start == 0 && x.add[add].is_some();
-                let add = [0, 1].map(|n| {
-                    if given(n) {
-                        shift(here(n), place.add[n])
-                    } else {
-                        Addend::NONE
-                    }
-                });
-                let c = x.c.wrapping_add((part.place * self.m + i) * self.n + j);
-                let ahead = ks.end * b_k + t * ks.len() * 16;
-                let one = Tile {
-                    a: x.a.wrapping_add(place.a + i * self.a.row + ks.start * self.a.col),
-                    a_row: self.a.row,
-                    a_k: self.a.col,
-                    b: b.wrapping_add(ks.start * b_k),
-                    b_k,
-                    k: ks.len(),
-                    c,
-                    c_row: self.n,
-                    cols,
-                    alpha: self.alpha,
-                    accumulate: ks.start > 0,
-                    add,
-                    bounds: self.act.bounds().filter(|_| last && self.act != Act::None),
-                    next: (self.b == Rhs::Packed && t * 16 < width).then(|| b.wrapping_add(ahead)),
+            for panel in part.panels.clone() {
+                let j = panel * width;
+                let cols = width.min(self.n - j);
+                // SAFETY: the panel is within B, as `run` is promised.
+                let (b, b_k) =
+                    unsafe { self.panel(x.b.wrapping_add(place.b), j, &ks, part.rows.len(), scratch) };
+                // The same rows of the next panel, or the next rows of the first.
+                let ahead = match panel + 1 < part.panels.end || last {
+                    true => self.k * width,
+                    // Wrapping, for it lies before this one.
+                    false => ks
+                        .len()
+                        .wrapping_sub((part.panels.len() - 1) * self.k)
+                        .wrapping_mul(width),
                 };
-                // SAFETY: these are rows and columns of the matrices; C's are this part's own.
-                unsafe {
-                    one.run(tile.len());
-                    if last && self.act.bounds().is_none() {
-                        self.act.apply_rows(c, self.n, tile.len(), cols);
+                for (t, tile) in tiles.clone().enumerate() {
+                    let i = part.rows.start + tile.start;
+                    let here = |add: usize| x.add[add].at(i, j);
+                    // Before anything is stored, since an addend may be C itself.
+                    let given = |add: usize| ks.start == 0 && x.add[add].is_some();
+                    let add = [0, 1].map(|n| {
+                        if given(n) {
+                            shift(here(n), place.add[n])
+                        } else {
+                            Addend::NONE
+                        }
+                    });
+                    let c = x.c.wrapping_add((part.place * self.m + i) * self.n + j);
+                    let next = b.wrapping_add(ahead.wrapping_add(t * ks.len() * 16));
+                    let one = Tile {
+                        a: x.a.wrapping_add(place.a + i * self.a.row + ks.start * self.a.col),
+                        a_row: self.a.row,
+                        a_k: self.a.col,
+                        b,
+                        b_k,
+                        k: ks.len(),
+                        c,
+                        c_row: self.n,
+                        cols,
+                        alpha: self.alpha,
+                        accumulate: ks.start > 0,
+                        add,
+                        bounds: self.act.bounds().filter(|_| last && self.act != Act::None),
+                        next: (self.b == Rhs::Packed && t * 16 < width).then_some(next),
+                    };
+                    // SAFETY: these are rows and columns of the matrices; C's are this part's own.
+                    unsafe {
+                        one.run(tile.len());
+                        if last && self.act.bounds().is_none() {
+                            self.act.apply_rows(c, self.n, tile.len(), cols);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Columns `j..` of `b` for tiles, with the distance from row to row: where they are, or copied to `scratch`.
+    /// Rows `ks` of columns `j..` of `b` for tiles, with the distance from row to row: where they are, or copied to `scratch`.
     ///
     /// # Safety
     ///
     /// As for [`part`](Gemm::part).
-    unsafe fn panel(&self, b: *const f32, j: usize, rows: usize, scratch: *mut f32) -> (*const f32, usize) {
+    unsafe fn panel(
+        &self,
+        b: *const f32,
+        j: usize,
+        ks: &Range<usize>,
+        rows: usize,
+        scratch: *mut f32,
+    ) -> (*const f32, usize) {
         let (height, width) = tile_size();
         let strides = match self.b {
-            Rhs::Packed => return (b.wrapping_add(j * self.k), width),
+            Rhs::Packed => return (b.wrapping_add(j * self.k + ks.start * width), width),
             Rhs::Strided(s) => s,
         };
-        let from = b.wrapping_add(j * strides.col);
+        let from = b.wrapping_add(j * strides.col + ks.start * strides.row);
         if strides.col == 1 && rows <= 2 * height && self.n - j >= width {
             return (from, strides.row);
         }
         // SAFETY: scratch memory has this length, and B these columns.
         unsafe {
-            let panel = std::slice::from_raw_parts_mut(scratch, self.panel_len());
+            let panel = std::slice::from_raw_parts_mut(scratch, ks.len() * width);
             panel_into(panel, from, strides, width.min(self.n - j));
         }
         (scratch, width)
@@ -258,6 +286,11 @@ impl Scratch {
     /// Memory aligned to 64 bytes.
     pub(crate) fn new(bytes: &mut [u8]) -> Scratch {
         Scratch(bytes.as_mut_ptr().cast())
+    }
+
+    /// Memory that is there already.
+    pub(crate) fn from(floats: &mut [f32]) -> Scratch {
+        Scratch(floats.as_mut_ptr())
     }
 
     /// What is behind the first `len` floats.

@@ -40,6 +40,13 @@ impl Floats {
         Floats(Arena::new(len * size_of::<f32>()))
     }
 
+    /// A copy of `x` with zeros up to a multiple of `to`.
+    pub fn whole(x: &[f32], to: usize) -> Floats {
+        let mut all = Floats::zeros(x.len().next_multiple_of(to));
+        all.slice_mut()[..x.len()].copy_from_slice(x);
+        all
+    }
+
     /// The floats, perhaps with a few more behind them.
     pub fn slice(&self) -> &[f32] {
         bytemuck::cast_slice(self.0.bytes())

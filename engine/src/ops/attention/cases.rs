@@ -76,6 +76,54 @@ fn halves() -> Option<Vec<Case>> {
         .collect()
 }
 
+pub(super) fn spread() -> Vec<Case> {
+    let case = |name, q, k, mask: Option<Tensor>| {
+        let case = Case::new(name, qkv(q, k, 6)).within(5e-6, 1e-5);
+        match mask {
+            Some(mask) => and(case, 3, mask),
+            None => case,
+        }
+    };
+    let one = |dims: &[usize]| Some(floats(dims, 4));
+    let half =
+        |t: Tensor| Tensor::rounded(DType::F16, t.dims(), &t.floats().unwrap_or_default()).unwrap_or(t);
+    let halves = qkv([2, 2, 5, 8], [1, 2, 7, 8], 6).map(half);
+    vec![
+        case("nothing broadcasts", [2, 3, 5, 8], [2, 3, 7, 8], one(&[5, 7])),
+        case("one sequence of keys", [2, 3, 5, 8], [1, 3, 7, 8], None),
+        case(
+            "one sequence of queries",
+            [1, 3, 5, 8],
+            [2, 3, 7, 8],
+            one(&[5, 1]),
+        ),
+        case("one head of keys", [2, 3, 5, 8], [2, 1, 7, 8], None),
+        case("one head of queries", [2, 1, 5, 8], [2, 3, 7, 8], None),
+        case("groups", [2, 4, 5, 8], [1, 2, 7, 8], one(&[2, 1, 1, 7])),
+        case("masks for more", [1, 1, 1, 8], [1, 1, 7, 8], one(&[2, 3, 5, 7])),
+        case(
+            "what may be seen",
+            [2, 3, 5, 8],
+            [2, 3, 7, 8],
+            Some(truths(&[5, 1], 3, true)),
+        ),
+        and(
+            Case::new(
+                "one key for many values",
+                [
+                    floats(&[2, 3, 5, 8], 1),
+                    floats(&[2, 3, 1, 8], 2),
+                    floats(&[2, 3, 7, 6], 3),
+                ],
+            )
+            .within(5e-6, 1e-5),
+            3,
+            floats(&[5, 7], 4),
+        ),
+        Case::new("half floats", halves).within(2e-3, 2e-3),
+    ]
+}
+
 pub(super) fn all() -> Vec<Case> {
     let apart = |name, q, k, width| Case::new(name, qkv(q, k, width));
     let small = |name| apart(name, [2, 3, 5, 8], [2, 3, 7, 8], 10);

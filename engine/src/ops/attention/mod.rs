@@ -11,6 +11,7 @@ pub mod linear;
 pub mod multi;
 pub mod rotary;
 pub mod scatter;
+pub mod spread;
 
 use super::shape::{arity, ranked};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, onnx};

@@ -7,7 +7,7 @@ pub(super) use cpu::widened;
 
 use super::pick::given;
 use super::shape::{arity, with_data};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::number::Numbers;
 use crate::ir::small::{self, Towards};
@@ -159,6 +159,13 @@ impl Op for Cast {
         &[1, 6, 9, 13, 19, 21, 23, 24, 25]
     }
 
+    fn laws(&self) -> Laws {
+        Laws {
+            still: true,
+            ..Laws::default()
+        }
+    }
+
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         arity(n, 1, 1)?;
         Mode::of(n)?;
@@ -265,6 +272,13 @@ impl Op for CastLike {
 
     fn since(&self) -> &'static [u16] {
         &[15, 19, 21, 23, 24, 25]
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            still: true,
+            ..Laws::default()
+        }
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use num_traits::Zero;
 
 use super::{Sizes, sizes};
+use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::conv::{Convolution, Depthwise, Images, Shape, Weights};
-use crate::cpu::gemm::{Bands, Strides};
+use crate::cpu::gemm::{Bands, Floats, Strides};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Act, Candidate, Cost, Io, Kernel};
 use crate::ir::DType;
@@ -48,6 +49,7 @@ pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
         Some(Candidate {
             name: format!("conv.{}", format!("{dtype:?}").to_lowercase()),
             cost: cost(dtype.bits() / 8, 0.005),
+            blocked: Default::default(),
             build: Box::new(|| kernel),
         })
     });
@@ -55,6 +57,7 @@ pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
 }
 
 fn floats(n: &NodeRef, shape: Shape, cost: impl Fn(usize, f64) -> Cost) -> Vec<Candidate> {
+    let mut all = in_blocks(n, &shape);
     let (isa, extra) = (
         secateur_simd::isa(),
         Extra {
@@ -64,35 +67,157 @@ fn floats(n: &NodeRef, shape: Shape, cost: impl Fn(usize, f64) -> Cost) -> Vec<C
     );
     if let Some(kernel) = Depthwise::new(shape.clone()) {
         let kernel = Single { kernel, extra };
-        return vec![Candidate::new(
+        all.push(Candidate::new(
             format!("conv.f32.{isa}.depthwise"),
-            cost(4, 0.15),
+            cost(4, 0.1),
             kernel,
-        )];
+        ));
+        return all;
     }
     let size = (shape.outputs, shape.depth());
-    let weights = n.konst(1).map(|t| {
-        n.packed(
-            1,
-            &format!(
-                "{} {}",
-                shape.groups,
-                Bands::layout(size.0, size.1, Strides::rows(size.1))
-            ),
-            || {
-                let data = t.elements::<f32>().unwrap_or_default();
-                Bands::new(&data, shape.groups, size, Strides::rows(size.1))
-            },
-        )
-    });
-    let kernel = General {
-        kernel: Convolution::new(
-            shape,
-            weights.map_or(Weights::Plain, |w: Arc<Bands>| Weights::Packed(w)),
-        ),
-        extra,
+    let strides = Strides::rows(size.1);
+    let layout = format!("{} {}", shape.groups, Bands::layout(size.0, size.1, strides));
+    let groups = shape.groups;
+    let weights = n.packs(1, layout, move |w| Bands::new(w, groups, size, strides));
+    all.push(Candidate::later(
+        format!("conv.f32.{isa}"),
+        cost(4, 0.6),
+        move || General {
+            kernel: Convolution::new(shape, weights.map_or(Weights::Plain, |w| Weights::Packed(w()))),
+            extra,
+        },
+    ));
+    all
+}
+
+/// The kernels on blocks of channels, for weights that are known.
+fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
+    if n.konst(1).is_none() || (n.has(2) && n.konst(2).is_none()) {
+        return vec![];
+    }
+    let mut all = vec![];
+    let s = shape.clone();
+    if blocked::Depthwise::fits(shape) {
+        let w = n.packs(1, blocked::Depthwise::layout(shape), move |w| {
+            blocked::Depthwise::pack(w, &s)
+        });
+        all.extend(w.and_then(|w| {
+            blocks(n, shape, "depthwise", |s| {
+                blocked::Convolution::Depthwise(blocked::Depthwise::new(s, w()))
+            })
+        }));
+        return all;
+    }
+    if blocked::Direct::fits(shape) {
+        let w = n.packs(1, blocked::Panels::layout(shape), move |w| {
+            blocked::Panels::new(w, &s)
+        });
+        all.extend(w.and_then(|w| {
+            blocks(n, shape, "direct", |s| {
+                blocked::Convolution::Direct(blocked::Direct::new(s, w()))
+            })
+        }));
+    }
+    for four in [false, true]
+        .into_iter()
+        .filter(|_| blocked::Winograd::fits(shape))
+    {
+        let (s, variant) = (shape.clone(), if four { "winograd4" } else { "winograd2" });
+        let w = n.packs(1, blocked::Filters::layout(shape, four), move |w| {
+            blocked::Filters::new(w, &s, four)
+        });
+        all.extend(w.and_then(|w| {
+            blocks(n, shape, variant, move |s| {
+                blocked::Convolution::Winograd(blocked::Winograd::new(s, w(), four))
+            })
+        }));
+    }
+    all
+}
+
+/// What a convolution on blocks costs: multiply-adds, bytes of weights, and the share of the peak that it reaches.
+fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
+    let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
+    let (inputs, outputs) = (s.inputs * s.groups, s.outputs * s.groups);
+    let pixels = whole(inputs) * s.window.plane() as f64 + whole(outputs) * s.window.positions() as f64;
+    let inside = if blocked::Direct::reads_rows(s) {
+        s.inputs as f64
+    } else {
+        whole(s.inputs)
     };
-    vec![Candidate::new(format!("conv.f32.{isa}"), cost(4, 0.75), kernel)]
+    let (macs, weights, efficiency) = match variant {
+        "winograd2" | "winograd4" => {
+            let (macs, weights) = blocked::Winograd::work(s, variant == "winograd4");
+            (macs, weights, 0.75)
+        }
+        "depthwise" => (s.work() / outputs as f64 * whole(outputs), 0.0, 0.25),
+        _ => {
+            let each = (s.groups * s.window.taps()) as f64 * inside * whole(s.outputs);
+            ((s.images * s.window.positions()) as f64 * each, 4.0 * each, 0.9)
+        }
+    };
+    Cost {
+        flops: 2.0 * macs,
+        bytes: 2.0 * s.images as f64 * pixels + 1.3 * weights,
+        efficiency,
+    }
+}
+
+fn blocks(
+    n: &NodeRef,
+    shape: &Shape,
+    variant: &'static str,
+    build: impl FnOnce(Shape) -> blocked::Convolution + 'static,
+) -> Option<Candidate> {
+    let bias = match n.has(2) {
+        true => Some(n.packs(2, "whole panels".into(), |b| Floats::whole(b, 2 * BLOCK))?),
+        false => None,
+    };
+    let (shape, residual) = (shape.clone(), n.has(3));
+    let rows = variant == "direct" && blocked::Direct::reads_rows(&shape);
+    let name = format!("conv.f32.{}.blocks.{variant}", secateur_simd::isa());
+    let made = Candidate::later(name, cost_in_blocks(&shape, variant), move || InBlocks {
+        kernel: build(shape),
+        bias: bias.map(|b| b()),
+        residual,
+    });
+    Some(made.blocked(if rows { &[3] } else { &[0, 3] }, true))
+}
+
+/// A convolution on blocks of channels, with its bias.
+struct InBlocks {
+    kernel: blocked::Convolution,
+    bias: Option<Arc<Floats>>,
+    residual: bool,
+}
+
+impl Kernel for InBlocks {
+    fn reads(&self, i: usize) -> bool {
+        i == 0 || i == 3
+    }
+
+    fn scratch(&self, threads: usize) -> usize {
+        self.kernel.scratch(threads)
+    }
+
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
+        let images = Images {
+            x: io.input(0).ptr(),
+            bias: self
+                .bias
+                .as_ref()
+                .map_or(std::ptr::null(), |b| b.slice().as_ptr()),
+            residual: if self.residual {
+                io.input(3).ptr()
+            } else {
+                std::ptr::null()
+            },
+            y: io.output(0).ptr(),
+        };
+        // SAFETY: the shape is that of the inputs and the output, which nobody else writes to.
+        unsafe { self.kernel.run(images, io.scratch, io.pool) };
+        Ok(())
+    }
 }
 
 /// Which inputs there are beyond image and weights.

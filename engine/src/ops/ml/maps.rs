@@ -24,6 +24,8 @@ const ANY: Laws = Laws {
     commutes: false,
     associates: false,
     view: false,
+    still: false,
+    elementwise: false,
     in_place: &[],
 };
 

@@ -3,6 +3,7 @@
 use num_traits::{Float, NumCast, Zero};
 
 use super::{Sizes, counts};
+use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::pool::{Means, Planes, Pooling};
 use crate::cpu::{Candidate, Cost, Io, Kernel};
@@ -22,9 +23,9 @@ pub(super) fn candidates(n: &NodeRef, kind: Kind) -> Vec<Candidate> {
     let (Some(x), Some(y), Some(dtype)) = (n.dims(0), n.out_dims(0), n.dtype(0)) else {
         return vec![];
     };
-    let Some(s) = Some(x)
+    let Some(s) = Some(&x)
         .filter(|x| x.len() > 2)
-        .and_then(|x| Sizes::new(n, &x).ok())
+        .and_then(|x| Sizes::new(n, x).ok())
     else {
         return vec![];
     };
@@ -40,17 +41,18 @@ pub(super) fn candidates(n: &NodeRef, kind: Kind) -> Vec<Candidate> {
         efficiency: 1.0,
     };
     if dtype == DType::F32 && !n.wants(1) && !s.window.is_wide() {
+        let blocks = in_blocks(&op, &s, &x, (kind, &counts), cost);
         let means = match kind {
             Kind::Mean => Some(Means::new(&counts)),
             Kind::Max { .. } => None,
         };
         if let Some(pooling) = Pooling::new(s.window.clone(), s.channels, means) {
             let kernel = Floats(pooling);
-            return vec![Candidate::new(
-                format!("{op}.f32.{}", secateur_simd::isa()),
-                cost,
-                kernel,
-            )];
+            let name = format!("{op}.f32.{}", secateur_simd::isa());
+            return blocks
+                .into_iter()
+                .chain([Candidate::new(name, cost, kernel)])
+                .collect();
         }
     }
     let kernel = by_type(
@@ -69,9 +71,31 @@ pub(super) fn candidates(n: &NodeRef, kind: Kind) -> Vec<Candidate> {
             efficiency: 0.02,
             ..cost
         },
+        blocked: Default::default(),
         build: Box::new(|| kernel),
     });
     made.into_iter().collect()
+}
+
+/// The kernel on blocks of channels, for windows over two axes.
+fn in_blocks(
+    op: &str,
+    s: &Sizes,
+    x: &[usize],
+    (kind, counts): (Kind, &[usize]),
+    cost: Cost,
+) -> Option<Candidate> {
+    let pooling = blocked::Pooling {
+        window: Some(s.window.clone()).filter(|w| w.size.len() == 2)?,
+        blocks: x[0] * x[1].div_ceil(BLOCK),
+        means: matches!(kind, Kind::Mean).then(|| Means::new(counts)),
+    };
+    let kernel = move |io: &mut Io| {
+        let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
+        pooling.run(x, io.output(0).slice(), pool);
+    };
+    let name = format!("{op}.f32.{}.blocks", secateur_simd::isa());
+    Some(Candidate::new(name, cost, kernel).blocked(&[0], true))
 }
 
 /// The kernels of the global pools.
@@ -95,17 +119,27 @@ pub(super) fn global(n: &NodeRef, mean: bool) -> Vec<Candidate> {
             let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
             planes.run(x, io.output(0).slice(), pool);
         };
-        return vec![Candidate::new(
-            format!("{op}.f32.{}", secateur_simd::isa()),
-            cost,
-            kernel,
-        )];
+        let whole = blocked::Global {
+            blocks: x[0] * x[1].div_ceil(BLOCK),
+            pixels: plane,
+            mean,
+        };
+        let in_blocks = move |io: &mut Io| {
+            let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
+            whole.run(x, io.output(0).slice(), pool);
+        };
+        let name = format!("{op}.f32.{}", secateur_simd::isa());
+        return vec![
+            Candidate::new(format!("{name}.blocks"), cost, in_blocks).blocked(&[0], true),
+            Candidate::new(name, cost, kernel),
+        ];
     }
     let made = by_type(dtype, Whole { plane, mean })
         .flatten()
         .map(|kernel| Candidate {
             name: format!("{op}.{}", format!("{dtype:?}").to_lowercase()),
             cost,
+            blocked: Default::default(),
             build: Box::new(|| kernel),
         });
     made.into_iter().collect()

@@ -6,7 +6,8 @@ use crate::ir::{Attr, DType, Dim, Shape, Tensor};
 use crate::ops::{Fact, NodeRef, OpError};
 
 /// `LSTM` with weights of bytes `[directions, input, 4·hidden]` and `[directions, hidden, 4·hidden]`, one scale for each
-/// direction or for each of its columns. The input is not rounded to bytes, as ONNX Runtime does for speed.
+/// direction or for each of its columns. Inputs and states are rounded to bytes as ONNX Runtime does it on one thread; on more it
+/// may give each thread's sequences a range of their own.
 pub static LSTM: Composite = Composite {
     name: "DynamicQuantizeLSTM",
     inputs: (12, 12),
@@ -43,11 +44,11 @@ fn infer(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
     Ok(vec![Fact::tensor(n.dtype(0), Some(y)), state.clone(), state])
 }
 
-/// The weights that bytes, a scale and a zero point stand for, as `LSTM` wants them: `[directions, 4·hidden, input]`.
-fn weights<'a>(n: &NodeRef, x: &[Ex<'a>], [w, scale, zero]: [usize; 3]) -> Option<Ex<'a>> {
+/// How far weights of bytes lie from their zero point, as `LSTM` wants them: `[directions, 4·hidden, input]`.
+fn weights<'a>(n: &NodeRef, x: &[Ex<'a>], [w, zero]: [usize; 2]) -> Option<Ex<'a>> {
     let float = |x: Ex<'a>| x.with("Cast", &[], vec![Attr::new("to", i64::from(DType::F32.code()))]);
-    let spread = |x: Ex<'a>, i: usize| {
-        let shape = match n.rank(i)? {
+    let spread = |x: Ex<'a>| {
+        let shape = match n.rank(zero)? {
             1 => vec![-1i64, 1, 1],
             2 => vec![0, 1, -1],
             _ => return None,
@@ -55,23 +56,23 @@ fn weights<'a>(n: &NodeRef, x: &[Ex<'a>], [w, scale, zero]: [usize; 3]) -> Optio
         Some(x.op("Reshape", &[x.tensor(Tensor::of(&[3], shape))]))
     };
     let centred = match n.has(zero) {
-        true => float(x[w]) - spread(float(x[zero]), zero)?,
+        true => float(x[w]) - spread(float(x[zero]))?,
         false => float(x[w]),
     };
-    let all = centred * spread(x[scale], scale)?;
-    Some(all.with("Transpose", &[], vec![Attr::new("perm", vec![0i64, 2, 1])]))
+    Some(centred.with("Transpose", &[], vec![Attr::new("perm", vec![0i64, 2, 1])]))
 }
 
 fn body<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
-    let (w, r) = (weights(n, x, [1, 8, 9])?, weights(n, x, [2, 10, 11])?);
+    let (w, r) = (weights(n, x, [1, 9])?, weights(n, x, [2, 11])?);
     let rest = (3..8).map(|i| n.has(i).then(|| x[i].id));
     let inputs: Vec<_> = [Some(x[0].id), Some(w.id), Some(r.id)]
         .into_iter()
         .chain(rest)
+        .chain([Some(x[8].id), Some(x[10].id)])
         .collect();
     let call = Call {
-        domain: "",
-        op: "LSTM",
+        domain: "secateur",
+        op: "RoundedLSTM",
         inputs: &inputs,
         attrs: n.node().attrs.clone(),
         outputs: 3,

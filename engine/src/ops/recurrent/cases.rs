@@ -51,6 +51,37 @@ fn names(list: &[&str]) -> AttrValue {
     AttrValue::Strings(list.iter().map(|s| s.as_bytes().to_vec()).collect())
 }
 
+/// Small, as a number in the middle of two bytes may go to either.
+pub(super) fn rounded() -> Vec<Case> {
+    let case = |name, size: Size, count, each: bool| {
+        let mut case = case(Cell::Lstm, name, size, count);
+        let dims = if each {
+            vec![size[4], 4 * size[3]]
+        } else {
+            vec![size[4]]
+        };
+        let steps = |x: f32| {
+            Tensor::of(
+                &dims,
+                (0..dims.iter().product())
+                    .map(|i: usize| x + i as f32 / 50.0)
+                    .collect(),
+            )
+        };
+        case.inputs.resize(8, None);
+        case.inputs.extend([Some(steps(0.7)), Some(steps(1.2))]);
+        case
+    };
+    vec![
+        case("rounded", [4, 1, 3, 5, 1], 4, false).konst(&[1, 2, 3]),
+        case("rounded, both directions", [6, 3, 4, 5, 2], 8, true).attr("direction", "bidirectional"),
+        case("rounded, backwards", [5, 2, 3, 4, 1], 6, true)
+            .without(4)
+            .attr("direction", "reverse"),
+        case("rounded, no steps", [0, 2, 3, 4, 1], 4, false),
+    ]
+}
+
 pub(super) fn all(cell: Cell) -> Vec<Case> {
     let functions = match cell {
         Cell::Rnn => names(&["Elu", "Affine"]),

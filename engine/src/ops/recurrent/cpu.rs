@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::squash::Squash;
-use super::{Attrs, B, C0, Cell, H0, LENS, P, R, Sizes, W, X, lengths};
+use super::{
+    Attrs, B, C0, Cell, H0, LENS, P, R, Recurrent, STEPS, Sizes, W, X, bytes, lengths, per_direction,
+};
 use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs, Strides};
 use crate::cpu::{Act, Candidate, Cost, Io, Kernel, Pool, moves};
 use crate::ir::DType;
@@ -12,8 +14,8 @@ use crate::ops::{NodeRef, OpError};
 /// Multiply-adds of a step above which threads share it rather than take a direction each.
 const SHARED: usize = 1 << 20;
 
-pub(super) fn candidates(n: &NodeRef, cell: Cell) -> Option<Candidate> {
-    let attrs = Attrs::of(n, cell).ok()?;
+pub(super) fn candidates(n: &NodeRef, op: &Recurrent) -> Option<Candidate> {
+    let (attrs, cell) = (Attrs::of(n, op).ok()?, op.cell);
     let sizes = Sizes::of(n, &attrs).ok()?;
     let fits = n.dtype(X) == Some(DType::F32) && n.dtype(LENS).is_none_or(|d| d == DType::I32);
     if !fits || n.out_dims(0).is_some_and(|y| y != sizes.shapes()[0]) {
@@ -102,8 +104,27 @@ struct Given<'a> {
     p: Option<&'a [f32]>,
     lens: Vec<usize>,
     states: [Option<&'a [f32]>; 2],
+    rounded: Option<Rounded<'a>>,
     y: Rows,
     last: [Rows; 2],
+}
+
+/// The sizes of steps: of the inputs, and of the weights of inputs and states.
+struct Rounded<'a> {
+    x: f32,
+    weights: [&'a [f32]; 2],
+    /// How many of the weights' each direction has.
+    per: [usize; 2],
+}
+
+impl Rounded<'_> {
+    /// `row = row * step * steps + add`, where `steps` are those of weights `i` in direction `d`.
+    fn apply(&self, (i, d): (usize, usize), step: f32, row: &mut [f32], add: &[f32]) {
+        let own = &self.weights[i][d * self.per[i]..(d + 1) * self.per[i]];
+        for (j, (x, add)) in row.iter_mut().zip(add).enumerate() {
+            *x = *x * (step * own[if self.per[i] == 1 { 0 } else { j }]) + add;
+        }
+    }
 }
 
 /// Rows of an output; null where nobody wants it.
@@ -168,6 +189,13 @@ impl Layer {
         self.parts().iter().fold(0, |n: usize, &p| n.saturating_add(p))
     }
 
+    /// Floats for rounded inputs.
+    fn rounded(&self) -> usize {
+        let s = &self.sizes;
+        let all = s.steps.saturating_mul(s.batch).saturating_mul(s.inputs);
+        if self.attrs.rounds { all } else { 0 }
+    }
+
     fn memory<'m>(&self, mut rest: &'m mut [f32]) -> Memory<'m> {
         let [gates, bias, z, h, c, t] = self.parts().map(|len| {
             let (part, behind) = std::mem::take(&mut rest).split_at_mut(len);
@@ -193,6 +221,7 @@ impl Kernel for Layer {
     fn scratch(&self, _threads: usize) -> usize {
         self.each()
             .saturating_mul(self.sizes.directions)
+            .saturating_add(self.rounded())
             .saturating_mul(size_of::<f32>())
     }
 
@@ -213,19 +242,40 @@ impl Kernel for Layer {
         let w = w.unwrap_or_else(|| Arc::new(of_inputs(floats(W).unwrap_or(&[]), cell, s)));
         let r = self.r.clone();
         let r = r.unwrap_or_else(|| Arc::new(of_state(floats(R).unwrap_or(&[]), cell, s)));
+        let (pool, each) = (io.pool, self.each());
+        let last = [1, 2].map(|i| Rows::of(io, i));
+        let y = Rows::of(io, 0);
+        let (all, rest) = bytemuck::cast_slice_mut(io.scratch).split_at_mut(each * s.directions);
+        let (mut x, mut rounded) = (floats(X).unwrap_or(&[]), None);
+        if self.attrs.rounds {
+            let own = &mut rest[..self.rounded()];
+            own.copy_from_slice(x);
+            let longest = lens.iter().copied().max().unwrap_or(0);
+            let step = bytes::count(&mut own[..longest * s.batch * s.inputs]);
+            let weights = STEPS.map(|i| floats(i).unwrap_or(&[]));
+            let per = [
+                per_direction(weights[0].len(), s)?,
+                per_direction(weights[1].len(), s)?,
+            ];
+            rounded = Some(Rounded {
+                x: step,
+                weights,
+                per,
+            });
+            x = own;
+        }
         let given = Given {
-            x: floats(X).unwrap_or(&[]),
+            x,
             w: &w,
             r: &r,
             b: floats(B),
             p: floats(P).filter(|_| cell == Cell::Lstm),
             lens,
             states: [floats(H0), floats(C0).filter(|_| cell == Cell::Lstm)],
-            y: Rows::of(io, 0),
-            last: [1, 2].map(|i| Rows::of(io, i)),
+            rounded,
+            y,
+            last,
         };
-        let (pool, each) = (io.pool, self.each());
-        let all = &mut bytemuck::cast_slice_mut(io.scratch)[..each * s.directions];
         let step = s.batch * s.hidden * s.hidden * cell.gates();
         if pool.threads() == 2 || step < SHARED {
             moves::chunks(pool, all, each, &|d, part| self.direction(d, &given, part, pool));
@@ -286,13 +336,21 @@ impl Layer {
             a: given.x.as_ptr(),
             b: given.w.data.slice().as_ptr().wrapping_add(from),
             c: m.gates.as_mut_ptr(),
-            add: [row(m.bias), Addend::NONE],
+            add: match given.rounded {
+                None => [row(m.bias), Addend::NONE],
+                Some(_) => [Addend::NONE; 2],
+            },
         };
         // SAFETY: the matrices have these sizes, and nobody else sees this direction's memory.
         unsafe { gemm.run(x, &mut [], pool) };
+        if let Some(rounded) = &given.rounded {
+            for row in m.gates[..s.steps * s.batch * n].chunks_exact_mut(n.max(1)) {
+                rounded.apply((0, d), rounded.x, row, m.bias);
+            }
+        }
     }
 
-    /// `out += state R`, with part `part` of the weights.
+    /// `out += state R`, with part `part` of the weights; with rounded ones `out = state R`.
     fn recur(&self, d: usize, part: usize, given: &Given, state: &[f32], out: &mut [f32], pool: &Pool) {
         let (s, parts) = (&self.sizes, given.r.len() / self.sizes.directions);
         let n = out.len() / s.batch.max(1);
@@ -300,7 +358,10 @@ impl Layer {
             a: state.as_ptr(),
             b: given.r[d * parts + part].data.slice().as_ptr(),
             c: out.as_mut_ptr(),
-            add: [Addend { row: n, ..row(out) }, Addend::NONE],
+            add: match given.rounded {
+                None => [Addend { row: n, ..row(out) }, Addend::NONE],
+                Some(_) => [Addend::NONE; 2],
+            },
         };
         // SAFETY: the state is `[batch, hidden]`, the output `[batch, n]`, and it is added to itself element by element.
         unsafe { product(s.batch, n, s.hidden).run(x, &mut [], pool) };
@@ -320,6 +381,19 @@ impl Layer {
         };
         match self.attrs.cell {
             Cell::Gru => self.gru(d, given, m, &at, pool),
+            Cell::Lstm if let Some(rounded) = &given.rounded => {
+                m.t.copy_from_slice(m.h);
+                for b in (0..s.batch).filter(|&b| i > given.lens[b]) {
+                    m.t[b * h..(b + 1) * h].fill(0.0);
+                }
+                let step = bytes::count(&mut m.t[..s.batch * h]);
+                self.recur(d, 0, given, &m.t[..s.batch * h], &mut m.z[..s.batch * g], pool);
+                for b in 0..s.batch {
+                    let from = at(b).map_or(0, |step| s.row(step, b)) * g;
+                    let add = &m.gates[from..from + g];
+                    rounded.apply((1, d), step, &mut m.z[b * g..(b + 1) * g], add);
+                }
+            }
             _ => {
                 for b in 0..s.batch {
                     let from = at(b).map_or(0, |step| s.row(step, b)) * g;

@@ -1,11 +1,12 @@
 //! `RNN`, `GRU` and `LSTM`: layers that carry a state along a sequence.
 
+mod bytes;
 mod cases;
 mod cpu;
 mod squash;
 
 use super::shape::{ranked, show};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
+use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx, private};
 use crate::cpu::Candidate;
 use crate::ir::{DType, Dim, Shape, Tensor, count};
 use squash::Squash;
@@ -45,6 +46,8 @@ pub struct Recurrent {
     name: &'static str,
     since: &'static [u16],
     cell: Cell,
+    /// Whether inputs and states are rounded to bytes before they are multiplied.
+    rounds: bool,
 }
 
 /// `H = f(X W + H R + B)`
@@ -52,18 +55,32 @@ pub static RNN: Recurrent = Recurrent {
     name: "RNN",
     since: &[1, 7, 14, 22],
     cell: Cell::Rnn,
+    rounds: false,
 };
 /// Gates `z` and `r`, a candidate `h`, and `H = (1 - z) h + z H`.
 pub static GRU: Recurrent = Recurrent {
     name: "GRU",
     since: &[1, 3, 7, 14, 22],
     cell: Cell::Gru,
+    rounds: false,
 };
 /// Gates `i`, `o` and `f`, a candidate `c`, the cell `C = f C + i c` and `H = o h(C)`.
 pub static LSTM: Recurrent = Recurrent {
     name: "LSTM",
     since: &[1, 7, 14, 22],
     cell: Cell::Lstm,
+    rounds: false,
+};
+
+/// [`LSTM`] that multiplies no more than 256 different inputs, and states of a step, as ONNX Runtime's does with weights of
+/// bytes: the weights are whole numbers, and two more inputs, `[directions]` or `[directions, 4 * hidden]`, are the sizes of their
+/// steps. All inputs that any sequence has share one range, and so do the states of all sequences of a direction. The state
+/// of a sequence that has ended counts for one more step, and as 0 then. With `layout` 0 only.
+pub static ROUNDED_LSTM: Recurrent = Recurrent {
+    name: "RoundedLSTM",
+    since: &[1],
+    cell: Cell::Lstm,
+    rounds: true,
 };
 
 // The inputs.
@@ -75,6 +92,8 @@ const LENS: usize = 4;
 const H0: usize = 5;
 const C0: usize = 6;
 const P: usize = 7;
+/// The sizes of the steps of [`W`] and [`R`], where they have some.
+const STEPS: [usize; 2] = [8, 9];
 
 /// The attributes.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,13 +109,16 @@ struct Attrs {
     coupled: bool,
     /// Whether a GRU resets after the product with the recurrent weights.
     late_reset: bool,
+    /// Whether inputs and states are rounded to bytes.
+    rounds: bool,
     /// The functions of each direction.
     functions: Vec<Vec<Squash>>,
     hidden: Option<i64>,
 }
 
 impl Attrs {
-    fn of(n: &NodeRef, cell: Cell) -> Result<Attrs, OpError> {
+    fn of(n: &NodeRef, op: &Recurrent) -> Result<Attrs, OpError> {
+        let cell = op.cell;
         // Older versions ask whether the first output is wanted; the outputs say so themselves.
         n.ignore(&["output_sequence"]);
         let backwards = match n.str_or("direction", "forward")? {
@@ -111,13 +133,18 @@ impl Attrs {
                 "attribute \"clip\" is {clip}; expected a positive number"
             )));
         }
+        let batch_first = n.int_or("layout", 0)? != 0;
+        if batch_first && op.rounds {
+            return Err(OpError::new("attribute \"layout\": expected 0"));
+        }
         Ok(Attrs {
             functions: squash::functions(n, cell.functions(), backwards.len())?,
             backwards,
-            batch_first: n.int_or("layout", 0)? != 0,
+            batch_first,
             clip,
             coupled: cell == Cell::Lstm && n.int_or("input_forget", 0)? != 0,
             late_reset: cell == Cell::Gru && n.int_or("linear_before_reset", 0)? != 0,
+            rounds: op.rounds,
             hidden: n.int("hidden_size")?,
             cell,
         })
@@ -207,11 +234,16 @@ fn letters(n: &NodeRef, a: &Attrs) -> Result<[Dim; 4], OpError> {
     Ok(all)
 }
 
-fn check(n: &NodeRef, cell: Cell) -> Result<Option<DType>, OpError> {
-    if let Some(i) = (X..=R).find(|&i| !n.has(i)) {
+fn check(n: &NodeRef, op: &Recurrent) -> Result<Option<DType>, OpError> {
+    let needed = (X..=R).chain(STEPS.into_iter().filter(|_| op.rounds));
+    if let Some(i) = needed.into_iter().find(|&i| !n.has(i)) {
         return Err(OpError::new(format!("input {i} is left out")));
     }
-    let most = if cell == Cell::Lstm { 8 } else { 6 };
+    let most = match (op.cell, op.rounds) {
+        (_, true) => 10,
+        (Cell::Lstm, _) => 8,
+        _ => 6,
+    };
     if n.arity() > most {
         return Err(OpError::new(format!(
             "{} inputs; expected at most {most}",
@@ -327,7 +359,10 @@ fn lengths(given: Option<Vec<i64>>, s: &Sizes) -> Result<Vec<usize>, OpError> {
 
 impl Op for Recurrent {
     fn name(&self) -> OpName {
-        onnx(self.name)
+        match self.rounds {
+            true => private(self.name),
+            false => onnx(self.name),
+        }
     }
 
     fn since(&self) -> &'static [u16] {
@@ -335,8 +370,8 @@ impl Op for Recurrent {
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
-        let dtype = check(n, self.cell)?;
-        let a = Attrs::of(n, self.cell)?;
+        let dtype = check(n, self)?;
+        let a = Attrs::of(n, self)?;
         let [t, b, _, h] = letters(n, &a)?;
         let d = Dim::from(a.directions());
         let (y, state): (Shape, Shape) = match a.batch_first {
@@ -352,7 +387,7 @@ impl Op for Recurrent {
     }
 
     fn axes(&self, n: &NodeRef) -> Option<Axes> {
-        let a = Attrs::of(n, self.cell).ok()?;
+        let a = Attrs::of(n, self).ok()?;
         let at = |ranks: &[(usize, usize, usize)]| -> Vec<(usize, usize)> {
             let there = |&&(i, rank, _): &&(usize, usize, usize)| n.rank(i) == Some(rank);
             ranks
@@ -377,19 +412,22 @@ impl Op for Recurrent {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         super::pick::knowing(n, x, |n| {
-            let a = Attrs::of(n, self.cell)?;
+            let a = Attrs::of(n, self)?;
             let s = Sizes::of(n, &a)?;
-            let dtype = check(n, self.cell)?.unwrap_or(DType::F32);
+            let dtype = check(n, self)?.unwrap_or(DType::F32);
             eval(&a, &s, x, dtype)
         })
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        cpu::candidates(n, self.cell).into_iter().collect()
+        cpu::candidates(n, self).into_iter().collect()
     }
 
     fn cases(&self) -> Vec<Case> {
-        cases::all(self.cell)
+        match self.rounds {
+            true => cases::rounded(),
+            false => cases::all(self.cell),
+        }
     }
 }
 
@@ -413,7 +451,13 @@ fn eval(a: &Attrs, s: &Sizes, x: &[Option<&Tensor>], dtype: DType) -> Result<Vec
     let or_zeros = |i: usize, len: usize| floats(i).unwrap_or_else(|| vec![0.0; len]);
     let (g, h, d) = (a.cell.gates(), s.hidden, s.directions);
     let lens = lengths(x.get(LENS).copied().flatten().and_then(Tensor::ints), s)?;
-    let (data, w, r) = (or_zeros(X, 0), or_zeros(W, 0), or_zeros(R, 0));
+    let (mut data, mut w, mut r) = (or_zeros(X, 0), or_zeros(W, 0), or_zeros(R, 0));
+    let longest = lens.iter().copied().max().unwrap_or(0);
+    if a.rounds {
+        bytes::round(&mut data[..longest * s.batch * s.inputs]);
+        scale(&mut w, s.inputs, &or_zeros(STEPS[0], 0), s)?;
+        scale(&mut r, h, &or_zeros(STEPS[1], 0), s)?;
+    }
     let (b, p) = (or_zeros(B, d * 2 * g * h), or_zeros(P, d * 3 * h));
     let [of_y, of_state] = s.shapes();
     let states = s.batch * d * h;
@@ -427,15 +471,33 @@ fn eval(a: &Attrs, s: &Sizes, x: &[Option<&Tensor>], dtype: DType) -> Result<Vec
             b: &b[part(2 * g * h)],
             p: &p[part(3 * h)],
         };
-        for (batch, &len) in lens.iter().enumerate() {
-            let state = s.row_of_state(direction, batch) * h;
-            for i in 0..len {
-                let step = if a.backwards[direction] { len - 1 - i } else { i };
+        for i in 0..longest {
+            let at = |batch: usize| s.row_of_state(direction, batch) * h;
+            let mut before = vec![0.0; s.batch * h];
+            for batch in (0..s.batch).filter(|&b| i <= lens[b]) {
+                before[batch * h..][..h].copy_from_slice(&hs[at(batch)..][..h]);
+            }
+            if a.rounds {
+                bytes::round(&mut before);
+            }
+            for batch in (0..s.batch).filter(|&b| i < lens[b]) {
+                let step = if a.backwards[direction] {
+                    lens[batch] - 1 - i
+                } else {
+                    i
+                };
                 let row = &data[s.row(step, batch) * s.inputs..][..s.inputs];
-                let (hs, cs) = (&mut hs[state..state + h], &mut cs[state..state + h]);
-                advance(a, &a.functions[direction], &own, row, hs, cs);
-                let at = s.row_of_y(step, direction, batch) * h;
-                y[at..at + h].copy_from_slice(hs);
+                let own_h = &mut hs[at(batch)..][..h];
+                let (functions, before) = (&a.functions[direction], &before[batch * h..][..h]);
+                advance(
+                    a,
+                    functions,
+                    &own,
+                    [row, before],
+                    [own_h, &mut cs[at(batch)..][..h]],
+                );
+                let to = s.row_of_y(step, direction, batch) * h;
+                y[to..to + h].copy_from_slice(&hs[at(batch)..][..h]);
             }
         }
     }
@@ -449,8 +511,30 @@ fn eval(a: &Attrs, s: &Sizes, x: &[Option<&Tensor>], dtype: DType) -> Result<Vec
         .ok_or_else(|| OpError::new(format!("no recurrent layer of {dtype}")))
 }
 
-/// One step of one sequence.
-fn advance(a: &Attrs, f: &[Squash], w: &Weights, x: &[f64], h: &mut [f64], c: &mut [f64]) {
+/// Multiplies weights, rows of `len`, by the sizes of their steps.
+fn scale(weights: &mut [f64], len: usize, steps: &[f64], s: &Sizes) -> Result<(), OpError> {
+    let per = per_direction(steps.len(), s)?;
+    let rows = weights.chunks_exact_mut(len.max(1)).enumerate();
+    for (row, weights) in rows {
+        let step = steps[row * per / (4 * s.hidden)];
+        weights.iter_mut().for_each(|w| *w *= step);
+    }
+    Ok(())
+}
+
+/// How many of `steps` sizes of steps each direction has: one, or one for each row of an LSTM's weights.
+fn per_direction(steps: usize, s: &Sizes) -> Result<usize, OpError> {
+    let all = [1, 4 * s.hidden];
+    let found = all.into_iter().find(|n| n * s.directions == steps);
+    found.ok_or_else(|| {
+        OpError::new(format!(
+            "{steps} sizes of steps; expected one, or one for each column"
+        ))
+    })
+}
+
+/// One step of one sequence, with the state `old` before it.
+fn advance(a: &Attrs, f: &[Squash], w: &Weights, [x, old]: [&[f64]; 2], [h, c]: [&mut [f64]; 2]) {
     let size = h.len();
     let dot = |m: &[f64], row: usize, v: &[f64]| -> f64 {
         m[row * v.len()..][..v.len()]
@@ -464,20 +548,19 @@ fn advance(a: &Attrs, f: &[Squash], w: &Weights, x: &[f64], h: &mut [f64], c: &m
     let of_state = |row: usize, h: &[f64]| dot(w.r, row, h) + w.b[gates + row];
     let clip = f64::from(a.clip);
     let squash = |f: &Squash, x: f64| f.exact(x.clamp(-clip, clip));
-    let old = h.to_vec();
     match a.cell {
-        Cell::Rnn => (0..size).for_each(|j| h[j] = squash(&f[0], of_input(j) + of_state(j, &old))),
+        Cell::Rnn => (0..size).for_each(|j| h[j] = squash(&f[0], of_input(j) + of_state(j, old))),
         Cell::Gru => {
             let gate = |g: usize, j: usize| {
                 let row = g * size + j;
-                squash(&f[0], of_input(row) + of_state(row, &old))
+                squash(&f[0], of_input(row) + of_state(row, old))
             };
             let reset: Vec<f64> = (0..size).map(|j| gate(1, j)).collect();
             let kept: Vec<f64> = old.iter().zip(&reset).map(|(h, r)| h * r).collect();
             for j in 0..size {
                 let row = 2 * size + j;
                 let recurrent = match a.late_reset {
-                    true => reset[j] * of_state(row, &old),
+                    true => reset[j] * of_state(row, old),
                     false => of_state(row, &kept),
                 };
                 let z = gate(0, j);
@@ -486,7 +569,7 @@ fn advance(a: &Attrs, f: &[Squash], w: &Weights, x: &[f64], h: &mut [f64], c: &m
         }
         Cell::Lstm => {
             for j in 0..size {
-                let sum = |g: usize| of_input(g * size + j) + of_state(g * size + j, &old);
+                let sum = |g: usize| of_input(g * size + j) + of_state(g * size + j, old);
                 let i = squash(&f[0], sum(0) + w.p[j] * c[j]);
                 let forget = match a.coupled {
                     true => 1.0 - i,

@@ -4,6 +4,7 @@ use secateur_simd::{Simd, Vectorised, dispatch, isa};
 
 use super::coords::{Mode, Taps};
 use super::{Plan, pixels, plan, weighable};
+use crate::cpu::blocked;
 use crate::cpu::copy::steps;
 use crate::cpu::moves::{chunks, short, width};
 use crate::cpu::{Candidate, Cost, Io, Pool, View, ViewMut};
@@ -13,16 +14,27 @@ use crate::ops::NodeRef;
 /// Bytes of the result that one task makes, about.
 const TASK: usize = 64 << 10;
 
-pub(super) fn resize(n: &NodeRef) -> Option<Candidate> {
+pub(super) fn resize(n: &NodeRef) -> Option<Vec<Candidate>> {
     let dtype = n.dtype(0)?;
     let from = n.dims(0)?;
-    let plan = plan(n).ok()??;
     let op = n.node().op.to_lowercase();
+    let rows = kernel(&op, plan(n).ok()??, &from, dtype)?;
+    let blocks = || {
+        let mut plan = plan(n).ok()??;
+        let from = blocked::dims(&from).filter(|_| dtype == DType::F32 && plan.style.extrapolation == 0.0)?;
+        let channels = plan.axes.iter().any(|(axis, _)| *axis < 2);
+        plan.to = blocked::dims(&plan.to).filter(|_| !channels)?;
+        Some(kernel(&format!("{op}.blocks"), plan, &from, dtype)?.blocked(&[0], true))
+    };
+    Some([rows].into_iter().chain(blocks()).collect())
+}
+
+fn kernel(op: &str, plan: Plan, from: &[usize], dtype: DType) -> Option<Candidate> {
     let width = width(dtype)?;
     let bytes = |dims: &[usize]| count(dims)?.checked_mul(width);
-    let cost = Cost::bytes(bytes(&from)?.checked_add(bytes(&plan.to)?)?);
+    let cost = Cost::bytes(bytes(from)?.checked_add(bytes(&plan.to)?)?);
     if matches!(plan.style.mode, Mode::Nearest(_)) || plan.axes.is_empty() {
-        let nearest = NearestKernel::new(&plan, &from, dtype)?;
+        let nearest = NearestKernel::new(&plan, from, dtype)?;
         let name = format!("{op}.{}.nearest", short(dtype));
         let run = move |io: &mut Io| {
             let (pool, x) = (io.pool, io.input(0).bytes());
@@ -38,7 +50,7 @@ pub(super) fn resize(n: &NodeRef) -> Option<Candidate> {
     } else {
         "cubic"
     };
-    let weighted = Weighted::new(plan, &from);
+    let weighted = Weighted::new(plan, from);
     let name = match dtype {
         DType::F32 => format!("{op}.f32.{kind}.{}", isa()),
         _ => format!("{op}.{}.{kind}", short(dtype)),

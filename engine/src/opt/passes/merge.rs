@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 
-use crate::ir::{DType, Graph, Model, NodeId, Patch, ValueId};
+use crate::ir::{DType, Graph, Links, Model, NodeId, Patch, Tensor, ValueId};
 use crate::ops;
 use crate::opt::infer::full_name;
 use crate::opt::{Pass, PassError, Report, Scope};
 
-/// Constants of more bytes are not compared: weights are rarely doubled, and shapes often are.
-const SMALL: usize = 64;
+/// Bytes of a constant that are looked at before it is compared with others: as many of all of it.
+const SAMPLE: usize = 256;
 
-/// Merges nodes that compute the same from the same inputs, or from equal small constants. Those with subgraphs, and random
-/// ones, stay apart.
+/// Constants that look alike are compared with this many of them.
+const ALIKE: usize = 8;
+
+/// Lets one of equal constants stand for all, and one of nodes that compute the same from the same inputs. Nodes with
+/// subgraphs, and random ones, stay apart.
 pub(super) struct Merge;
 
 impl Pass for Merge {
@@ -20,8 +23,13 @@ impl Pass for Merge {
     }
 
     fn run(&self, model: &mut Model, _: Scope, report: &mut Report) -> Result<(), PassError> {
-        let alias = equal_constants(&model.graph);
         let mut links = model.graph.links();
+        for (v, first) in equal_constants(&model.graph, &links) {
+            let mut patch = Patch::new(&model.graph);
+            patch.replace.push((v, first));
+            report.fired(self.name(), &*model.graph[v].name);
+            patch.apply_with(&mut model.graph, &mut links)?;
+        }
         let mut seen: HashMap<(String, Vec<Option<ValueId>>), Vec<NodeId>> = HashMap::new();
         for id in model.graph.order.clone() {
             let graph = &mut model.graph;
@@ -30,8 +38,7 @@ impl Pass for Merge {
             if !pure || node.attrs.iter().any(|a| !a.value.graphs().is_empty()) {
                 continue;
             }
-            let read = |v: &Option<ValueId>| v.map(|v| alias.get(&v).copied().unwrap_or(v));
-            let inputs = node.inputs.iter().map(read).collect();
+            let inputs = node.inputs.to_vec();
             let same = seen.entry((full_name(node), inputs)).or_default();
             let twin = same.iter().copied().find(|&other| {
                 graph[other].attrs == node.attrs && shape(&graph[other].outputs) == shape(&node.outputs)
@@ -54,22 +61,30 @@ impl Pass for Merge {
     }
 }
 
-/// The first of all equal constants, for each that has one before it.
-fn equal_constants(graph: &Graph) -> HashMap<ValueId, ValueId> {
-    let mut first = HashMap::new();
-    let constants = graph
-        .initializers
-        .iter()
-        .filter_map(|&v| Some((v, graph.konst(v)?)));
-    let small = constants.filter(|(_, t)| t.dtype() != DType::String && t.bytes().len() <= SMALL);
-    small
-        .filter_map(|(v, t)| {
-            let one = *first
-                .entry((t.dtype().to_string(), t.dims(), t.bytes()))
-                .or_insert(v);
-            (one != v).then_some((v, one))
-        })
-        .collect()
+/// Constants that somebody reads, each with an equal one before it.
+fn equal_constants(graph: &Graph, links: &Links) -> Vec<(ValueId, ValueId)> {
+    let mut seen: HashMap<_, Vec<(ValueId, &Tensor)>> = HashMap::new();
+    let mut equal = vec![];
+    for &v in &graph.initializers {
+        let Some(t) = graph.konst(v).filter(|t| t.dtype() != DType::String) else {
+            continue;
+        };
+        let alike = seen
+            .entry((t.dtype().to_string(), t.dims(), sample(t.bytes())))
+            .or_default();
+        match alike.iter().find(|(_, first)| first.bytes() == t.bytes()) {
+            Some(&(first, _)) if !links.kept(v) && !links.readers(v).is_empty() => equal.push((v, first)),
+            None if alike.len() < ALIKE => alike.push((v, t)),
+            _ => {}
+        }
+    }
+    equal
+}
+
+/// The bytes if they are few, else some from everywhere.
+fn sample(bytes: &[u8]) -> Vec<u8> {
+    let step = bytes.len().div_ceil(SAMPLE).max(1);
+    bytes.iter().step_by(step).copied().collect()
 }
 
 /// Which outputs are wanted.

@@ -36,6 +36,12 @@ struct Norm {
     half: Option<DType>,
 }
 
+/// The operator subtracts the mean before it squares. Where the mean is large, this difference is noise, even below 0, and the
+/// results have nothing in common.
+const DIFFERENCE: Why = Why::No(
+    "the variance is a mean of squares less the square of the mean, which is less exact than the operator",
+);
+
 const OUTSIDE: Why = Why::No("epsilon is added outside the root");
 
 impl Rule for LayerNorm {
@@ -302,8 +308,19 @@ fn outside(site: &Site, s: ValueId) -> bool {
     sum.scalar != 0.0 && square.is_some_and(|(x, _)| site.square(x).is_some())
 }
 
+/// Whether the terms are the mean of squares less the square of the mean.
+fn difference(site: &Site, terms: &[(ValueId, f64)]) -> bool {
+    let of = |sign: f64| terms.iter().find(|t| t.1 == sign).map(|t| t.0);
+    let squares = of(1.0).and_then(|v| site.square(site.mean(v)?.0));
+    let means = of(-1.0).and_then(|v| Some(site.mean(site.square(v)?)?.0));
+    terms.len() == 2 && squares.is_some() && squares == means
+}
+
 fn core(site: &Site, s: ValueId) -> Result<Option<Core>, Why> {
     let sum = site.sum(s);
+    if difference(site, &sum.terms) {
+        return Err(DIFFERENCE);
+    }
     let &[(t, 1.0)] = &sum.terms[..] else {
         return Ok(None);
     };

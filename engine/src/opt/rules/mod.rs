@@ -6,6 +6,7 @@ mod conv_batchnorm;
 mod epilogue;
 mod gelu_tanh;
 mod group_norm;
+mod heads;
 mod layer_norm;
 mod lerp;
 mod linear_linear;
@@ -68,6 +69,7 @@ pub static RULES: &[&dyn Rule] = &[
     &group_norm::GroupNorm,
     &attention::Attention,
     &rotary::Rotary,
+    &heads::Heads,
     &lerp::Lerp,
     &epilogue::LinearBias,
     &epilogue::Residual,

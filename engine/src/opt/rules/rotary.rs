@@ -5,9 +5,19 @@ use crate::expr::{Builder, Call, Ex};
 use crate::ir::{Attr, AttrValue, DType, Dim, Tensor, ValueId};
 use crate::opt::{Match, Pattern, Rule, Scope, Site, Why};
 
-/// `x·cos + rotate(x)·sin`, where `rotate` swaps the halves of each row and negates what comes first, becomes
-/// `RotaryEmbedding`: if both halves of the rows of `cos` and `sin` are provably the same, for the operator has one of each.
+/// `x·cos + rotate(x)·sin`, where `rotate` swaps the halves of each row, or neighbours, and negates what comes first, becomes
+/// `RotaryEmbedding`: if both halves of the rows of `cos` and `sin`, or neighbours, are provably the same, for the operator
+/// has one of each.
 pub(super) struct Rotary;
+
+/// Which two numbers of a row make a pair.
+#[derive(Clone, Copy, PartialEq)]
+enum Pairs {
+    /// Those at the same place of both halves.
+    Halves,
+    /// Neighbours.
+    Neighbours,
+}
 
 impl Rule for Rotary {
     fn name(&self) -> &'static str {
@@ -32,13 +42,13 @@ impl Rule for Rotary {
         };
         let sides = [(left, right), (right, left)];
         let found = sides.iter().find_map(|&(plain, turned)| {
-            let (x, sin) = [0, 1]
+            let ((x, pairs), sin) = [0, 1]
                 .iter()
                 .find_map(|&i| Some((rotated(site, turned[i])?, turned[1 - i])))?;
             let at = plain.iter().position(|&v| v == x)?;
-            Some([x, plain[1 - at], sin])
+            Some(([x, plain[1 - at], sin], pairs))
         });
-        let [x, cos, sin] = found.ok_or(Why::NoEffect)?;
+        let ([x, cos, sin], pairs) = found.ok_or(Why::NoEffect)?;
         let shape = site.shape(x).ok_or(Why::No("the rank is not known"))?;
         let [_, _, length, size] = &shape[..] else {
             return Err(Why::No("there are not four axes"));
@@ -51,33 +61,87 @@ impl Rule for Rotary {
             return Err(Why::No("there is no fused kernel for the element type"));
         }
         for v in [cos, sin] {
-            if !halves_agree(site, v, 8) {
-                return Err(Why::No("both halves of the angles are not known to be the same"));
+            if !agree(site, v, pairs, 8) {
+                return Err(Why::No(match pairs {
+                    Pairs::Halves => "both halves of the angles are not known to be the same",
+                    Pairs::Neighbours => "neighbours among the angles are not known to be the same",
+                }));
             }
         }
         site.private(m.nodes[0], &[x, cos, sin])?;
-        let tables = [cos, sin].map(|v| table(site, b, [x, v], length, size));
+        let tables = [cos, sin].map(|v| table(site, b, [x, v], length, (size, pairs)));
         let [cos, sin] = tables;
         let call = Call {
             domain: "",
             op: "RotaryEmbedding",
             inputs: &[Some(x), Some(cos?), Some(sin?)],
-            attrs: vec![],
+            attrs: match pairs {
+                Pairs::Halves => vec![],
+                Pairs::Neighbours => vec![Attr::new("interleaved", 1)],
+            },
             outputs: 1,
         };
         Ok(b.at(x).call(call)[0])
     }
 }
 
-/// `x` where `v` is its second half, negated, before its first half.
-fn rotated(site: &Site, v: ValueId) -> Option<ValueId> {
+/// `x` where `v` is the second of each pair, negated, and the first.
+fn rotated(site: &Site, v: ValueId) -> Option<(ValueId, Pairs)> {
+    if let Some([first, second]) = ends(site, v) {
+        let (x, high) = half(site, input(site.call(first, "Neg")?, 0)?)?;
+        let (y, low) = half(site, second)?;
+        return (x == y && high && !low).then_some((x, Pairs::Halves));
+    }
+    let [first, second] = stacked(site, v)?;
+    let (x, odd) = every_other(site, input(site.call(first, "Neg")?, 0)?)?;
+    let (y, even) = every_other(site, second)?;
+    (x == y && odd && !even && site.alike(v, x)).then_some((x, Pairs::Neighbours))
+}
+
+/// The two that `v` holds one behind the other in each row.
+fn ends(site: &Site, v: ValueId) -> Option<[ValueId; 2]> {
     let node = site.call(v, "Concat")?;
     let rank = site.shape(v)?.len() as i64;
     let last = [-1, rank - 1].contains(&int(node, "axis", 0));
-    let (first, second) = (input(node, 0)?, input(node, 1)?);
-    let (x, high) = half(site, input(site.call(first, "Neg")?, 0)?)?;
-    let (y, low) = half(site, second)?;
-    (last && x == y && high && !low && node.inputs.len() == 2).then_some(x)
+    (last && node.inputs.len() == 2).then_some([input(node, 0)?, input(node, 1)?])
+}
+
+/// The two whose numbers take turns in the rows of `v`.
+fn stacked(site: &Site, v: ValueId) -> Option<[ValueId; 2]> {
+    let pairs = input(site.call(v, "Reshape")?, 0)?;
+    let [flat, thin] = [site.shape(v)?, site.shape(pairs)?];
+    let merged = flat.len() + 1 == thin.len() && thin.last()?.known() == Some(2);
+    let kept = flat.iter().zip(thin).take(flat.len() - 1).all(|(a, b)| a.same(b));
+    let column = |v: ValueId| {
+        let node = site.call(v, "Unsqueeze")?;
+        let x = input(node, 0)?;
+        let axis = match (node.attr("axes"), input(node, 1)) {
+            (Some(AttrValue::Ints(axes)), _) => axes.clone(),
+            (_, Some(axes)) => site.facts.konst(axes)?.ints()?,
+            _ => return None,
+        };
+        let rank = site.shape(v)?.len() as i64;
+        (axis == [-1] || axis == [rank - 1]).then_some(x)
+    };
+    let [a, b] = ends(site, pairs)?;
+    (merged && kept).then_some([column(a)?, column(b)?])
+}
+
+/// `x` where `v` is every second number of its rows, and whether they are the odd ones.
+fn every_other(site: &Site, v: ValueId) -> Option<(ValueId, bool)> {
+    let node = site.call(v, "Slice")?;
+    let x = input(node, 0)?;
+    let shape = site.shape(x)?;
+    let (rank, size) = (shape.len() as i64, shape.last()?.known()?);
+    let ints = |i: usize| site.facts.konst(input(node, i)?)?.ints();
+    let [start, end, axis, step] = [1, 2, 3, 4].map(ints);
+    let fits = step? == [2]
+        && end?.first().is_some_and(|&end| end >= size)
+        && [vec![-1], vec![rank - 1]].contains(&axis?);
+    match start?[..] {
+        [start @ (0 | 1)] if fits => Some((x, start == 1)),
+        _ => None,
+    }
 }
 
 /// `x` where `v` is half of each of its rows, and whether it is the second.
@@ -106,17 +170,20 @@ fn half(site: &Site, v: ValueId) -> Option<(ValueId, bool)> {
     fits.then_some((x, start != 0))
 }
 
-/// Whether the second half of each row of `v` is the same as the first.
-fn halves_agree(site: &Site, v: ValueId, depth: usize) -> bool {
+/// Whether the two of each pair in the rows of `v` are the same.
+fn agree(site: &Site, v: ValueId, pairs: Pairs, depth: usize) -> bool {
     if let Some(t) = site.facts.konst(v) {
         let size = t.dims().last().copied().unwrap_or(1);
-        let agree = |row: &[f64]| row[..size / 2] == row[size / 2..];
-        return size > 0 && size % 2 == 0 && t.floats().is_some_and(|x| x.chunks_exact(size).all(agree));
+        let same = |row: &[f64]| match pairs {
+            Pairs::Halves => row[..size / 2] == row[size / 2..],
+            Pairs::Neighbours => row.chunks_exact(2).all(|p| p[0] == p[1]),
+        };
+        return size > 0 && size % 2 == 0 && t.floats().is_some_and(|x| x.chunks_exact(size).all(same));
     }
     let Some(node) = site.made(v).filter(|_| depth > 0) else {
         return false;
     };
-    let below = |i: usize| input(node, i).is_some_and(|v| halves_agree(site, v, depth - 1));
+    let below = |i: usize| input(node, i).is_some_and(|v| agree(site, v, pairs, depth - 1));
     let rank = site.shape(v).map_or(0, Vec::len) as i64;
     let scalar = |i: usize| input(node, i).is_some_and(|v| site.number(v).is_some());
     match &*node.op {
@@ -124,11 +191,9 @@ fn halves_agree(site: &Site, v: ValueId, depth: usize) -> bool {
         "Mul" | "Div" => (below(0) && scalar(1)) || (below(1) && scalar(0) && node.is("Mul")),
         "Unsqueeze" => site.axes(node, 1).is_some() && same_last(site, v, input(node, 0)) && below(0),
         "Gather" => int(node, "axis", 0) == 0 && same_last(site, v, input(node, 0)) && rank > 1 && below(0),
-        "Concat" => {
-            let last = [-1, rank - 1].contains(&int(node, "axis", 0));
-            last && node.inputs.len() == 2 && node.inputs[0] == node.inputs[1]
-        }
-        "Tile" => {
+        "Concat" if pairs == Pairs::Halves => ends(site, v).is_some_and(|[a, b]| a == b),
+        "Reshape" if pairs == Pairs::Neighbours => stacked(site, v).is_some_and(|[a, b]| a == b),
+        "Tile" if pairs == Pairs::Halves => {
             let times = input(node, 1).and_then(|v| site.facts.konst(v)?.ints());
             times.is_some_and(|t| t.last() == Some(&2) && t[..t.len() - 1].iter().all(|&n| n == 1))
         }
@@ -142,8 +207,14 @@ fn same_last(site: &Site, a: ValueId, b: Option<ValueId>) -> bool {
     last(a).is_some_and(|n| n > 1 && b.and_then(last) == Some(n))
 }
 
-/// The first half of the rows of `v` as `[batch, length, half]`, where `x` is `[batch, heads, length, size]`.
-fn table(site: &Site, b: &Builder, [x, v]: [ValueId; 2], length: &Dim, size: usize) -> Result<ValueId, Why> {
+/// The first of each pair in the rows of `v` as `[batch, length, half]`, where `x` is `[batch, heads, length, size]`.
+fn table(
+    site: &Site,
+    b: &Builder,
+    [x, v]: [ValueId; 2],
+    length: &Dim,
+    (size, pairs): (usize, Pairs),
+) -> Result<ValueId, Why> {
     let shape = site
         .shape(v)
         .ok_or(Why::No("the shape of the angles is not known"))?;
@@ -157,8 +228,12 @@ fn table(site: &Site, b: &Builder, [x, v]: [ValueId; 2], length: &Dim, size: usi
     let ints = |x: Ex<'_>, v: &[i64]| x.tensor(Tensor::of(&[v.len()], v.to_vec())).id;
     let at = |id| Ex { id, ..b.at(v) };
     let all = b.at(v);
-    let (from, to, axes) = (ints(all, &[0]), ints(all, &[size as i64 / 2]), ints(all, &[-1]));
-    let half = all.op("Slice", &[at(from), at(to), at(axes)]);
+    let (end, step) = match pairs {
+        Pairs::Halves => (size as i64 / 2, 1),
+        Pairs::Neighbours => (size as i64, 2),
+    };
+    let range = [0, end, -1, step].map(|i| at(ints(all, &[i])));
+    let half = all.op("Slice", &range);
     let axis = |x: Ex<'_>, op: &str, axis: i64| match site.opset {
         ..13 => x.with(op, &[], vec![Attr::new("axes", vec![axis])]).id,
         _ => {

@@ -1,0 +1,517 @@
+//! Convolution with windows of 3 × 3 by fewer multiplications.
+//!
+//! S. Winograd's minimal filtering, A. Lavin and S. Gray, *Fast algorithms for convolutional neural networks*, 2016. Tiles of
+//! the input and the weights are evaluated at a few points, multiplied there, and interpolated. F(4 × 4) takes the points 0,
+//! ±1/√2, ±√2 and infinity, with which the error stays below twice that of the definition; F(2 × 2) takes 0, ±1 and infinity
+//! and is more exact than the definition.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use secateur_simd::{Simd, Vectorised, dispatch};
+
+use super::direct::tiles;
+use super::tile::{Tile, width};
+use super::{BLOCK, clear_tail};
+use crate::cpu::conv::{Images, Shape};
+use crate::cpu::gemm::{Floats, Scratch, balanced};
+use crate::cpu::{Act, Pool};
+
+/// Bytes of transformed tiles that are worked on at once, to stay in the second cache.
+const BYTES: usize = 800 << 10;
+/// Bytes of weights that every thread may read; of more, each reads its own part.
+const SHARED: usize = 1 << 20;
+/// Tasks that there should be, so that several threads are busy to the end.
+const TASKS: usize = 4;
+
+const A: f64 = std::f64::consts::FRAC_1_SQRT_2;
+const B: f64 = std::f64::consts::SQRT_2;
+
+/// Tiles of `M × M` outputs from `N × N` inputs.
+trait Minimal<const N: usize, const M: usize> {
+    /// The points, without infinity, with the factor that the weights are divided by.
+    const POINTS: &'static [(f64, f64)];
+    /// Along one axis, inputs at the points.
+    fn input<S: Simd>(s: S, d: [S::F32; N]) -> [S::F32; N];
+    /// Along one axis, outputs from products at the points.
+    fn output<S: Simd>(s: S, m: [S::F32; N]) -> [S::F32; M];
+}
+
+struct F2;
+
+impl Minimal<4, 2> for F2 {
+    const POINTS: &'static [(f64, f64)] = &[(0.0, 1.0), (1.0, 2.0), (-1.0, 2.0)];
+
+    #[inline(always)]
+    fn input<S: Simd>(s: S, [a, b, c, d]: [S::F32; 4]) -> [S::F32; 4] {
+        [s.sub(a, c), s.add(b, c), s.sub(c, b), s.sub(d, b)]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, [a, b, c, d]: [S::F32; 4]) -> [S::F32; 2] {
+        [s.add(s.add(a, b), c), s.add(s.sub(b, c), d)]
+    }
+}
+
+struct F4;
+
+impl Minimal<6, 4> for F4 {
+    const POINTS: &'static [(f64, f64)] = &[(0.0, 1.0), (A, -1.5), (-A, -1.5), (B, 6.0), (-B, 6.0)];
+
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::F32; 6]) -> [S::F32; 6] {
+        let k = |x: f64| s.splat(x as f32);
+        // Even and odd parts of what the two pairs of points have in common.
+        let (even, odd) = (s.fma(k(-2.0), d[2], d[4]), s.fma(k(-B), d[1], s.mul(k(A), d[3])));
+        let (even2, odd2) = (s.fma(k(-0.5), d[2], d[4]), s.fma(k(-A), d[1], s.mul(k(B), d[3])));
+        [
+            s.add(s.fma(k(-2.5), d[2], d[0]), d[4]),
+            s.add(even, odd),
+            s.sub(even, odd),
+            s.add(even2, odd2),
+            s.sub(even2, odd2),
+            s.add(s.fma(k(-2.5), d[3], d[1]), d[5]),
+        ]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::F32; 6]) -> [S::F32; 4] {
+        let k = |x: f64| s.splat(x as f32);
+        let (p, q) = (s.add(m[1], m[2]), s.add(m[3], m[4]));
+        let (r, t) = (s.sub(m[1], m[2]), s.sub(m[3], m[4]));
+        [
+            s.add(s.add(m[0], p), q),
+            s.fma(k(B), t, s.mul(k(A), r)),
+            s.fma(k(2.0), q, s.mul(k(0.5), p)),
+            s.add(s.fma(k(B * B * B), t, s.mul(k(A * A * A), r)), m[5]),
+        ]
+    }
+}
+
+/// Weights at the points, `[outputs / width][point][inputs][width]`.
+pub struct Filters(Floats);
+
+impl Filters {
+    /// The name of the layout.
+    pub fn layout(shape: &Shape, four: bool) -> String {
+        let f = if four { 4 } else { 2 };
+        format!("winograd {f} {}x{} by {}", shape.outputs, shape.inputs, width())
+    }
+
+    /// Transforms `[outputs, inputs, 3, 3]`, in `f64`.
+    pub fn new(w: &[f32], shape: &Shape, four: bool) -> Filters {
+        let rows = matrix(if four { F4::POINTS } else { F2::POINTS });
+        let points = rows.len() * rows.len();
+        let inputs = shape.inputs.next_multiple_of(BLOCK);
+        let mut data = Floats::zeros(shape.outputs.div_ceil(width()) * points * inputs * width());
+        let to = data.slice_mut();
+        let mut half = vec![[0.0; 3]; rows.len()];
+        for (i, g) in w.chunks_exact(9).enumerate().take(shape.outputs * shape.inputs) {
+            let (o, c) = (i / shape.inputs, i % shape.inputs);
+            let base = o / width() * points * inputs * width() + c * width() + o % width();
+            for (half, p) in half.iter_mut().zip(&rows) {
+                *half = std::array::from_fn(|x| (0..3).map(|y| p[y] * f64::from(g[y * 3 + x])).sum());
+            }
+            for (y, half) in half.iter().enumerate() {
+                for (x, p) in rows.iter().enumerate() {
+                    let value: f64 = (0..3).map(|i| half[i] * p[i]).sum();
+                    to[base + (y * rows.len() + x) * inputs * width()] = value as f32;
+                }
+            }
+        }
+        Filters(data)
+    }
+}
+
+/// The matrix that takes three weights to the points.
+fn matrix(points: &[(f64, f64)]) -> Vec<[f64; 3]> {
+    let row = |&(p, f): &(f64, f64)| [1.0 / f, p / f, p * p / f];
+    points.iter().map(row).chain([[0.0, 0.0, 1.0]]).collect()
+}
+
+/// A convolution by Winograd's method.
+pub struct Winograd {
+    shape: Shape,
+    filters: Arc<Filters>,
+    /// Outputs along each axis of a tile.
+    tile: usize,
+    /// Tiles along a row of the image.
+    across: usize,
+    /// Rows of tiles that are worked on together.
+    blocks: Vec<Range<usize>>,
+    /// Whether each task works on tiles of its own; if not, tasks share the channels.
+    own: bool,
+}
+
+/// Memory of the tiles of a block.
+#[derive(Clone, Copy)]
+struct Memory {
+    v: *mut f32,
+    m: *mut f32,
+    /// Tiles.
+    tiles: usize,
+    /// Floats from point to point of `v` and of `m`.
+    pitch: [usize; 2],
+}
+
+impl Winograd {
+    /// Whether there is such a convolution: with windows of 3 × 3, one step apart, over blocks of channels.
+    pub fn fits(shape: &Shape) -> bool {
+        let w = &shape.window;
+        w.size == [3, 3]
+            && w.strides == [1, 1]
+            && w.dilations == [1, 1]
+            && shape.groups == 1
+            && shape.inputs >= BLOCK
+    }
+
+    /// Multiply-adds at the points, and bytes of the transformed weights.
+    pub fn work(shape: &Shape, four: bool) -> (f64, f64) {
+        let tile = if four { 4 } else { 2 };
+        let tiles: usize = shape.window.output.iter().map(|n| n.div_ceil(tile)).product();
+        let points = (tile + 2) * (tile + 2);
+        let weights = (points * shape.inputs.next_multiple_of(BLOCK)) as f64
+            * shape.outputs.next_multiple_of(BLOCK) as f64;
+        (
+            (shape.images * tiles) as f64 * weights,
+            weights * size_of::<f32>() as f64,
+        )
+    }
+
+    /// A convolution with `filters`, by tiles of 4 × 4 or 2 × 2, of a shape that [`fits`](Winograd::fits).
+    pub fn new(shape: Shape, filters: Arc<Filters>, four: bool) -> Winograd {
+        let tile = if four { 4 } else { 2 };
+        let [down, across] = [0, 1].map(|a| shape.window.output[a].div_ceil(tile));
+        let points = (tile + 2) * (tile + 2);
+        let row = across * points * (shape.inputs.next_multiple_of(BLOCK) + width()) * size_of::<f32>();
+        let (_, weights) = Winograd::work(&shape, four);
+        let fit = (BYTES / row.max(1)).max(1);
+        let few = weights > SHARED as f64;
+        let wanted = if few {
+            1
+        } else {
+            TASKS.div_ceil(shape.images.max(1))
+        };
+        let blocks: Vec<_> = balanced(down, fit.min(down.div_ceil(wanted)).max(1)).collect();
+        Winograd {
+            own: blocks.len() * shape.images >= TASKS && !few,
+            shape,
+            filters,
+            tile,
+            across,
+            blocks,
+        }
+    }
+
+    fn points(&self) -> usize {
+        (self.tile + 2) * (self.tile + 2)
+    }
+
+    /// Floats from point to point, for tiles of `channels` channels: not a power of two apart.
+    fn pitch(&self, tiles: usize, channels: usize) -> usize {
+        (tiles * channels).next_multiple_of(1024) + BLOCK
+    }
+
+    /// Floats of the transformed input and of the products of one panel, for the largest block.
+    fn floats(&self) -> [usize; 2] {
+        let tiles = self.across * self.blocks.iter().map(Range::len).max().unwrap_or(0);
+        let inputs = self.shape.inputs.next_multiple_of(BLOCK);
+        [inputs, width()].map(|c| self.pitch(tiles, c) * self.points())
+    }
+
+    /// Bytes of scratch memory.
+    pub fn scratch(&self, threads: usize) -> usize {
+        let [v, m] = self.floats();
+        let floats = if self.own {
+            (v + m) * threads
+        } else {
+            v + m * threads
+        };
+        floats * size_of::<f32>()
+    }
+
+    /// What is convolved.
+    pub(super) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Computes the output. All but the bias stand in blocks of channels; that has zeros up to a whole number of blocks.
+    ///
+    /// # Safety
+    ///
+    /// All that [`Shape`] describes is readable, the output writable, and nobody else writes to them.
+    pub unsafe fn run(&self, x: Images, scratch: &mut [u8], pool: &Pool) {
+        debug_assert!(scratch.len() >= self.scratch(pool.threads()), "scratch memory");
+        let memory = Scratch::new(scratch);
+        let [v, m] = self.floats();
+        let panels = self.shape.outputs.div_ceil(width());
+        let channels = self.shape.inputs.div_ceil(BLOCK);
+        if self.own {
+            let blocks = self.blocks.len();
+            pool.run_with(self.shape.images * blocks, &|thread, task| {
+                let own = memory.of(thread, v + m);
+                let at = self.memory(task % blocks, own, own.wrapping_add(v));
+                // SAFETY: each thread has memory of its own, and each task its part of the output.
+                unsafe {
+                    self.transform(x, task / blocks, task % blocks, 0..channels, at);
+                    (0..panels).for_each(|p| self.panel(x, task / blocks, task % blocks, p, at));
+                }
+            });
+            return;
+        }
+        for (image, block) in (0..self.shape.images).flat_map(|i| (0..self.blocks.len()).map(move |b| (i, b)))
+        {
+            // SAFETY: each task transforms channels of its own.
+            pool.run(channels, &|c| unsafe {
+                self.transform(
+                    x,
+                    image,
+                    block,
+                    c..c + 1,
+                    self.memory(block, memory.start(), std::ptr::null_mut()),
+                );
+            });
+            pool.run_with(panels, &|thread, panel| {
+                let at = self.memory(block, memory.start(), memory.behind(v).of(thread, m));
+                // SAFETY: each thread has memory of its own for products, and each task its part of the output.
+                unsafe { self.panel(x, image, block, panel, at) };
+            });
+        }
+    }
+
+    fn memory(&self, block: usize, v: *mut f32, m: *mut f32) -> Memory {
+        let tiles = self.blocks[block].len() * self.across;
+        let inputs = self.shape.inputs.next_multiple_of(BLOCK);
+        Memory {
+            v,
+            m,
+            tiles,
+            pitch: [inputs, width()].map(|c| self.pitch(tiles, c)),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`run`](Winograd::run); `at.v` has room.
+    unsafe fn transform(&self, x: Images, image: usize, block: usize, channels: Range<usize>, at: Memory) {
+        let task = Inputs {
+            w: self,
+            x: x.x,
+            image,
+            block,
+            channels,
+            at,
+        };
+        match self.tile {
+            4 => dispatch(Transform::<F4, 6, 4, _>(task, std::marker::PhantomData)),
+            _ => dispatch(Transform::<F2, 4, 2, _>(task, std::marker::PhantomData)),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`run`](Winograd::run); `at.v` holds the tiles, and `at.m` has room.
+    unsafe fn panel(&self, x: Images, image: usize, block: usize, panel: usize, at: Memory) {
+        let s = &self.shape;
+        let inputs = s.inputs.next_multiple_of(BLOCK);
+        let blocks = (s.outputs - panel * width()).div_ceil(BLOCK).min(width() / BLOCK);
+        let offsets: Vec<_> = (0..inputs / BLOCK).map(|c| c * at.tiles * BLOCK).collect();
+        let size = inputs * width();
+        for point in 0..self.points() {
+            let w = self
+                .filters
+                .0
+                .slice()
+                .as_ptr()
+                .wrapping_add((panel * self.points() + point) * size);
+            for (t, spot) in tiles(at.tiles).enumerate() {
+                let tile = Tile {
+                    x: at.v.wrapping_add(point * at.pitch[0] + spot.start * BLOCK),
+                    offsets: &offsets,
+                    w,
+                    y: at.m.wrapping_add(point * at.pitch[1] + spot.start * BLOCK),
+                    y_block: at.tiles * BLOCK,
+                    blocks,
+                    bias: std::ptr::null(),
+                    residual: std::ptr::null(),
+                    accumulate: false,
+                    bounds: None,
+                    next: (t * BLOCK < width()).then(|| w.wrapping_add(size + t * BLOCK * inputs)),
+                };
+                // SAFETY: these are tiles of the block and rows of the filters.
+                unsafe { tile.run(spot.len(), false) };
+            }
+        }
+        let task = Outputs {
+            w: self,
+            x,
+            image,
+            block,
+            panel,
+            blocks,
+            at,
+        };
+        match self.tile {
+            4 => dispatch(Transform::<F4, 6, 4, _>(task, std::marker::PhantomData)),
+            _ => dispatch(Transform::<F2, 4, 2, _>(task, std::marker::PhantomData)),
+        }
+    }
+}
+
+struct Transform<F, const N: usize, const M: usize, T>(T, std::marker::PhantomData<F>);
+
+struct Inputs<'a> {
+    w: &'a Winograd,
+    x: *const f32,
+    image: usize,
+    block: usize,
+    channels: Range<usize>,
+    at: Memory,
+}
+
+impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<F, N, M, Inputs<'_>> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Inputs {
+            w,
+            x,
+            image,
+            block,
+            channels,
+            at,
+        } = self.0;
+        let [high, wide] = [w.shape.window.input[0], w.shape.window.input[1]];
+        let [top, left] = [w.shape.window.pads[0], w.shape.window.pads[1]];
+        let all = w.shape.inputs.div_ceil(BLOCK);
+        for channel in channels {
+            let x = x.wrapping_add((image * all + channel) * high * wide * BLOCK);
+            for (i, row) in w.blocks[block].clone().enumerate() {
+                for column in 0..w.across {
+                    let tile = (channel * at.tiles + i * w.across + column) * BLOCK;
+                    for lane in (0..BLOCK).step_by(S::LANES) {
+                        let mut d = [[s.splat(0.0); N]; N];
+                        for (y, d) in d.iter_mut().enumerate() {
+                            let Some(y) = (row * M + y).checked_sub(top).filter(|&y| y < high) else {
+                                continue;
+                            };
+                            for (c, d) in d.iter_mut().enumerate() {
+                                let place = (column * M + c).wrapping_sub(left);
+                                if place < wide {
+                                    // SAFETY: the pixel lies in the image.
+                                    *d = unsafe { s.load(x.add((y * wide + place) * BLOCK + lane)) };
+                                }
+                            }
+                        }
+                        for row in &mut d {
+                            *row = F::input(s, *row);
+                        }
+                        for across in 0..N {
+                            let points = F::input(s, column_of(s, &d, across));
+                            for (down, &v) in points.iter().enumerate() {
+                                let point = down * N + across;
+                                // SAFETY: the tiles have room at each point.
+                                unsafe { s.store(at.v.add(point * at.pitch[0] + tile + lane), v) };
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Column `c`; in loops, which are compiled with the set's features wherever they are.
+#[inline(always)]
+fn column_of<S: Simd, const R: usize, const C: usize>(s: S, m: &[[S::F32; C]; R], c: usize) -> [S::F32; R] {
+    let mut column = [s.splat(0.0); R];
+    for r in 0..R {
+        column[r] = m[r][c];
+    }
+    column
+}
+
+struct Outputs<'a> {
+    w: &'a Winograd,
+    x: Images,
+    image: usize,
+    block: usize,
+    panel: usize,
+    blocks: usize,
+    at: Memory,
+}
+
+impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<F, N, M, Outputs<'_>> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Outputs {
+            w,
+            x,
+            image,
+            block,
+            panel,
+            blocks,
+            at,
+        } = self.0;
+        let [high, wide] = [w.shape.window.output[0], w.shape.window.output[1]];
+        let act = w.shape.act;
+        let (lo, hi) = act.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let first = panel * width() / BLOCK;
+        for b in 0..blocks {
+            let place = (image * w.shape.outputs.div_ceil(BLOCK) + first + b) * high * wide * BLOCK;
+            for (i, row) in w.blocks[block].clone().enumerate() {
+                for column in 0..w.across {
+                    let tile = (b * at.tiles + i * w.across + column) * BLOCK;
+                    for lane in (0..BLOCK).step_by(S::LANES) {
+                        // Products by columns, of which the first transform makes `M` each.
+                        let mut half = [[s.splat(0.0); M]; N];
+                        for (across, half) in half.iter_mut().enumerate() {
+                            let mut m = [s.splat(0.0); N];
+                            for (down, m) in m.iter_mut().enumerate() {
+                                let point = down * N + across;
+                                // SAFETY: the products of this tile are there.
+                                *m = unsafe { s.load(at.m.add(point * at.pitch[1] + tile + lane)) };
+                            }
+                            *half = F::output(s, m);
+                        }
+                        let mut bias = s.splat(0.0);
+                        if !x.bias.is_null() {
+                            // SAFETY: there is a bias for each channel.
+                            bias = unsafe { s.load(x.bias.add((first + b) * BLOCK + lane)) };
+                        }
+                        for down in 0..M.min(high - row * M) {
+                            let y = F::output(s, column_of(s, &half, down));
+                            for (across, &y) in y.iter().enumerate().take(wide - column * M) {
+                                let pixel = (row * M + down) * wide + column * M + across;
+                                let to = place + pixel * BLOCK + lane;
+                                let mut y = s.add(y, bias);
+                                // SAFETY: the pixel lies in the image, and in the residual.
+                                unsafe {
+                                    if !x.residual.is_null() {
+                                        y = s.add(y, s.load(x.residual.add(to)));
+                                    }
+                                    if act != Act::None {
+                                        y = s.min(s.splat(hi), s.max(s.splat(lo), y));
+                                    }
+                                    s.store(x.y.add(to), y);
+                                }
+                            }
+                        }
+                    }
+                }
+                let rows = row * M..high.min((row + 1) * M);
+                let from = x.y.wrapping_add(place + rows.start * wide * BLOCK);
+                // SAFETY: these are rows of this block that have been written.
+                unsafe {
+                    if act.bounds().is_none() {
+                        act.apply_rows(from, 0, 1, rows.len() * wide * BLOCK);
+                    }
+                    if (first + b + 1) * BLOCK > w.shape.outputs {
+                        clear_tail(from, rows.len() * wide, w.shape.outputs);
+                    }
+                }
+            }
+        }
+    }
+}

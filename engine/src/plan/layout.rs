@@ -1,0 +1,286 @@
+//! How values lie in memory between steps: row by row, or images in blocks of channels.
+//!
+//! Each node takes the kernel that is cheapest with the copies that it would need. So blocks begin where a convolution
+//! makes them, and go on as long as there are kernels for them. Where a value is wanted otherwise than it was made, a copy is made
+//! once, for all that want it so.
+
+use super::lower::{Lowering, RATES, Seat, Store};
+use crate::cpu::{Candidate, Cost, Io, blocked};
+use crate::ir::{DType, Node, Tensor, ValueId, count};
+use crate::ops::{Fact, Input, NodeRef, Op};
+use crate::reference;
+
+/// Channels of an image that are worth a block.
+const CHANNELS: usize = 8;
+
+/// How a step sees a value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// Row by row.
+    Rows,
+    /// Row by row, under other dimensions.
+    As(Vec<usize>),
+    /// In blocks of channels, where its dimensions are these.
+    Blocks(Vec<usize>),
+}
+
+/// A kernel for a node, and how it sees its values.
+pub(super) struct Pick {
+    pub(super) candidate: Candidate,
+    pub(super) inputs: Vec<Form>,
+    /// Whether outputs stand in blocks of channels.
+    pub(super) blocks: bool,
+}
+
+impl Pick {
+    /// A kernel that works row by row.
+    pub(super) fn rows(candidate: Candidate, node: &Node) -> Pick {
+        Pick {
+            candidate,
+            inputs: vec![Form::Rows; node.inputs.len()],
+            blocks: false,
+        }
+    }
+
+    /// A kernel with the layouts that it asks for.
+    pub(super) fn new(candidate: Candidate, node: &Node, n: &NodeRef) -> Pick {
+        let asked = candidate.blocked;
+        let form = |i: usize| match n.dims(i).filter(|_| asked.inputs & (1 << i.min(63)) != 0) {
+            Some(dims) => Form::Blocks(dims),
+            None => Form::Rows,
+        };
+        Pick {
+            inputs: (0..node.inputs.len()).map(form).collect(),
+            blocks: asked.outputs,
+            candidate,
+        }
+    }
+
+    /// How output `fact` is made.
+    pub(super) fn output(&self, fact: &Fact) -> Form {
+        match fact.ty.dims().filter(|_| self.blocks) {
+            Some(dims) => Form::Blocks(dims),
+            None => Form::Rows,
+        }
+    }
+}
+
+impl Lowering<'_> {
+    /// The kernel of an operator that works element by element, on values in blocks of channels: their memory is that of
+    /// tensors with one more axis.
+    pub(super) fn in_blocks(
+        &self,
+        op: &'static dyn Op,
+        node: &Node,
+        n: &NodeRef,
+        facts: &[Fact],
+    ) -> Option<Pick> {
+        let [fact] = facts else { return None };
+        let dims = fact.ty.dims().filter(|d| d.len() > 2 && d[1] >= CHANNELS)?;
+        // Before opset 7 axes were aligned otherwise.
+        if !op.laws().elementwise || fact.ty.dtype() != Some(DType::F32) || n.opset() < 7 {
+            return None;
+        }
+        let forms: Vec<_> = (0..node.inputs.len())
+            .map(|i| self.operand(n, i, &dims))
+            .collect::<Option<_>>()?;
+        let varies = |(i, form): (usize, &Form)| {
+            matches!(form, Form::Blocks(_)) && n.input(i).is_some_and(|x| x.konst.is_none())
+        };
+        if !forms.iter().enumerate().any(varies)
+            || !(dims[1].is_multiple_of(blocked::BLOCK) || keeps_zero(op, n))
+        {
+            return None;
+        }
+        let seen: Vec<_> = forms
+            .iter()
+            .enumerate()
+            .map(|(i, form)| {
+                let fact = n.input(i)?.fact;
+                Some(match form {
+                    Form::Rows => fact.clone(),
+                    _ => tensor(fact, seen_dims(fact, form)),
+                })
+            })
+            .collect();
+        let output = Form::Blocks(dims);
+        let out = [tensor(fact, seen_dims(fact, &output))];
+        let inputs = seen.iter().enumerate().map(|(i, fact)| {
+            let x = n.input(i)?;
+            Some(Input {
+                fact: fact.as_ref()?,
+                konst: x.konst.filter(|_| forms[i] == Form::Rows),
+                fixed: false,
+                ..*x
+            })
+        });
+        let n = NodeRef::new(node, n.opset(), inputs.collect()).lowered(&out, self.start.packs);
+        let ms = |c: &Candidate| c.cost.ms(RATES.0, RATES.1);
+        let best = op.cpu(&n).into_iter().min_by(|a, b| ms(a).total_cmp(&ms(b)));
+        Some(Pick {
+            candidate: best?,
+            inputs: forms,
+            blocks: true,
+        })
+    }
+
+    /// How an operand is seen beside an output of dimensions `out` in blocks.
+    fn operand(&self, n: &NodeRef, i: usize, out: &[usize]) -> Option<Form> {
+        if !n.has(i) {
+            return Some(Form::Rows);
+        }
+        let own = n.dims(i)?;
+        if count(&own) == Some(1) {
+            return Some(Form::Rows);
+        }
+        if n.dtype(i) != Some(DType::F32) || own.len() > out.len() {
+            return None;
+        }
+        let mut dims = vec![1; out.len() - own.len()];
+        dims.extend(own);
+        match dims[1] {
+            c if c == out[1] => Some(Form::Blocks(dims)),
+            1 => {
+                dims.push(1);
+                Some(Form::As(dims))
+            }
+            _ => None,
+        }
+    }
+
+    /// Milliseconds of the copies that a kernel would need.
+    pub(super) fn moves_ms(&self, node: &Node, pick: &Pick) -> f64 {
+        let inputs = node.inputs.iter().zip(&pick.inputs);
+        let ms = |(v, form): (&Option<ValueId>, &Form)| {
+            let v = (*v)?;
+            let there = match form {
+                Form::Blocks(_) => self.stores.contains_key(&(v, form.clone())),
+                _ => self.stores.contains_key(&(v, Form::Rows)) || !self.only_blocks(v),
+            };
+            let elements = count(&self.facts.of(v).ty.dims()?)?;
+            (!there && self.facts.konst(v).is_none())
+                .then(|| Cost::bytes(8 * elements).ms(RATES.0, RATES.1 / 2.0))
+        };
+        inputs.filter_map(ms).sum()
+    }
+
+    fn blocks(&self, v: ValueId) -> Option<Form> {
+        let form = Form::Blocks(self.facts.of(v).ty.dims()?);
+        self.stores.contains_key(&(v, form.clone())).then_some(form)
+    }
+
+    fn only_blocks(&self, v: ValueId) -> bool {
+        !self.stores.contains_key(&(v, Form::Rows)) && self.blocks(v).is_some()
+    }
+
+    /// A value as a step sees it.
+    pub(super) fn seat(&mut self, v: ValueId, form: &Form) -> Seat {
+        let store = self.place(v, form);
+        let (dtype, dims) = self.seen(self.facts.of(v), form);
+        Seat { store, dtype, dims }
+    }
+
+    /// Type and dimensions under which a step sees a value.
+    pub(super) fn seen(&self, fact: &Fact, form: &Form) -> (DType, Vec<usize>) {
+        (fact.ty.dtype().unwrap_or(DType::F32), seen_dims(fact, form))
+    }
+
+    /// Where `v` is in this form; it is copied if it is there in another one only.
+    pub(super) fn place(&mut self, v: ValueId, form: &Form) -> Store {
+        let key = match form {
+            Form::Blocks(_) => (v, form.clone()),
+            _ => (v, Form::Rows),
+        };
+        if let Some(&store) = self.stores.get(&key) {
+            return store;
+        }
+        let store = match (&key.1, self.blocks(v)) {
+            (Form::Blocks(dims), _) => self.pack(v, dims),
+            (_, Some(blocks)) => self.unpack(v, &blocks),
+            _ => self.given(v),
+        };
+        self.stores.insert(key, store);
+        store
+    }
+
+    fn pack(&mut self, v: ValueId, dims: &[usize]) -> Store {
+        let to = blocked::dims(dims).unwrap_or_default();
+        let sizes = sizes(dims);
+        if let Some(t) = self.facts.konst(v) {
+            let t = packed(t, &to, sizes);
+            return self.constant(t);
+        }
+        let from = self.seat(v, &Form::Rows);
+        if sizes[2] == 1 && sizes[1].is_multiple_of(blocked::BLOCK) {
+            return from.store;
+        }
+        let cost = Cost::bytes(8 * sizes.iter().product::<usize>());
+        let kernel = move |io: &mut Io| {
+            let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
+            blocked::pack(x, io.output(0).slice(), sizes, pool);
+        };
+        self.reorder(v, from, to, Candidate::new("reorder.f32.blocks", cost, kernel))
+    }
+
+    fn unpack(&mut self, v: ValueId, form: &Form) -> Store {
+        let from = self.seat(v, form);
+        let dims = self.facts.of(v).ty.dims().unwrap_or_default();
+        let sizes = sizes(&dims);
+        if sizes[2] == 1 && sizes[1].is_multiple_of(blocked::BLOCK) {
+            return from.store;
+        }
+        let cost = Cost::bytes(8 * sizes.iter().product::<usize>());
+        let kernel = move |io: &mut Io| {
+            let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
+            blocked::unpack(x, io.output(0).slice(), sizes, pool);
+        };
+        self.reorder(v, from, dims, Candidate::new("reorder.f32.rows", cost, kernel))
+    }
+}
+
+/// Images, channels, pixels.
+fn sizes(dims: &[usize]) -> [usize; 3] {
+    match dims {
+        [images, channels, space @ ..] => [*images, *channels, space.iter().product()],
+        _ => [0; 3],
+    }
+}
+
+fn packed(t: &Tensor, to: &[usize], sizes: [usize; 3]) -> Tensor {
+    let mut y = vec![0f32; to.iter().product()];
+    let x = t.elements::<f32>().unwrap_or_default();
+    blocked::pack(&x, &mut y, sizes, &crate::cpu::Pool::new(1));
+    Tensor::of(to, y)
+}
+
+fn seen_dims(fact: &Fact, form: &Form) -> Vec<usize> {
+    match form {
+        Form::Rows => fact.ty.dims().unwrap_or_default(),
+        Form::As(dims) => dims.clone(),
+        Form::Blocks(dims) => blocked::dims(dims).unwrap_or_default(),
+    }
+}
+
+fn tensor(fact: &Fact, dims: Vec<usize>) -> Fact {
+    Fact::tensor(fact.ty.dtype(), Some(dims.into_iter().map(Into::into).collect()))
+}
+
+/// Whether an operator makes zero of zeros, so that lanes behind the last channel stay what they are.
+fn keeps_zero(op: &'static dyn Op, n: &NodeRef) -> bool {
+    let zero = Tensor::of(&[1], vec![0f32]);
+    let one = |i: usize| {
+        let x = n.input(i)?;
+        let scalar = x.konst.filter(|t| t.dims().iter().product::<usize>() == 1);
+        Some(scalar.unwrap_or(&zero))
+    };
+    let x: Vec<_> = (0..n.arity()).map(one).collect();
+    let facts: Vec<_> = x.iter().map(|t| t.map(Fact::of)).collect();
+    let inputs = reference::given(&n.node().inputs, &facts, &x);
+    let small = NodeRef::new(n.node(), n.opset(), inputs);
+    let y = reference::eval(op, &small, &x);
+    y.is_ok_and(|y| {
+        y.first()
+            .and_then(Tensor::floats)
+            .is_some_and(|y| y.iter().all(|&y| y == 0.0))
+    })
+}
