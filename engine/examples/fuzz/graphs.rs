@@ -62,7 +62,10 @@ impl Made {
             .iter()
             .filter_map(|v| Some(&v.konst.as_ref()?.tensor));
         let fed = self.feeds.iter().map(|(_, t)| t);
-        let wild = |t: &Tensor| t.floats().is_some_and(|x| x.iter().any(|x| !(x.abs() < 1e18)));
+        let wild = |t: &Tensor| {
+            t.floats()
+                .is_some_and(|x| x.iter().any(|x| x.is_nan() || x.abs() > 1e18))
+        };
         fed.chain(known.map(|t| &**t)).any(wild)
     }
 }
