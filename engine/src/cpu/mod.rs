@@ -116,18 +116,21 @@ pub struct Candidate {
     /// What it costs.
     pub cost: Cost,
     /// What it reads and writes otherwise than row by row.
-    pub blocked: Blocked,
+    pub layouts: Layouts,
     /// Makes it, packing weights where it needs to.
     pub build: Box<dyn FnOnce() -> Box<dyn Kernel>>,
 }
 
-/// Which values a kernel takes and makes in [blocks](blocked) of channels.
+/// Which values a kernel takes and makes otherwise than row by row: in [blocks](blocked) of channels, or with the two
+/// middle axes of four exchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Blocked {
+pub struct Layouts {
     /// The inputs, as bits.
     pub inputs: u64,
-    /// All outputs.
+    /// All outputs, or output 0 where axes are exchanged.
     pub outputs: bool,
+    /// Whether axes are exchanged; else channels stand in blocks.
+    pub turned: bool,
 }
 
 impl Candidate {
@@ -140,7 +143,7 @@ impl Candidate {
         Candidate {
             name: name.into(),
             cost,
-            blocked: Blocked::default(),
+            layouts: Layouts::default(),
             build: Box::new(|| Box::new(build())),
         }
     }
@@ -149,7 +152,23 @@ impl Candidate {
     pub fn blocked(self, inputs: &[usize], outputs: bool) -> Candidate {
         let inputs = inputs.iter().fold(0, |bits, i| bits | 1 << i);
         Candidate {
-            blocked: Blocked { inputs, outputs },
+            layouts: Layouts {
+                inputs,
+                outputs,
+                turned: false,
+            },
+            ..self
+        }
+    }
+
+    /// The same where these inputs, and perhaps all outputs, have their two middle axes exchanged.
+    pub fn turned(self, inputs: u64, outputs: bool) -> Candidate {
+        Candidate {
+            layouts: Layouts {
+                inputs,
+                outputs,
+                turned: true,
+            },
             ..self
         }
     }
@@ -159,7 +178,7 @@ impl Candidate {
         Candidate {
             name: name.into(),
             cost,
-            blocked: Blocked::default(),
+            layouts: Layouts::default(),
             build: Box::new(move || Box::new(kernel)),
         }
     }

@@ -284,7 +284,7 @@ mod cpu {
         let made = plain.map(|kernel| Candidate {
             name: format!("batchnormalization.{}", format!("{dtype:?}").to_lowercase()),
             cost,
-            blocked: Default::default(),
+            layouts: Default::default(),
             build: Box::new(|| kernel),
         });
         made.into_iter().collect()

@@ -191,7 +191,7 @@ pub(crate) fn candidate(n: &NodeRef, variant: &str, kernel: Box<dyn Kernel>) -> 
     Candidate {
         name: format!("{op}.{dtype}.{}{variant}", secateur_simd::isa()),
         cost: traffic(n),
-        blocked: Default::default(),
+        layouts: Default::default(),
         build: Box::new(move || kernel),
     }
 }

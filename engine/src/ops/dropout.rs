@@ -124,7 +124,7 @@ impl Op for Dropout {
             Some(Candidate {
                 name: format!("dropout.{}", format!("{dtype:?}").to_lowercase()),
                 cost: Cost::bytes(2 * len * dtype.bits() / 8),
-                blocked: Default::default(),
+                layouts: Default::default(),
                 build: Box::new(|| kernel),
             })
         };

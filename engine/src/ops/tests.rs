@@ -1,7 +1,7 @@
 //! Every operator against its own facts, over its own cases.
 
 use super::*;
-use crate::cpu::{Arena, Blocked, Io, Packs, Pool, View, ViewMut, blocked};
+use crate::cpu::{Arena, Io, Layouts, Packs, Pool, View, ViewMut, blocked};
 use crate::ir::{DType, Node, ValueId};
 use crate::reference;
 
@@ -173,8 +173,23 @@ fn inference_agrees_with_the_reference() {
     }
 }
 
-/// `t` with its channels in blocks, where `blocks` says so.
-fn laid_out(t: &Tensor, blocks: bool) -> Tensor {
+/// `t` in the layout that is asked for, where `other` says so.
+fn laid_out(t: &Tensor, other: bool, layout: Layouts) -> Tensor {
+    if other && layout.turned {
+        return turned(t);
+    }
+    in_blocks(t, other)
+}
+
+/// `t` with its two middle axes exchanged.
+fn turned(t: &Tensor) -> Tensor {
+    let &[a, b, c, d] = t.dims() else { panic!("axes") };
+    let x = t.elements::<f32>().unwrap();
+    let at = |i: usize| ((i / (b * d * c) * b + i / d % b) * c + i / (b * d) % c) * d + i % d;
+    Tensor::of(&[a, c, b, d], (0..x.len()).map(|i| x[at(i)]).collect())
+}
+
+fn in_blocks(t: &Tensor, blocks: bool) -> Tensor {
     let Some(to) = blocked::dims(t.dims()).filter(|_| blocks && t.dtype() == DType::F32) else {
         return t.clone();
     };
@@ -185,7 +200,10 @@ fn laid_out(t: &Tensor, blocks: bool) -> Tensor {
 }
 
 /// `t`, which was made like `like`, row by row; lanes behind the last channel must be zero.
-fn in_rows(t: Tensor, like: &Tensor) -> Tensor {
+fn in_rows(t: Tensor, like: &Tensor, back: bool) -> Tensor {
+    if back {
+        return turned(&t);
+    }
     if t.dims() == like.dims() {
         return t;
     }
@@ -193,7 +211,7 @@ fn in_rows(t: Tensor, like: &Tensor) -> Tensor {
     let x = t.elements::<f32>().unwrap();
     blocked::unpack(&x, &mut y, [d[0], d[1], d[2..].iter().product()], &Pool::new(1));
     let back = Tensor::of(d, y);
-    let clean = laid_out(&back, true).bytes() == t.bytes();
+    let clean = in_blocks(&back, true).bytes() == t.bytes();
     assert!(clean, "lanes behind the last channel are not zero");
     back
 }
@@ -201,21 +219,21 @@ fn in_rows(t: Tensor, like: &Tensor) -> Tensor {
 /// Runs `kernel`, on blocks of channels where it asks for them; input `over` shares its memory with output 0.
 fn run(
     b: &Bench,
-    (kernel, layout): (&dyn crate::cpu::Kernel, Blocked),
+    (kernel, layout): (&dyn crate::cpu::Kernel, Layouts),
     like: &[Tensor],
     threads: usize,
     over: Option<usize>,
 ) -> Vec<Tensor> {
     let x = b.x().into_iter().enumerate();
     let x: Vec<_> = x
-        .map(|(i, t)| t.map(|t| laid_out(t, layout.inputs & (1 << i) != 0)))
+        .map(|(i, t)| t.map(|t| laid_out(t, layout.inputs & (1 << i) != 0, layout)))
         .collect();
-    let all = like.iter();
-    let all: Vec<_> = all.map(|t| laid_out(t, layout.outputs)).collect();
+    let other = |i: usize| layout.outputs && (i == 0 || !layout.turned);
+    let all = like.iter().enumerate();
+    let all: Vec<_> = all.map(|(i, t)| laid_out(t, other(i), layout)).collect();
     let made = run_laid_out(b, kernel, &x, &all, threads, over);
-    made.into_iter()
-        .zip(like)
-        .map(|(t, like)| in_rows(t, like))
+    let made = made.into_iter().zip(like).enumerate();
+    made.map(|(i, (t, like))| in_rows(t, like, other(i) && layout.turned))
         .collect()
 }
 
@@ -301,7 +319,7 @@ fn kernels_agree_with_the_reference() {
         let usual: Vec<_> = build(false).into_iter().map(|c| c.name).collect();
         let others = build(true).into_iter().filter(|c| !usual.contains(&c.name));
         for c in build(false).into_iter().chain(others) {
-            let (name, layout, kernel) = (c.name, c.blocked, (c.build)());
+            let (name, layout, kernel) = (c.name, c.layouts, (c.build)());
             let kernel = (&*kernel, layout);
             let got = run(&b, kernel, &want, 1, None);
             b.check(&name, &got, &want);

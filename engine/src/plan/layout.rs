@@ -1,12 +1,16 @@
-//! How values lie in memory between steps: row by row, or images in blocks of channels.
+//! How values lie in memory between steps: row by row, images in blocks of channels, or heads turned about.
 //!
 //! Each node takes the kernel that is cheapest with the copies that it would need. So blocks begin where a convolution
 //! makes them, and go on as long as there are kernels for them. Where a value is wanted otherwise than it was made, a copy is made
 //! once, for all that want it so.
 
+use std::collections::HashSet;
+
 use super::lower::{Lowering, RATES, Seat, Store};
-use crate::cpu::{Candidate, Cost, Io, blocked};
-use crate::ir::{DType, Node, Tensor, ValueId, count};
+use crate::cpu::copy::{Lay, StridedCopy};
+use crate::cpu::moves::{Move, candidates, width};
+use crate::cpu::{Candidate, Cost, Io, Layouts, blocked};
+use crate::ir::{AttrValue, DType, Graph, Node, Tensor, ValueId, count};
 use crate::ops::{Fact, Input, NodeRef, Op};
 use crate::reference;
 
@@ -22,14 +26,16 @@ pub(super) enum Form {
     As(Vec<usize>),
     /// In blocks of channels, where its dimensions are these.
     Blocks(Vec<usize>),
+    /// With the two middle axes exchanged, where its dimensions are these.
+    Turned([usize; 4]),
 }
 
 /// A kernel for a node, and how it sees its values.
 pub(super) struct Pick {
     pub(super) candidate: Candidate,
     pub(super) inputs: Vec<Form>,
-    /// Whether outputs stand in blocks of channels.
-    pub(super) blocks: bool,
+    /// Which outputs are made otherwise than row by row.
+    pub(super) outputs: Layouts,
 }
 
 impl Pick {
@@ -38,31 +44,57 @@ impl Pick {
         Pick {
             candidate,
             inputs: vec![Form::Rows; node.inputs.len()],
-            blocks: false,
+            outputs: Layouts::default(),
         }
     }
 
     /// A kernel with the layouts that it asks for.
     pub(super) fn new(candidate: Candidate, node: &Node, n: &NodeRef) -> Pick {
-        let asked = candidate.blocked;
+        let asked = candidate.layouts;
         let form = |i: usize| match n.dims(i).filter(|_| asked.inputs & (1 << i.min(63)) != 0) {
-            Some(dims) => Form::Blocks(dims),
+            Some(dims) => other(dims, asked),
             None => Form::Rows,
         };
         Pick {
             inputs: (0..node.inputs.len()).map(form).collect(),
-            blocks: asked.outputs,
+            outputs: asked,
             candidate,
         }
     }
 
-    /// How output `fact` is made.
-    pub(super) fn output(&self, fact: &Fact) -> Form {
-        match fact.ty.dims().filter(|_| self.blocks) {
-            Some(dims) => Form::Blocks(dims),
+    /// How output `slot` is made.
+    pub(super) fn output(&self, slot: usize, fact: &Fact) -> Form {
+        let asked = self.outputs.outputs && (slot == 0 || !self.outputs.turned);
+        match fact.ty.dims().filter(|_| asked) {
+            Some(dims) => other(dims, self.outputs),
             None => Form::Rows,
         }
     }
+}
+
+/// The layout that is not row by row.
+fn other(dims: Vec<usize>, asked: Layouts) -> Form {
+    match dims[..] {
+        [a, b, c, d] if asked.turned => Form::Turned([a, b, c, d]),
+        _ => Form::Blocks(dims),
+    }
+}
+
+/// Whether a node exchanges the two middle axes of four.
+pub(super) fn turns(node: &Node) -> bool {
+    node.is("Transpose") && node.attr("perm") == Some(&AttrValue::Ints(vec![0, 2, 1, 3]))
+}
+
+/// The values that are read only by nodes that exchange the two middle axes of four.
+pub(super) fn only_turned(graph: &Graph) -> HashSet<ValueId> {
+    let mut all = HashSet::new();
+    let mut others: HashSet<ValueId> = graph.outputs.iter().map(|p| p.value).collect();
+    for (_, node) in graph.iter() {
+        let to = if turns(node) { &mut all } else { &mut others };
+        to.extend(node.inputs.iter().flatten());
+    }
+    all.retain(|v| !others.contains(v));
+    all
 }
 
 impl Lowering<'_> {
@@ -120,7 +152,10 @@ impl Lowering<'_> {
         Some(Pick {
             candidate: best?,
             inputs: forms,
-            blocks: true,
+            outputs: Layouts {
+                outputs: true,
+                ..Layouts::default()
+            },
         })
     }
 
@@ -148,29 +183,48 @@ impl Lowering<'_> {
         }
     }
 
-    /// Milliseconds of the copies that a kernel would need.
+    /// Milliseconds of the copies that a kernel would need, or make others need.
     pub(super) fn moves_ms(&self, node: &Node, pick: &Pick) -> f64 {
-        let inputs = node.inputs.iter().zip(&pick.inputs);
-        let ms = |(v, form): (&Option<ValueId>, &Form)| {
-            let v = (*v)?;
-            let there = match form {
-                Form::Blocks(_) => self.stores.contains_key(&(v, form.clone())),
-                _ => self.stores.contains_key(&(v, Form::Rows)) || !self.only_blocks(v),
-            };
-            let elements = count(&self.facts.of(v).ty.dims()?)?;
-            (!there && self.facts.konst(v).is_none())
-                .then(|| Cost::bytes(8 * elements).ms(RATES.0, RATES.1 / 2.0))
+        let copy = |v: ValueId| {
+            let elements = self.facts.of(v).ty.dims().and_then(|d| count(&d));
+            elements.map_or(0.0, |n| Cost::bytes(8 * n).ms(RATES.0, RATES.1 / 2.0))
         };
-        inputs.filter_map(ms).sum()
+        let missing = |v: ValueId, form: &Form| match form {
+            _ if self.facts.konst(v).is_some() => false,
+            Form::Rows | Form::As(_) => !self.in_rows(v) && self.elsewhere(v).is_some(),
+            _ => !self.stores.contains_key(&(v, form.clone())),
+        };
+        let inputs = node.inputs.iter().zip(&pick.inputs);
+        let inputs = inputs.filter_map(|(v, form)| v.filter(|v| missing(*v, form)));
+        let output = node.outputs.first().copied().flatten();
+        let turned = pick.outputs.turned && pick.outputs.outputs;
+        let output =
+            output.filter(|v| self.only_turned.contains(v) != turned && (turned || !pick.outputs.outputs));
+        inputs.chain(output).map(copy).sum()
     }
 
-    fn blocks(&self, v: ValueId) -> Option<Form> {
-        let form = Form::Blocks(self.facts.of(v).ty.dims()?);
-        self.stores.contains_key(&(v, form.clone())).then_some(form)
+    fn in_rows(&self, v: ValueId) -> bool {
+        self.stores.contains_key(&(v, Form::Rows))
     }
 
-    fn only_blocks(&self, v: ValueId) -> bool {
-        !self.stores.contains_key(&(v, Form::Rows)) && self.blocks(v).is_some()
+    /// How `v` is there, if not row by row.
+    fn elsewhere(&self, v: ValueId) -> Option<Form> {
+        let dims = self.facts.of(v).ty.dims()?;
+        let turned = <[usize; 4]>::try_from(&dims[..]).ok().map(Form::Turned);
+        let mut forms = [Some(Form::Blocks(dims)), turned].into_iter().flatten();
+        forms.find(|form| self.stores.contains_key(&(v, form.clone())))
+    }
+
+    /// Lets `y` be `x` with the two middle axes exchanged, without a copy.
+    pub(super) fn turn(&mut self, x: ValueId, y: ValueId) -> Option<Store> {
+        let [dx, dy] = [x, y].map(|v| self.facts.of(v).ty.dims().and_then(|d| d.try_into().ok()));
+        let (turned, back) = (Form::Turned(dx?), Form::Turned(dy?));
+        let (key, store) = match self.stores.get(&(x, turned)) {
+            Some(&store) => ((y, Form::Rows), store),
+            None => ((y, back), self.place(x, &Form::Rows)),
+        };
+        self.stores.insert(key, store);
+        Some(store)
     }
 
     /// A value as a step sees it.
@@ -188,19 +242,44 @@ impl Lowering<'_> {
     /// Where `v` is in this form; it is copied if it is there in another one only.
     pub(super) fn place(&mut self, v: ValueId, form: &Form) -> Store {
         let key = match form {
-            Form::Blocks(_) => (v, form.clone()),
-            _ => (v, Form::Rows),
+            Form::As(_) => (v, Form::Rows),
+            _ => (v, form.clone()),
         };
         if let Some(&store) = self.stores.get(&key) {
             return store;
         }
-        let store = match (&key.1, self.blocks(v)) {
+        let store = match (&key.1, self.elsewhere(v).filter(|_| !self.in_rows(v))) {
             (Form::Blocks(dims), _) => self.pack(v, dims),
+            (Form::Turned(dims), _) => self.exchange(v, &Form::Rows, *dims),
+            (_, Some(Form::Turned([a, b, c, d]))) => {
+                self.exchange(v, &Form::Turned([a, b, c, d]), [a, c, b, d])
+            }
             (_, Some(blocks)) => self.unpack(v, &blocks),
             _ => self.given(v),
         };
         self.stores.insert(key, store);
         store
+    }
+
+    /// A copy of `v`, which is seen with dimensions `dims`, with the two middle axes exchanged.
+    fn exchange(&mut self, v: ValueId, from: &Form, dims: [usize; 4]) -> Store {
+        let from = self.seat(v, from);
+        let [a, b, c, d] = dims;
+        let to = vec![a, c, b, d];
+        let steps = Lay::dense(&dims).steps;
+        let lay = Lay {
+            start: 0,
+            steps: vec![steps[0], steps[2], steps[1], steps[3]],
+        };
+        let copy = width(from.dtype).and_then(|w| StridedCopy::new(w, &to, &lay, &Lay::dense(&to)));
+        let one = copy.map(|copy| Move {
+            input: 0,
+            output: 0,
+            copy,
+        });
+        let kernel = candidates("reorder", from.dtype, one.map(|m| vec![m])).pop();
+        let nothing = || Candidate::new("reorder", Cost::default(), |_: &mut Io| {});
+        self.reorder(v, from, to, kernel.unwrap_or_else(nothing))
     }
 
     fn pack(&mut self, v: ValueId, dims: &[usize]) -> Store {
@@ -258,6 +337,7 @@ fn seen_dims(fact: &Fact, form: &Form) -> Vec<usize> {
         Form::Rows => fact.ty.dims().unwrap_or_default(),
         Form::As(dims) => dims.clone(),
         Form::Blocks(dims) => blocked::dims(dims).unwrap_or_default(),
+        &Form::Turned([a, b, c, d]) => vec![a, c, b, d],
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use super::layout::{Form, Pick};
+use super::layout::{Form, Pick, only_turned, turns};
 use super::memory::{self, Buffer};
 use super::{Plan, Step, Uses};
 use crate::cpu::{Candidate, Cost, Io, Packs, Place, Slot, View};
@@ -137,6 +137,8 @@ pub(super) struct Lowering<'a> {
     pub(super) constants: Vec<Tensor>,
     /// Number of steps that still read each value.
     pending: HashMap<ValueId, usize>,
+    /// Values that others only read with two axes exchanged.
+    pub(super) only_turned: HashSet<ValueId>,
     steps: Vec<Draft>,
 }
 
@@ -153,6 +155,7 @@ pub(super) fn lower(start: Start) -> Result<Plan, PlanError> {
         rooms: vec![],
         constants: vec![],
         pending: HashMap::new(),
+        only_turned: only_turned(&start.model.graph),
         steps: vec![],
         start,
     };
@@ -251,6 +254,14 @@ impl Lowering<'_> {
         let view = (op.laws().view && known) || pair.is_some_and(|(x, y)| same(x, y));
         if let (true, Some(&Some(x)), [Some(y)]) = (view, node.inputs.first(), &wanted[..]) {
             return self.alias(x, *y, node, opset);
+        }
+        if let (true, Some((x, y))) = (turns(node), pair)
+            && self.facts.of(x).ty.dtype().is_some_and(|d| d.bits() >= 8)
+            && let Some(store) = self.turn(x, y)
+        {
+            self.shared(store, y);
+            self.release(node);
+            return Ok(());
         }
         // Kernels write their first output even where only others are read.
         if let (Some(None), Some(Some(v))) = (wanted.first(), node.outputs.first())
@@ -473,11 +484,7 @@ impl Lowering<'_> {
         }
         let store = self.place(x, &Form::Rows);
         self.stores.insert((y, Form::Rows), store);
-        let now = self.steps.len();
-        if let Store::Buffer(b) = store {
-            self.rooms[b].buffer.to = self.rooms[b].buffer.to.max(now);
-            self.rooms[b].values.push(y);
-        }
+        self.shared(store, y);
         // The step count of `x` is now that of whoever reads `y`.
         self.release(node);
         Ok(())
@@ -496,6 +503,15 @@ impl Lowering<'_> {
         }
         let tensor = self.facts.konst(v).map(|t| Tensor::clone(t));
         self.constant(tensor.unwrap_or_else(|| Tensor::of::<u8>(&[0], vec![])))
+    }
+
+    /// Notes that `y` is in the memory of another value.
+    fn shared(&mut self, store: Store, y: ValueId) {
+        let now = self.steps.len();
+        if let Store::Buffer(b) = store {
+            self.rooms[b].buffer.to = self.rooms[b].buffer.to.max(now);
+            self.rooms[b].values.push(y);
+        }
     }
 
     pub(super) fn constant(&mut self, t: Tensor) -> Store {
@@ -530,7 +546,7 @@ impl Lowering<'_> {
         self.release(node);
         let mut outputs = vec![];
         for (slot, v) in wanted.iter().enumerate() {
-            let form = chosen.output(&facts[slot]);
+            let form = chosen.output(slot, &facts[slot]);
             let Some(v) = *v else {
                 outputs.push(None);
                 continue;

@@ -53,7 +53,7 @@ unsafe fn clear_tail(y: *mut f32, pixels: usize, channels: usize) {
 /// A convolution by one of the methods.
 pub enum Convolution {
     /// As it is defined.
-    Direct(Direct),
+    Direct(Box<Direct>),
     /// With fewer multiplications.
     Winograd(Winograd),
     /// Each channel by itself.

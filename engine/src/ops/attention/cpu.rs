@@ -147,7 +147,25 @@ impl Lines {
 }
 
 /// The kernel for a node, if its types allow it.
-pub(super) fn attention(n: &NodeRef) -> Option<Candidate> {
+/// The kernels: for heads in front of their rows, and for such as stand side by side in queries, or in all three, and in the
+/// result.
+pub(super) fn attention(n: &NodeRef) -> Vec<Candidate> {
+    let sides = [0u64, 1, 7]
+        .into_iter()
+        .flat_map(|inputs| [(inputs, false), (inputs, true)]);
+    let all = sides.map(|(inputs, output)| {
+        let made = kernel(n, inputs, output)?;
+        Some(if inputs == 0 && !output {
+            made
+        } else {
+            made.turned(inputs, output)
+        })
+    });
+    all.flatten().collect()
+}
+
+/// The kernel for inputs, as bits, and an output whose two middle axes are exchanged.
+fn kernel(n: &NodeRef, turned: u64, output: bool) -> Option<Candidate> {
     let (s, options) = (sizes(n)?, Options::of(n).ok()?);
     let floats = [0, 1, 2, 4, 5]
         .iter()
@@ -162,6 +180,12 @@ pub(super) fn attention(n: &NodeRef) -> Option<Candidate> {
         (true, Some(DType::F32)) => Some(Mask::new(&n.dims(3)?, false)),
         _ => return None,
     };
+    // Keys and values that are handed on with earlier ones are copied as they come.
+    let kept = n.wants(1) || n.wants(2) || n.has(4) || n.has(5);
+    if (s.packed && (turned != 0 || output)) || (kept && turned > 1) {
+        return None;
+    }
+    let side = |i: u32| s.packed || turned & (1 << i) != 0;
     let per = if s.queries == 1 { s.group() } else { 1 };
     let alone = |steps: Steps| match s.queries {
         1 => Steps {
@@ -178,10 +202,10 @@ pub(super) fn attention(n: &NodeRef) -> Option<Candidate> {
         lanes: s.heads / per,
         per,
         rows: s.queries * per,
-        q: alone(Steps::of(s.heads, s.queries, s.depth, s.packed)),
-        k: Steps::of(s.kv_heads, s.keys, s.depth, s.packed),
-        v: Steps::of(s.kv_heads, s.keys, s.width, s.packed),
-        out: alone(Steps::of(s.heads, s.queries, s.width, s.packed)),
+        q: alone(Steps::of(s.heads, s.queries, s.depth, side(0))),
+        k: Steps::of(s.kv_heads, s.keys, s.depth, side(1)),
+        v: Steps::of(s.kv_heads, s.keys, s.width, side(2)),
+        out: alone(Steps::of(s.heads, s.queries, s.width, s.packed || output)),
         mask: mask.map(|m| Mask {
             steps: alone(m.steps),
             ..m

@@ -159,7 +159,7 @@ impl Op for Attention {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        cpu::attention(n).into_iter().collect()
+        cpu::attention(n)
     }
 
     fn cases(&self) -> Vec<Case> {

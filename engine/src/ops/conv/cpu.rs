@@ -49,7 +49,7 @@ pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
         Some(Candidate {
             name: format!("conv.{}", format!("{dtype:?}").to_lowercase()),
             cost: cost(dtype.bits() / 8, 0.005),
-            blocked: Default::default(),
+            layouts: Default::default(),
             build: Box::new(|| kernel),
         })
     });
@@ -114,7 +114,7 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
         });
         all.extend(w.and_then(|w| {
             blocks(n, shape, "direct", |s| {
-                blocked::Convolution::Direct(blocked::Direct::new(s, w()))
+                blocked::Convolution::Direct(Box::new(blocked::Direct::new(s, w())))
             })
         }));
     }

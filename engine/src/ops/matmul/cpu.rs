@@ -61,7 +61,7 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
     let made = |kernel: Box<dyn Kernel>| Candidate {
         name,
         cost: cost(dtype.bits() / 8, 0.01),
-        blocked: Default::default(),
+        layouts: Default::default(),
         build: Box::new(|| kernel),
     };
     kernel.map(made).into_iter().collect()

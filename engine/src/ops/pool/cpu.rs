@@ -71,7 +71,7 @@ pub(super) fn candidates(n: &NodeRef, kind: Kind) -> Vec<Candidate> {
             efficiency: 0.02,
             ..cost
         },
-        blocked: Default::default(),
+        layouts: Default::default(),
         build: Box::new(|| kernel),
     });
     made.into_iter().collect()
@@ -139,7 +139,7 @@ pub(super) fn global(n: &NodeRef, mean: bool) -> Vec<Candidate> {
         .map(|kernel| Candidate {
             name: format!("{op}.{}", format!("{dtype:?}").to_lowercase()),
             cost,
-            blocked: Default::default(),
+            layouts: Default::default(),
             build: Box::new(|| kernel),
         });
     made.into_iter().collect()

@@ -6,7 +6,6 @@ mod conv_batchnorm;
 mod epilogue;
 mod gelu_tanh;
 mod group_norm;
-mod heads;
 mod layer_norm;
 mod lerp;
 mod linear_linear;
@@ -69,7 +68,6 @@ pub static RULES: &[&dyn Rule] = &[
     &group_norm::GroupNorm,
     &attention::Attention,
     &rotary::Rotary,
-    &heads::Heads,
     &lerp::Lerp,
     &epilogue::LinearBias,
     &epilogue::Residual,
