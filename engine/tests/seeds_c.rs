@@ -129,6 +129,45 @@ fn c2_conv_batchnorm() {
 }
 
 #[test]
+fn convolutions_take_in_what_is_the_same_for_a_channel() {
+    let dims = [1, 4, 5, 6];
+    let constant = |x: Ex<'_>, dims: &[usize], seed| x.tensor(noise(dims, seed)).id;
+    let after = |shape: &'static [usize], product: bool| {
+        model(13, [&dims], move |[x]| {
+            let y = conv(x, 4, 6, 3, 1);
+            let c = Ex {
+                id: constant(x, shape, 3),
+                ..x
+            };
+            vec![relu(if product { y * c } else { y + c })]
+        })
+    };
+    for product in [true, false] {
+        for shape in [&[1usize][..], &[], &[6, 1, 1], &[1, 6, 1, 1]] {
+            let m = after(shape, product);
+            assert_eq!(fired(&m, Scope::Portable, "conv-affine"), 1, "{shape:?}");
+            run(&m, &[&noise(&dims, 9)], 1e-5);
+        }
+        // Along rows, columns, or of more axes than the convolution has.
+        for shape in [&[5usize, 1][..], &[6], &[1, 1, 6, 1, 1]] {
+            assert_eq!(
+                fired(&after(shape, product), Scope::Portable, "conv-affine"),
+                0,
+                "{shape:?}"
+            );
+        }
+    }
+    let transposed = model(13, [&dims], |[x]| {
+        let w = x.tensor(noise(&[4, 3, 2, 2], 5));
+        let y = x.with("ConvTranspose", &[w], vec![Attr::new("strides", vec![2i64, 2])]);
+        vec![norm(y, 3, 7) * 2.0]
+    });
+    assert_eq!(fired(&transposed, Scope::Portable, "conv-batchnorm"), 1);
+    assert_eq!(fired(&transposed, Scope::Portable, "conv-affine"), 1);
+    run(&transposed, &[&noise(&dims, 9)], 1e-5);
+}
+
+#[test]
 fn c3_conv_relu_batchnorm_is_not_folded() {
     let dims = [1, 3, 8, 8];
     let branch = |x: Ex<'_>, seed, fold: bool| {

@@ -109,6 +109,9 @@ impl Cost {
     }
 }
 
+/// What makes a kernel.
+pub type Build = Box<dyn FnOnce() -> Box<dyn Kernel> + Send>;
+
 /// A kernel that fits a node, not made yet.
 pub struct Candidate {
     /// `op.dtype.isa.variant`, as `explain` shows it.
@@ -118,7 +121,7 @@ pub struct Candidate {
     /// What it reads and writes otherwise than row by row.
     pub layouts: Layouts,
     /// Makes it, packing weights where it needs to.
-    pub build: Box<dyn FnOnce() -> Box<dyn Kernel>>,
+    pub build: Build,
 }
 
 /// Which values a kernel takes and makes otherwise than row by row: in [blocks](blocked) of channels, or with the two
@@ -138,7 +141,7 @@ impl Candidate {
     pub fn later<K: Kernel + 'static>(
         name: impl Into<String>,
         cost: Cost,
-        build: impl FnOnce() -> K + 'static,
+        build: impl FnOnce() -> K + Send + 'static,
     ) -> Candidate {
         Candidate {
             name: name.into(),

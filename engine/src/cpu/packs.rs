@@ -20,12 +20,18 @@ impl Packs {
         layout: &str,
         make: impl FnOnce() -> T,
     ) -> Arc<T> {
-        let mut shelf = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let shelf = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let key = (value, layout.to_owned());
-        if let Some(found) = shelf.get(&key).and_then(|a| a.clone().downcast::<T>().ok()) {
+        let found = |shelf: &Shelf| shelf.get(&key).and_then(|a| a.clone().downcast::<T>().ok());
+        if let Some(found) = found(&shelf()) {
             return found;
         }
+        // Others may pack meanwhile; who is first counts.
         let made = Arc::new(make());
+        let mut shelf = shelf();
+        if let Some(found) = found(&shelf) {
+            return found;
+        }
         shelf.insert(key, made.clone());
         made
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
 /// How long a thread without work waits for more before it goes to sleep.
-const PATIENCE: Duration = Duration::from_micros(40);
+const PATIENCE: Duration = Duration::from_micros(200);
 
 // The state of a job in one word: how many workers are in it, whether others may join, and its number.
 const ACTIVE: u64 = OPEN - 1;

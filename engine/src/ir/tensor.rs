@@ -167,6 +167,17 @@ impl Bytes {
         })
     }
 
+    /// Tells the system that this part of a mapped file is not needed for now; it is read again when it is.
+    pub fn unload(&self) {
+        #[cfg(unix)]
+        if let Ok(map) = self.owner.clone().any().downcast::<Mmap>() {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file and only read, so that pages which are dropped come back as they were. Where the
+            // system refuses, they stay.
+            let _ = unsafe { map.unchecked_advise_range(advice, self.start, self.len) };
+        }
+    }
+
     /// Whether both are the same stretch of the same memory.
     pub fn same(&self, other: &Bytes) -> bool {
         Arc::ptr_eq(&self.owner, &other.owner) && (self.start, self.len) == (other.start, other.len)
@@ -444,6 +455,13 @@ impl Tensor {
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.dims.contains(&0)
+    }
+
+    /// Tells the system that elements in a mapped file are not needed for now.
+    pub fn unload(&self) {
+        if let Data::Bytes(b) = &self.data {
+            b.unload();
+        }
     }
 
     /// The packed little-endian elements; empty for strings.

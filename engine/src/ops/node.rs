@@ -322,15 +322,19 @@ impl<'a> NodeRef<'a> {
         &self,
         i: usize,
         layout: String,
-        make: impl FnOnce(&[f32]) -> T + 'static,
-    ) -> Option<impl FnOnce() -> std::sync::Arc<T> + 'static> {
+        make: impl FnOnce(&[f32]) -> T + Send + 'static,
+    ) -> Option<impl FnOnce() -> std::sync::Arc<T> + Send + 'static> {
         let (input, tensor) = (self.input(i)?, self.konst(i)?.clone());
         if tensor.dtype() != DType::F32 {
             return None;
         }
         let shelf = self.packs.filter(|_| input.fixed).cloned().zip(Some(input.value));
         Some(move || {
-            let make = || make(&tensor.elements::<f32>().unwrap_or_default());
+            let make = || {
+                let made = make(&tensor.elements::<f32>().unwrap_or_default());
+                tensor.unload();
+                made
+            };
             match shelf {
                 Some((packs, value)) => packs.get(value, &layout, make),
                 None => std::sync::Arc::new(make()),

@@ -17,6 +17,9 @@ use crate::reference;
 /// Channels of an image that are worth a block.
 const CHANNELS: usize = 8;
 
+/// The share of the copy into blocks that the step which wants it is charged with.
+const BEGINNING: f64 = 0.25;
+
 /// How a step sees a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Form {
@@ -185,9 +188,9 @@ impl Lowering<'_> {
 
     /// Milliseconds of the copies that a kernel would need, or make others need.
     pub(super) fn moves_ms(&self, node: &Node, pick: &Pick) -> f64 {
-        let copy = |v: ValueId| {
+        let copy = |v: ValueId, share: f64| {
             let elements = self.facts.of(v).ty.dims().and_then(|d| count(&d));
-            elements.map_or(0.0, |n| Cost::bytes(8 * n).ms(RATES.0, RATES.1 / 2.0))
+            share * elements.map_or(0.0, |n| Cost::bytes(8 * n).ms(RATES.0, RATES.1 / 2.0))
         };
         let missing = |v: ValueId, form: &Form| match form {
             _ if self.facts.konst(v).is_some() => false,
@@ -195,12 +198,23 @@ impl Lowering<'_> {
             _ => !self.stores.contains_key(&(v, form.clone())),
         };
         let inputs = node.inputs.iter().zip(&pick.inputs);
-        let inputs = inputs.filter_map(|(v, form)| v.filter(|v| missing(*v, form)));
+        // What is once in blocks mostly goes on so: its followers share the price.
+        let share = |form: &Form| {
+            if matches!(form, Form::Blocks(_)) {
+                BEGINNING
+            } else {
+                1.0
+            }
+        };
+        let inputs = inputs.filter_map(|(v, form)| {
+            let v = v.filter(|v| missing(*v, form))?;
+            Some(copy(v, share(form)))
+        });
         let output = node.outputs.first().copied().flatten();
         let turned = pick.outputs.turned && pick.outputs.outputs;
         let output =
             output.filter(|v| self.only_turned.contains(v) != turned && (turned || !pick.outputs.outputs));
-        inputs.chain(output).map(copy).sum()
+        inputs.sum::<f64>() + output.map_or(0.0, |v| copy(v, 1.0))
     }
 
     fn in_rows(&self, v: ValueId) -> bool {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::layout::{Form, Pick, only_turned, turns};
 use super::memory::{self, Buffer};
 use super::{Plan, Step, Uses};
-use crate::cpu::{Candidate, Cost, Io, Packs, Place, Slot, View};
+use crate::cpu::{Build, Candidate, Cost, Io, Packs, Place, Slot, View};
 use crate::expr::Builder;
 use crate::ir::{Constant, DType, Graph, Model, Node, Tensor, Type, ValueId};
 use crate::ops::{self, Fact, NodeRef, Op, OpError};
@@ -73,6 +73,9 @@ impl From<NodeError> for PlanError {
 /// Bytes of constants that a plan may compute beforehand, beside as many as it computes them from.
 const FOLDED: usize = 16 << 20;
 
+/// Threads that make kernels.
+const MAKERS: usize = 8;
+
 /// Constants of more bytes are not known to the plans that follow.
 const KNOWN: usize = 4096;
 
@@ -101,9 +104,10 @@ pub(super) struct Seat {
     pub(super) dims: Vec<usize>,
 }
 
-/// A step while its values have no places yet.
+/// A step while its values have no places yet, and its kernel is not made.
 pub(super) struct Draft {
     step: Step,
+    build: Build,
     inputs: Vec<Option<Seat>>,
     outputs: Vec<Option<Seat>>,
 }
@@ -573,16 +577,14 @@ impl Lowering<'_> {
             kernel: chosen.candidate.name,
             cost: chosen.candidate.cost,
             opset,
-            run: match self.start.dry {
-                true => Box::new(|_: &mut Io| {}),
-                false => (chosen.candidate.build)(),
-            },
+            run: Box::new(|_: &mut Io| {}),
             inputs: vec![],
             outputs: vec![],
             names: names.collect(),
         };
         self.steps.push(Draft {
             step,
+            build: chosen.candidate.build,
             inputs: seats,
             outputs,
         });
@@ -605,16 +607,14 @@ impl Lowering<'_> {
             kernel: chosen.name,
             cost: chosen.cost,
             opset: 0,
-            run: match self.start.dry {
-                true => Box::new(|_: &mut Io| {}),
-                false => (chosen.build)(),
-            },
+            run: Box::new(|_: &mut Io| {}),
             inputs: vec![],
             outputs: vec![],
             names: vec![self.name(v)],
         };
         self.steps.push(Draft {
             step,
+            build: chosen.build,
             inputs: vec![Some(from)],
             outputs: vec![Some(Seat { store, dtype, dims })],
         });
@@ -695,8 +695,12 @@ impl Lowering<'_> {
             dtype: seat.dtype,
             dims: seat.dims,
         };
-        let drafts = std::mem::take(&mut self.steps).into_iter();
+        let mut drafts = std::mem::take(&mut self.steps);
+        if !self.start.dry {
+            make(&mut drafts, self.start.threads);
+        }
         let steps: Vec<Step> = drafts
+            .into_iter()
             .map(|d| Step {
                 inputs: d.inputs.into_iter().map(|s| s.map(slot)).collect(),
                 outputs: d.outputs.into_iter().map(|s| s.map(slot)).collect(),
@@ -768,6 +772,29 @@ impl Lowering<'_> {
         };
         constants.into_iter().zip(read).map(kept).collect()
     }
+}
+
+/// Makes the kernels, on several threads: packing weights is most of what loading takes.
+fn make(drafts: &mut [Draft], threads: usize) {
+    let queue = Mutex::new(drafts.iter_mut());
+    let next = || {
+        queue
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .next()
+    };
+    let work = || {
+        while let Some(d) = next() {
+            let build = std::mem::replace(&mut d.build, Box::new(|| Box::new(|_: &mut Io| {})));
+            d.step.run = build();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(MAKERS) {
+            scope.spawn(work);
+        }
+        work();
+    });
 }
 
 /// The step that makes the most, as messages call it.

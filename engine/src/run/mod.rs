@@ -121,6 +121,9 @@ impl<'a> Builder<'a> {
                 .map_err(|e| RunErrorKind::Model(e.to_string()))?,
         };
         let g = &model.graph;
+        // What was looked at once is not needed before kernels pack it.
+        let weights = g.initializers.iter().filter_map(|&v| g.konst(v));
+        weights.for_each(crate::ir::Tensor::unload);
         let input = |p: &crate::ir::Port| {
             let ty = p.ty.as_ref().map_or(Type::Unknown, |d| d.ty.clone());
             (g[p.value].name.clone(), ty)

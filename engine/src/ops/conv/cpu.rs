@@ -69,7 +69,7 @@ fn floats(n: &NodeRef, shape: Shape, cost: impl Fn(usize, f64) -> Cost) -> Vec<C
         let kernel = Single { kernel, extra };
         all.push(Candidate::new(
             format!("conv.f32.{isa}.depthwise"),
-            cost(4, 0.1),
+            cost(4, 0.06),
             kernel,
         ));
         return all;
@@ -167,7 +167,7 @@ fn blocks(
     n: &NodeRef,
     shape: &Shape,
     variant: &'static str,
-    build: impl FnOnce(Shape) -> blocked::Convolution + 'static,
+    build: impl FnOnce(Shape) -> blocked::Convolution + Send + 'static,
 ) -> Option<Candidate> {
     let bias = match n.has(2) {
         true => Some(n.packs(2, "whole panels".into(), |b| Floats::whole(b, 2 * BLOCK))?),

@@ -50,10 +50,9 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
     };
     let op = n.node().op.to_lowercase();
     if n.dtype(0) == Some(DType::F32) {
-        let kernel = Product::new(n, m, extra);
-        let isa = secateur_simd::isa();
-        let made = |kernel| Candidate::new(format!("{op}.f32.{isa}"), cost(4, 0.9), kernel);
-        return kernel.map(made).into_iter().collect();
+        let name = format!("{op}.f32.{}", secateur_simd::isa());
+        let made = product(n, m, extra).map(|build| Candidate::later(name, cost(4, 0.9), build));
+        return made.into_iter().collect();
     }
     let Some(dtype) = n.dtype(0) else { return vec![] };
     let kernel = by_type(dtype, Plain { n, m, extra }).flatten();
@@ -113,46 +112,40 @@ struct Product {
     add: [Option<Added>; 2],
 }
 
-impl Product {
-    fn new(n: &NodeRef, m: Matrices, extra: Extra) -> Option<Product> {
-        let add = addends(n, &m, &extra)?;
-        let matrix = (m.k * m.n).max(1);
-        let panels = n.konst(1).map(|t| {
-            n.packed(1, &Panels::layout(m.k, m.n, m.b), || {
-                let data = t.elements::<f32>().unwrap_or_default();
-                Panels::new(&data, data.len() / matrix, (m.k, m.n), m.b)
-            })
-        });
-        let place = |(i, [a, b]): (usize, &[usize; 2])| Place {
-            a: *a,
-            b: if panels.is_some() {
-                b / matrix * Panels::len(m.k, m.n)
-            } else {
-                *b
-            },
-            add: [0, 1].map(|s: usize| add[s].as_ref().map_or(0, |a| a.starts[i])),
-        };
-        let gemm = Gemm {
-            m: m.m,
-            n: m.n,
-            k: m.k,
-            a: m.a,
-            b: if panels.is_some() {
-                Rhs::Packed
-            } else {
-                Rhs::Strided(m.b)
-            },
-            batch: m.batch.iter().enumerate().map(place).collect(),
-            alpha: extra.alpha,
-            act: extra.act,
-        };
-        let row = [0, 1].map(|s: usize| add[s].as_ref().map_or(0, |a| a.row));
-        Some(Product {
-            gemm: gemm.merged(row),
-            panels,
-            add,
-        })
-    }
+/// What makes the kernel for a product of floats.
+fn product(n: &NodeRef, m: Matrices, extra: Extra) -> Option<impl FnOnce() -> Product + Send + 'static> {
+    let add = addends(n, &m, &extra)?;
+    let (matrix, size, strides) = ((m.k * m.n).max(1), (m.k, m.n), m.b);
+    let pack = n.packs(1, Panels::layout(m.k, m.n, m.b), move |w| {
+        Panels::new(w, w.len() / matrix, size, strides)
+    });
+    let place = |(i, [a, b]): (usize, &[usize; 2])| Place {
+        a: *a,
+        b: match pack.is_some() {
+            true => b / matrix * Panels::len(m.k, m.n),
+            false => *b,
+        },
+        add: [0, 1].map(|s: usize| add[s].as_ref().map_or(0, |a| a.starts[i])),
+    };
+    let gemm = Gemm {
+        m: m.m,
+        n: m.n,
+        k: m.k,
+        a: m.a,
+        b: match pack.is_some() {
+            true => Rhs::Packed,
+            false => Rhs::Strided(m.b),
+        },
+        batch: m.batch.iter().enumerate().map(place).collect(),
+        alpha: extra.alpha,
+        act: extra.act,
+    };
+    let row = [0, 1].map(|s: usize| add[s].as_ref().map_or(0, |a| a.row));
+    Some(move || Product {
+        gemm: gemm.merged(row),
+        panels: pack.map(|p| p()),
+        add,
+    })
 }
 
 impl Kernel for Product {

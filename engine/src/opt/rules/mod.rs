@@ -52,6 +52,7 @@ pub trait Rule: Sync {
 /// one operator, and last what a kernel does on its way out, from the inside to the outside.
 pub static RULES: &[&dyn Rule] = &[
     &conv_batchnorm::ConvBatchNorm,
+    &conv_batchnorm::ConvAffine,
     &linear_linear::LinearLinear,
     &zero_branch::ZeroBranch,
     &softmax::Softmax,
