@@ -187,7 +187,8 @@ impl Shared {
         let mut spins = 0u32;
         while state & ACTIVE != 0 {
             spins = spins.saturating_add(1);
-            if spins < 2000 {
+            // About two milliseconds. Whoever yields sooner lends the core to another program for longer than that.
+            if spins < 40_000 {
                 std::hint::spin_loop()
             } else {
                 thread::yield_now()

@@ -122,8 +122,10 @@ impl<'a> Builder<'a> {
         };
         let g = &model.graph;
         // What was looked at once is not needed before kernels pack it.
-        let weights = g.initializers.iter().filter_map(|&v| g.konst(v));
-        weights.for_each(crate::ir::Tensor::unload);
+        for g in [&self.model.graph, g] {
+            let weights = g.initializers.iter().filter_map(|&v| g.konst(v));
+            weights.for_each(crate::ir::Tensor::unload);
+        }
         let input = |p: &crate::ir::Port| {
             let ty = p.ty.as_ref().map_or(Type::Unknown, |d| d.ty.clone());
             (g[p.value].name.clone(), ty)

@@ -1,6 +1,7 @@
 //! Operands in the order in which tiles read them.
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex, Weak};
 
 use secateur_simd::{Simd, Vectorised, dispatch};
 
@@ -31,13 +32,76 @@ impl Strides {
     }
 }
 
-/// Floats aligned to a cache line.
-pub struct Floats(Arena);
+/// Bytes of memory that packed weights share.
+const SLAB: usize = 32 << 20;
+/// Weights of fewer bytes have memory of their own.
+const SMALL: usize = 64 << 10;
+
+/// Floats aligned to a cache line. Large ones stand side by side in common memory, whose pages can be huge.
+pub struct Floats {
+    start: *mut f32,
+    len: usize,
+    _memory: Arc<Memory>,
+}
+
+// SAFETY: no two share a float, so they are as a vector would be.
+unsafe impl Send for Floats {}
+// SAFETY: as above.
+unsafe impl Sync for Floats {}
+
+/// Memory that is only reached through the floats in it.
+struct Memory(#[expect(dead_code, reason = "holds the memory")] Arena);
+
+/// The memory that has room left, and where that begins.
+static OPEN: Mutex<Option<(Weak<Memory>, Rest)>> = Mutex::new(None);
+
+/// Floats that nobody has taken.
+struct Rest(*mut f32, usize);
+
+// SAFETY: nobody else reaches them.
+unsafe impl Send for Rest {}
 
 impl Floats {
-    /// `len` zeros.
+    /// `len` zeros, perhaps with a few more behind them.
     pub fn zeros(len: usize) -> Floats {
-        Floats(Arena::new(len * size_of::<f32>()))
+        let len = len.next_multiple_of(16);
+        let bytes = len * size_of::<f32>();
+        if bytes < SMALL {
+            return Floats::fresh(bytes).0;
+        }
+        let mut open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((memory, rest)) = &mut *open
+            && let Some(memory) = memory.upgrade()
+            && rest.1 >= len
+        {
+            let start = rest.0;
+            *rest = Rest(start.wrapping_add(len), rest.1 - len);
+            return Floats {
+                start,
+                len,
+                _memory: memory,
+            };
+        }
+        let (mut all, memory) = Floats::fresh(bytes.max(SLAB));
+        let rest = Rest(all.start.wrapping_add(len), all.len - len);
+        all.len = len;
+        *open = Some((Arc::downgrade(&memory), rest));
+        all
+    }
+
+    fn fresh(bytes: usize) -> (Floats, Arc<Memory>) {
+        let mut arena = Arena::new(bytes);
+        let (start, len) = (
+            arena.bytes_mut().as_mut_ptr().cast(),
+            arena.len() / size_of::<f32>(),
+        );
+        let memory = Arc::new(Memory(arena));
+        let floats = Floats {
+            start,
+            len,
+            _memory: memory.clone(),
+        };
+        (floats, memory)
     }
 
     /// A copy of `x` with zeros up to a multiple of `to`.
@@ -49,12 +113,14 @@ impl Floats {
 
     /// The floats, perhaps with a few more behind them.
     pub fn slice(&self) -> &[f32] {
-        bytemuck::cast_slice(self.0.bytes())
+        // SAFETY: they lie in memory that is held, and were zeros before somebody wrote them.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 
     /// The floats, perhaps with a few more behind them.
     pub fn slice_mut(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(self.0.bytes_mut())
+        // SAFETY: as above, and nobody else has these.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 }
 
