@@ -36,3 +36,9 @@ fn the_bound_has_units() {
     assert!(refused(&["run", DIGITS, "--max-memory", "1K"]).contains("bytes"));
     assert!(refused(&["run", DIGITS, "--max-memory", "plenty"]).contains("not a size"));
 }
+
+#[test]
+fn inputs_that_are_made_up_keep_to_the_bound() {
+    let said = refused(&["run", DIGITS, "-s", "batch=99999999999", "-q"]);
+    assert!(said.contains("bytes to make"), "{said}");
+}

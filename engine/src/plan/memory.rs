@@ -46,7 +46,7 @@ pub(super) fn place(buffers: &[Buffer]) -> (Vec<usize>, usize) {
 }
 
 /// Bytes of memory that are free on the machine, within the limit of the control group; `None` where it does not tell.
-pub(crate) fn available() -> Option<usize> {
+pub fn available() -> Option<usize> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let free = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
     let kib: usize = free.trim().strip_suffix("kB")?.trim().parse().ok()?;

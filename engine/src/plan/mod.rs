@@ -17,7 +17,7 @@ use crate::ops::OpError;
 use crate::opt::infer::NodeError;
 pub use cost::macs;
 pub use lower::{PlanError, peak_bytes};
-pub(crate) use memory::available;
+pub use memory::available;
 pub use program::{Context, Held, Program, StepTime};
 pub(crate) use uses::Uses;
 

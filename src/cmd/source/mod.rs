@@ -99,7 +99,12 @@ enum Read {
 pub(crate) struct Feeder {
     feeds: Vec<(Feed, Vec<usize>)>,
     photo: PhotoFlags,
+    /// Bytes that may be worked in.
+    memory: usize,
 }
+
+/// Bytes for each element while an input is made: as `f64`, and as what it becomes.
+const WORK: usize = 16;
 
 impl Feeder {
     /// What `flags` and the common flags say of `inputs`; says on standard error what they leave open.
@@ -131,6 +136,11 @@ impl Feeder {
         Ok(Feeder {
             feeds: shaped,
             photo: flags.photo.clone(),
+            memory: ui
+                .common
+                .max_memory
+                .or_else(secateur::engine::plan::available)
+                .unwrap_or(usize::MAX),
         })
     }
 
@@ -148,6 +158,16 @@ impl Feeder {
     ///
     /// If an input has a type for which nothing can be made up, or numbers do not fit it.
     pub(crate) fn make(&self, seed: u64) -> Result<Vec<(String, Tensor)>> {
+        let elements = self
+            .feeds
+            .iter()
+            .map(|(_, dims)| count(dims).unwrap_or(usize::MAX));
+        let bytes = elements.fold(0usize, usize::saturating_add).saturating_mul(WORK);
+        ensure!(
+            bytes <= self.memory,
+            "inputs of these shapes take {bytes} bytes to make; there are {}",
+            self.memory
+        );
         let one = |(feed, dims): &(Feed, Vec<usize>)| {
             let made = feed.make(dims, seed, &self.photo);
             let tensor = made.with_context(|| format!("input {:?}", feed.input.name))?;

@@ -378,6 +378,9 @@ pub(super) fn grid_mode_back(s: &mut Site, node: Node) -> Done {
     renamed(s, node, [("linear", "bilinear"), ("cubic", "bicubic")])
 }
 
+/// Scales of one node, for which zero points are written.
+const SCALES: usize = 1 << 24;
+
 /// The type is that of the zero point again.
 pub(super) fn quantised_type(s: &mut Site, mut node: Node) -> Done {
     nothing(&mut node, "block_size", Plain::Int(0))?;
@@ -388,8 +391,9 @@ pub(super) fn quantised_type(s: &mut Site, mut node: Node) -> Done {
         let dims: Option<Vec<usize>> = shape.iter().map(Dim::size).collect();
         let dtype = i32::try_from(to).map(DType::from_code).ok();
         let zero = dims.zip(dtype).filter(|_| s.shape(&node, 1).is_some());
+        let zero = zero.filter(|(dims, _)| crate::ir::count(dims).is_some_and(|n| n <= SCALES));
         let zero = zero.and_then(|(dims, dtype)| Tensor::zeros(dtype, &dims));
-        let zero = s.constant(zero.ok_or("the shape of its scale is not known")?);
+        let zero = s.constant(zero.ok_or("the shape of its scale is not known, or larger than any")?);
         set_input(&mut node, 2, Some(zero));
     }
     s.put(node)
