@@ -7,7 +7,7 @@ use crate::ops::{Bodies, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, parts, 
 
 /// Runs `body` while its condition holds, at most `M` times; what it makes each time is stacked.
 ///
-/// A loop that can be seen to run for ever is refused: see [`Watch`].
+/// A loop that can be seen to run for ever is refused.
 pub struct Loop;
 
 impl Op for Loop {
