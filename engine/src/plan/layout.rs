@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::lower::{Lowering, RATES, Seat, Store};
 use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, width};
-use crate::cpu::{Candidate, Cost, Io, Layouts, blocked};
+use crate::cpu::{Candidate, Cost, Io, Layouts, Pool, blocked};
 use crate::ir::{AttrValue, DType, Graph, Node, Tensor, ValueId, count};
 use crate::ops::{Fact, Input, NodeRef, Op};
 use crate::reference;
@@ -307,12 +307,7 @@ impl Lowering<'_> {
         if sizes[2] == 1 && sizes[1].is_multiple_of(blocked::BLOCK) {
             return from.store;
         }
-        let cost = Cost::bytes(8 * sizes.iter().product::<usize>());
-        let kernel = move |io: &mut Io| {
-            let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
-            blocked::pack(x, io.output(0).slice(), sizes, pool);
-        };
-        self.reorder(v, from, to, Candidate::new("reorder.f32.blocks", cost, kernel))
+        self.reorder(v, from, to, moved("reorder.f32.blocks", sizes, blocked::pack))
     }
 
     fn unpack(&mut self, v: ValueId, form: &Form) -> Store {
@@ -322,13 +317,17 @@ impl Lowering<'_> {
         if sizes[2] == 1 && sizes[1].is_multiple_of(blocked::BLOCK) {
             return from.store;
         }
-        let cost = Cost::bytes(8 * sizes.iter().product::<usize>());
-        let kernel = move |io: &mut Io| {
-            let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
-            blocked::unpack(x, io.output(0).slice(), sizes, pool);
-        };
-        self.reorder(v, from, dims, Candidate::new("reorder.f32.rows", cost, kernel))
+        self.reorder(v, from, dims, moved("reorder.f32.rows", sizes, blocked::unpack))
     }
+}
+
+/// The kernel that copies from or into blocks.
+fn moved(name: &str, sizes: [usize; 3], copy: fn(&[f32], &mut [f32], [usize; 3], &Pool)) -> Candidate {
+    let cost = Cost::bytes(8 * sizes.iter().product::<usize>());
+    Candidate::new(name, cost, move |io: &mut Io| {
+        let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
+        copy(x, io.output(0).slice(), sizes, pool);
+    })
 }
 
 /// Images, channels, pixels.
@@ -342,7 +341,7 @@ fn sizes(dims: &[usize]) -> [usize; 3] {
 fn packed(t: &Tensor, to: &[usize], sizes: [usize; 3]) -> Tensor {
     let mut y = vec![0f32; to.iter().product()];
     let x = t.elements::<f32>().unwrap_or_default();
-    blocked::pack(&x, &mut y, sizes, &crate::cpu::Pool::new(1));
+    blocked::pack(&x, &mut y, sizes, &Pool::new(1));
     Tensor::of(to, y)
 }
 

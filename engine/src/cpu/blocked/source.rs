@@ -148,17 +148,7 @@ impl Source {
         let pixels = self.window.plane();
         self.offsets = (0..self.channels).map(|c| c * pixels * BLOCK).collect();
         let fit = floats / (self.channels * BLOCK).max(1);
-        let spots = |r: Range<usize>| {
-            let first = r.start;
-            tiles(r.len())
-                .map(move |t| Spot {
-                    from: t.start * BLOCK,
-                    at: first + t.start,
-                    len: t.len(),
-                })
-                .collect()
-        };
-        self.cut(pixels, fit, wanted.min(pixels / 28), spots);
+        self.cut(pixels, fit, wanted.min(pixels / 28), in_a_line);
     }
 
     fn rows(&mut self, a: &Axes, floats: usize, wanted: usize) {
@@ -203,17 +193,7 @@ impl Source {
     fn taps(&mut self, floats: usize, wanted: usize) {
         let (pixels, taps) = (self.window.positions(), self.window.taps());
         let fit = floats / (self.channels * taps * BLOCK).max(1);
-        let spots = |r: Range<usize>| {
-            let first = r.start;
-            tiles(r.len())
-                .map(move |t| Spot {
-                    from: t.start * BLOCK,
-                    at: first + t.start,
-                    len: t.len(),
-                })
-                .collect()
-        };
-        self.cut(pixels, fit.max(56), wanted.min(pixels / 28), spots);
+        self.cut(pixels, fit.max(56), wanted.min(pixels / 28), in_a_line);
         let most = self.blocks.iter().map(|b| b.len).max().unwrap_or(0);
         self.offsets = (0..self.channels * taps).map(|u| u * most * BLOCK).collect();
         self.kind = Kind::Taps(most);
@@ -261,6 +241,16 @@ impl Source {
             });
         }
     }
+}
+
+/// Tiles of pixels that stand one behind the other.
+fn in_a_line(pixels: Range<usize>) -> Vec<Spot> {
+    let spot = |t: Range<usize>| Spot {
+        from: t.start * BLOCK,
+        at: pixels.start + t.start,
+        len: t.len(),
+    };
+    tiles(pixels.len()).map(spot).collect()
 }
 
 struct Fill<'a> {
