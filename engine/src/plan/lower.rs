@@ -557,12 +557,19 @@ impl Lowering<'_> {
             };
             let (dtype, dims) = self.seen(&facts[slot], &form);
             let bytes = dtype.bytes(dims.iter().product()).unwrap_or(0);
-            let taken = op
-                .laws()
+            let laws = op.laws();
+            // What reads an input elsewhere than where it writes must not find it overwritten as another input.
+            let alone = |i: usize, seat: &Seat| {
+                let mut others = seats.iter().enumerate().filter(|(other, _)| *other != i);
+                laws.elementwise || others.all(|(_, s)| s.as_ref().is_none_or(|s| s.store != seat.store))
+            };
+            let taken = laws
                 .in_place
                 .iter()
                 .filter(|_| slot == 0 && chosen.candidate.name != REFERENCE)
-                .find_map(|&i| self.free(seats.get(i)?.as_ref()?, bytes));
+                .filter_map(|&i| Some((i, seats.get(i)?.as_ref()?)))
+                .filter(|(i, seat)| alone(*i, seat))
+                .find_map(|(_, seat)| self.free(seat, bytes));
             let room = taken.unwrap_or_else(|| self.room(bytes));
             self.rooms[room].buffer.to = now;
             self.rooms[room].values.push(v);
