@@ -157,6 +157,13 @@ fn convolutions_take_in_what_is_the_same_for_a_channel() {
             );
         }
     }
+    // Weights that two convolutions share would be copied.
+    let shared = model(13, [&dims], |[x]| {
+        let w = x.tensor(noise(&[4, 4, 1, 1], 5));
+        let y = x.op("Conv", &[w]);
+        vec![(y * 2.0).op("Conv", &[w])]
+    });
+    assert_eq!(fired(&shared, Scope::Portable, "conv-affine"), 0);
     let transposed = model(13, [&dims], |[x]| {
         let w = x.tensor(noise(&[4, 3, 2, 2], 5));
         let y = x.with("ConvTranspose", &[w], vec![Attr::new("strides", vec![2i64, 2])]);

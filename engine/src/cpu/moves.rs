@@ -1,5 +1,6 @@
 //! Kernels that only move elements.
 
+use super::blocked::{self, BLOCK};
 use super::copy::StridedCopy;
 use super::{Candidate, Cost, Io, Kernel, Pool};
 use crate::ir::DType;
@@ -42,6 +43,25 @@ pub fn candidates(op: &str, dtype: DType, moves: Option<Vec<Move>>) -> Vec<Candi
         Cost::bytes(bytes.saturating_mul(2)),
         Moves(moves),
     )]
+}
+
+/// What puts images of dimensions `parts` together along `axis` to `whole`, or takes them apart, on blocks of channels. Along
+/// channels each part but the last must have whole blocks. `moves` gets the dimensions of the memory.
+pub fn in_blocks(
+    op: &str,
+    dtype: DType,
+    (whole, parts, axis): (&[usize], &[Vec<usize>], usize),
+    moves: impl FnOnce(&[usize], &[Vec<usize>]) -> Option<Vec<Move>>,
+) -> Vec<Candidate> {
+    let fits = |d: &Vec<usize>| axis != 1 || d[1].is_multiple_of(BLOCK);
+    let last = parts.len().saturating_sub(1);
+    if axis == 0 || dtype != DType::F32 || !parts[..last].iter().all(fits) {
+        return vec![];
+    }
+    let blocks = parts.iter().map(|d| blocked::dims(d)).collect::<Option<Vec<_>>>();
+    let all = blocks.zip(blocked::dims(whole));
+    let moves = all.and_then(|(parts, whole)| moves(&whole, &parts));
+    candidates(&format!("{op}.blocks"), dtype, moves)
 }
 
 /// An element type as kernels' names spell it.

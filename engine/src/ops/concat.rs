@@ -4,9 +4,8 @@ use super::pick::{given, knowing, pick, place, sized};
 use super::shape::{arity, followed, same_dtype, show, tied, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
-use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::copy::{Lay, StridedCopy};
-use crate::cpu::moves::{Move, candidates, width};
+use crate::cpu::moves::{Move, candidates, in_blocks, width};
 use crate::ir::{DType, Dim, Shape, Tensor};
 
 /// ONNX `Concat`.
@@ -82,22 +81,6 @@ fn copies(parts: &[Vec<usize>], dims: &[usize], axis: usize, dtype: DType) -> Op
     parts.iter().enumerate().map(copy).collect()
 }
 
-/// On blocks of channels, of which each part but the last must have whole ones where channels are put together.
-fn in_blocks(parts: &[Vec<usize>], dims: &[usize], axis: usize, dtype: DType) -> Vec<Candidate> {
-    let whole = |d: &Vec<usize>| axis != 1 || d[1].is_multiple_of(BLOCK);
-    let last = parts.len().saturating_sub(1);
-    if axis == 0 || dtype != DType::F32 || !parts[..last].iter().all(whole) {
-        return vec![];
-    }
-    let blocks = parts.iter().map(|d| blocked::dims(d)).collect::<Option<Vec<_>>>();
-    let moves = blocks
-        .zip(blocked::dims(dims))
-        .and_then(|(parts, dims)| copies(&parts, &dims, axis, dtype));
-    let inputs: Vec<_> = (0..parts.len()).collect();
-    let all = candidates("concat.blocks", dtype, moves).into_iter();
-    all.map(|c| c.blocked(&inputs, true)).collect()
-}
-
 impl Op for Concat {
     fn name(&self) -> OpName {
         onnx("Concat")
@@ -158,7 +141,11 @@ impl Op for Concat {
             return vec![];
         };
         let mut all = candidates("concat", dtype, copies(&parts, &dims, axis, dtype));
-        all.extend(in_blocks(&parts, &dims, axis, dtype));
+        let blocks = in_blocks("concat", dtype, (&dims, &parts, axis), |dims, parts| {
+            copies(parts, dims, axis, dtype)
+        });
+        let inputs: Vec<_> = (0..parts.len()).collect();
+        all.extend(blocks.into_iter().map(|c| c.blocked(&inputs, true)));
         all
     }
 

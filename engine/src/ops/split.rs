@@ -4,9 +4,8 @@ use super::pick::{given, knowing, place, rearranged, sized};
 use super::shape::{Listed, arity, listed, show, tied, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
-use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::copy::{Lay, StridedCopy};
-use crate::cpu::moves::{Move, candidates, width};
+use crate::cpu::moves::{Move, candidates, in_blocks, width};
 use crate::ir::{DType, Dim, Tensor};
 
 /// ONNX `Split`.
@@ -105,21 +104,6 @@ fn copies(dims: &[usize], parts: &[Vec<usize>], axis: usize, dtype: DType) -> Op
     parts.iter().enumerate().map(copy).collect()
 }
 
-/// On blocks of channels, of which each part but the last must have whole ones where channels are split.
-fn in_blocks(dims: &[usize], parts: &[Vec<usize>], axis: usize, dtype: DType) -> Vec<Candidate> {
-    let whole = |d: &Vec<usize>| axis != 1 || d[1].is_multiple_of(BLOCK);
-    let last = parts.len().saturating_sub(1);
-    if axis == 0 || dtype != DType::F32 || !parts[..last].iter().all(whole) {
-        return vec![];
-    }
-    let blocks = parts.iter().map(|d| blocked::dims(d)).collect::<Option<Vec<_>>>();
-    let moves = blocks
-        .zip(blocked::dims(dims))
-        .and_then(|(parts, dims)| copies(&dims, &parts, axis, dtype));
-    let all = candidates("split.blocks", dtype, moves).into_iter();
-    all.map(|c| c.blocked(&[0], true)).collect()
-}
-
 impl Op for Split {
     fn name(&self) -> OpName {
         onnx("Split")
@@ -190,7 +174,10 @@ impl Op for Split {
             return vec![];
         };
         let mut all = candidates("split", dtype, copies(&dims, &parts, axis, dtype));
-        all.extend(in_blocks(&dims, &parts, axis, dtype));
+        let blocks = in_blocks("split", dtype, (&dims, &parts, axis), |dims, parts| {
+            copies(dims, parts, axis, dtype)
+        });
+        all.extend(blocks.into_iter().map(|c| c.blocked(&[0], true)));
         all
     }
 

@@ -659,20 +659,8 @@ impl Lowering<'_> {
             .collect()
     }
 
-    fn finish(mut self, end: usize, asked: u64) -> Result<Plan, PlanError> {
-        let small = |t: &Tensor| t.dtype().bits() == 0 || t.bytes().len() <= KNOWN;
-        let (known, outputs): (Vec<_>, Vec<_>) = self
-            .live(end)
-            .into_iter()
-            .partition(|v| self.facts.konst(*v).is_some_and(|t| small(t)));
-        let known: Vec<_> = known
-            .into_iter()
-            .filter_map(|v| Some((v, Arc::new(self.facts.konst(v)?.aligned()))))
-            .collect();
-        let outputs: Vec<_> = outputs
-            .into_iter()
-            .map(|v| (v, self.seat(v, &Form::Rows)))
-            .collect();
+    /// Where each buffer stands, and the bytes of the arena; `outputs` outlast all steps.
+    fn assign(&mut self, outputs: &[(ValueId, Seat)]) -> (Vec<Place>, usize) {
         let last = self.steps.len();
         for (i, (_, seat)) in outputs.iter().enumerate() {
             if let Store::Buffer(b) = seat.store {
@@ -693,6 +681,24 @@ impl Lowering<'_> {
         for (r, offset) in inner.into_iter().zip(offsets) {
             places[r] = Place::Arena(offset);
         }
+        (places, arena)
+    }
+
+    fn finish(mut self, end: usize, asked: u64) -> Result<Plan, PlanError> {
+        let small = |t: &Tensor| t.dtype().bits() == 0 || t.bytes().len() <= KNOWN;
+        let (known, outputs): (Vec<_>, Vec<_>) = self
+            .live(end)
+            .into_iter()
+            .partition(|v| self.facts.konst(*v).is_some_and(|t| small(t)));
+        let known: Vec<_> = known
+            .into_iter()
+            .filter_map(|v| Some((v, Arc::new(self.facts.konst(v)?.aligned()))))
+            .collect();
+        let outputs: Vec<_> = outputs
+            .into_iter()
+            .map(|v| (v, self.seat(v, &Form::Rows)))
+            .collect();
+        let (places, arena) = self.assign(&outputs);
         let slot = |seat: Seat| Slot {
             place: match seat.store {
                 Store::Input(i) => Place::Input(i),

@@ -127,6 +127,9 @@ impl<'s> Linear<'s> {
         const WEIGHTS: Why = Why::No("the weights are not a float constant");
         let input = |i: usize| conv.inputs.get(i).copied().flatten();
         let (x, w) = (input(0).ok_or(Why::NoEffect)?, input(1).ok_or(Why::NoEffect)?);
+        if site.links.readers(w).len() > 1 {
+            return Err(Why::No("the weights are read elsewhere as well"));
+        }
         let w = site
             .facts
             .konst(w)

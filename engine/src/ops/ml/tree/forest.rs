@@ -215,31 +215,25 @@ impl Forest {
         long("leaf_targetids", targets.len(), weights.len())?;
         let len = modes.len();
         long("nodes_splits", values.len(), len)?;
-        let lists = [
-            "nodes_featureids",
-            "nodes_truenodeids",
-            "nodes_trueleafs",
-            "nodes_falsenodeids",
-            "nodes_falseleafs",
-        ];
-        let mut found = vec![];
-        for name in lists {
-            found.push(list(n, name)?);
-            long(name, found[found.len() - 1].len(), len)?;
-        }
-        let [features, yes, yes_leaf, no, no_leaf] = found[..] else {
-            return Err(misfit("lists of nodes"));
+        let of_nodes = |name: &str| {
+            let found = list(n, name)?;
+            long(name, found.len(), len).map(|()| found)
         };
+        let features = of_nodes("nodes_featureids")?;
+        let (yes, yes_leaf) = (of_nodes("nodes_truenodeids")?, of_nodes("nodes_trueleafs")?);
+        let (no, no_leaf) = (of_nodes("nodes_falsenodeids")?, of_nodes("nodes_falseleafs")?);
         let missing = list(n, "nodes_missing_value_tracks_true")?;
         let members = match n.tensor("membership_values")? {
             Some(t) => numbers("membership_values", t)?,
             None => vec![],
         };
         let mut sets = sets(&members).into_iter();
-        let mut votes = vec![];
-        for (&t, &w) in targets.iter().zip(&weights) {
-            votes.push((index("leaf_targetids", t)?, w));
-        }
+        let vote = |(&t, &w): (&i64, _)| Ok((index("leaf_targetids", t)?, w));
+        let votes = targets
+            .iter()
+            .zip(&weights)
+            .map(vote)
+            .collect::<Result<_, OpError>>()?;
         let (mut nodes, mut leaves) = (vec![], vec![]);
         // A leaf that two nodes lead to becomes two.
         let mut next = |id: i64, leaf: i64| -> Result<usize, OpError> {
@@ -283,17 +277,19 @@ impl Forest {
             });
         }
         nodes.append(&mut leaves);
-        let mut roots = vec![];
-        for &r in list(n, "tree_roots")? {
+        let root = |&r: &i64| {
             let root = index("tree_roots", r)?;
-            if root >= len {
-                return Err(misfit(format_args!("there is no root {root}")));
-            }
-            roots.push(root);
-        }
+            let there = root < len;
+            there
+                .then_some(root)
+                .ok_or_else(|| misfit(format_args!("there is no root {root}")))
+        };
         let forest = Forest {
             nodes,
-            roots,
+            roots: list(n, "tree_roots")?
+                .iter()
+                .map(root)
+                .collect::<Result<_, OpError>>()?,
             votes,
             members,
             features: 0,
