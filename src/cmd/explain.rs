@@ -111,12 +111,11 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
             .push_back(ms);
     }
     let zeros = zeros(session.model());
-    let nodes: HashMap<&str, &Node> = session
-        .model()
-        .graph
-        .iter()
-        .map(|(_, n)| (n.label(), n))
-        .collect();
+    // Nodes without a name are called by their operator.
+    let mut nodes: HashMap<&str, Vec<&Node>> = HashMap::new();
+    for (_, n) in session.model().graph.iter() {
+        nodes.entry(n.label()).or_default().push(n);
+    }
     let times = measured(session, inputs)?;
     let step = |t: StepTime| {
         let key = (t.node.clone(), t.op.clone());
@@ -126,7 +125,7 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
             predicted_ms: queue.and_then(VecDeque::pop_front),
             measured_ms: t.ms,
             zeros: share,
-            reason: reason(&t, nodes.get(&*t.node).copied(), share),
+            reason: reason(&t, nodes.get(&*t.node).map_or(&[], |n| n), share),
             name: t.node,
             op: t.op,
             kernel: t.kernel,
@@ -135,15 +134,22 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
     Ok(times.into_iter().map(step).collect())
 }
 
-/// Why the step `t`, which is `node` or part of it, is not run by a kernel of the node's own, or not by a sparse one.
-fn reason(t: &StepTime, node: Option<&Node>, zeros: Option<f64>) -> String {
-    let whole = node.map(full_name);
-    match (&*t.kernel, whole, node) {
-        ("reference", ..) => "no kernel fits: it runs by its definition".into(),
-        ("alone", _, Some(node)) => alone(node).into(),
-        ("alone", ..) => "it runs on values, between plans".into(),
-        (_, Some(whole), _) if whole != t.op => {
-            format!("no kernel for {whole} fits: this is part of its body")
+/// Why the step `t`, which is one of `nodes` or part of it, is there, or is not run by a kernel of the node's own, or not by a
+/// sparse one.
+fn reason(t: &StepTime, nodes: &[&Node], zeros: Option<f64>) -> String {
+    let own = nodes.iter().find(|n| full_name(n) == t.op);
+    match (&*t.kernel, own.or(nodes.first())) {
+        ("reference", _) => "no kernel fits: it runs by its definition".into(),
+        ("alone", Some(node)) => alone(node).into(),
+        ("alone", None) => "it runs on values, between plans".into(),
+        (kernel, _) if t.op == "Reorder" => match kernel.rsplit('.').next() {
+            Some("blocks") => "what follows wants channels in blocks",
+            Some("rows") => "what follows wants rows, not channels in blocks",
+            _ => "what follows wants the middle axes exchanged",
+        }
+        .into(),
+        (_, Some(node)) if own.is_none() => {
+            format!("no kernel for {} fits: this is part of its body", full_name(node))
         }
         _ if zeros > Some(0.0) => "no sparse kernel yet".into(),
         _ => String::new(),

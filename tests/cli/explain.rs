@@ -56,6 +56,26 @@ fn zeros_without_a_kernel_for_them_are_said() {
 }
 
 #[test]
+fn copies_say_why_and_nodes_without_names_are_told_apart() {
+    let folder = Folder::new("copies");
+    let file = folder.file("lenet5.onnx");
+    done(&["new", "lenet5", &file]);
+    let v = done(&["explain", &file]);
+    let nodes = v["nodes"].as_array().unwrap();
+    let copies: Vec<_> = nodes.iter().filter(|n| n["op"] == "Reorder").collect();
+    assert!(!copies.is_empty(), "{v}");
+    assert!(
+        copies
+            .iter()
+            .all(|n| n["reason"].as_str().unwrap().contains("wants"))
+    );
+    let others = nodes.iter().filter(|n| n["op"] != "Reorder");
+    for n in others {
+        assert_eq!(n["reason"], "", "{n}");
+    }
+}
+
+#[test]
 fn nodes_that_no_plan_holds_say_why() {
     let opset = Opset {
         domain: None,
