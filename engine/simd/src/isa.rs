@@ -81,6 +81,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The greatest lane; lanes that are NaN may be passed over
     fn greatest(self, a: Self::F32) -> f32;
 
+    /// The lanes of `a` and `b` in turn, `a[0] b[0] a[1] b[1] …`, as two vectors
+    fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
+
     /// `a < b`; false where either is NaN
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a == b`; false where either is NaN

@@ -129,6 +129,35 @@ impl Vectorised for Floats {
     }
 }
 
+#[derive(Clone)]
+struct Interleaved;
+
+impl Vectorised for Interleaved {
+    type Out = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Vec<f32> {
+        let x: Vec<f32> = (0..2 * S::LANES).map(|i| i as f32).collect();
+        let mut out = vec![0.0; 2 * S::LANES];
+        // SAFETY: both have two vectors.
+        unsafe {
+            let (a, b) = s.interleave(s.load(x.as_ptr()), s.load(x.as_ptr().add(S::LANES)));
+            s.store(out.as_mut_ptr(), a);
+            s.store(out.as_mut_ptr().add(S::LANES), b);
+        }
+        out
+    }
+}
+
+#[test]
+fn lanes_come_in_turn() {
+    each_isa(Interleaved, |isa, out| {
+        let half = out.len() / 2;
+        let want: Vec<f32> = (0..out.len()).map(|i| (i / 2 + i % 2 * half) as f32).collect();
+        assert_eq!(out, want, "{isa}");
+    });
+}
+
 #[test]
 fn float_methods_mean_what_they_say() {
     let (x, y) = pairs(&ODD);

@@ -94,6 +94,11 @@ const fn rows<S: Simd>() -> usize {
 }
 
 impl Tile {
+    /// Whether nothing is added from elsewhere, and nothing cut off.
+    fn is_plain(&self) -> bool {
+        self.bounds.is_none() && !self.add.iter().any(Addend::is_some)
+    }
+
     /// Computes `height` rows.
     ///
     /// # Safety
@@ -154,11 +159,30 @@ unsafe fn compute<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile) {
         a = a.wrapping_add(t.a_k);
         b = b.wrapping_add(t.b_k);
     }
+    if t.is_plain() && t.cols == V * S::LANES {
+        // SAFETY: row `i` of C has all these columns.
+        unsafe { store_all(s, t, acc) };
+        return;
+    }
     for (i, acc) in acc.into_iter().enumerate() {
         for (v, acc) in acc.into_iter().enumerate() {
             let j = v * S::LANES;
             // SAFETY: row `i` of C and of the addends has `cols` floats, of which these begin at `j < cols`.
             unsafe { finish(s, t, acc, i, j, t.cols - j) };
+        }
+    }
+}
+
+/// Stores whole rows, to which nothing but what is there is added.
+#[inline(always)]
+unsafe fn store_all<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile, acc: [[S::F32; V]; H]) {
+    let alpha = s.splat(t.alpha);
+    for (i, acc) in acc.into_iter().enumerate() {
+        for (v, acc) in acc.into_iter().enumerate() {
+            let c = t.c.wrapping_add(i * t.c_row + v * S::LANES);
+            let y = s.mul(acc, alpha);
+            // SAFETY: as the caller says.
+            unsafe { s.store(c, if t.accumulate { s.add(y, s.load(c)) } else { y }) };
         }
     }
 }
