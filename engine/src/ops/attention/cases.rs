@@ -47,7 +47,12 @@ fn pieces() -> Vec<Case> {
     let window = |far| band([300, 300], 0, 20, far);
     let heads = |dims: &[usize]| {
         let all = [window(NONE), band([300, 300], 0, 300, NONE)];
-        let all: Vec<f32> = all.iter().filter_map(Tensor::floats).flatten().map(|x| x as f32).collect();
+        let all: Vec<f32> = all
+            .iter()
+            .filter_map(Tensor::floats)
+            .flatten()
+            .map(|x| x as f32)
+            .collect();
         Tensor::of(dims, all)
     };
     let idle = {
@@ -64,12 +69,29 @@ fn pieces() -> Vec<Case> {
         and(square("far away, causal"), 3, window(-1e9)).attr("is_causal", 1),
         and(square("nothing but far away"), 3, idle),
         and(square("a window in one head"), 3, heads(&[1, 2, 300, 300])),
-        and(long("two windows for groups"), 3, open(&band([150, 700], 300, 9, NONE))),
+        and(
+            long("two windows for groups"),
+            3,
+            open(&band([150, 700], 300, 9, NONE)),
+        ),
         and(long("a window of rows"), 3, padding(700, 333)),
         and(long("a short window"), 3, open(&band([150, 90], 0, 9, NONE))),
-        and(and(long("a window and padding"), 3, open(&band([150, 700], 100, 99, NONE))), 6, Tensor::of(&[2], vec![111i64, 490])).opset(24),
+        and(
+            and(
+                long("a window and padding"),
+                3,
+                open(&band([150, 700], 100, 99, NONE)),
+            ),
+            6,
+            Tensor::of(&[2], vec![111i64, 490]),
+        )
+        .opset(24),
         past(
-            and(square("a window on earlier keys"), 3, band([300, 340], 40, 33, NONE)),
+            and(
+                square("a window on earlier keys"),
+                3,
+                band([300, 340], 40, 33, NONE),
+            ),
             [1, 2, 40, 16],
             16,
         )
@@ -80,9 +102,21 @@ fn pieces() -> Vec<Case> {
             3,
             open(&band([200, 200], 0, 12, NONE)),
         ),
-        and(apart("one query's window", [2, 4, 1, 16], [2, 2, 700, 16]), 3, padding(700, 680)),
-        and(apart("a few queries' window", [1, 2, 5, 16], [1, 2, 700, 16]), 3, open(&band([5, 700], 600, 40, NONE))),
-        and(apart("two steps", [1, 1, 90, 16], [1, 1, 1300, 16]), 3, open(&band([90, 1300], 500, 450, NONE))),
+        and(
+            apart("one query's window", [2, 4, 1, 16], [2, 2, 700, 16]),
+            3,
+            padding(700, 680),
+        ),
+        and(
+            apart("a few queries' window", [1, 2, 5, 16], [1, 2, 700, 16]),
+            3,
+            open(&band([5, 700], 600, 40, NONE)),
+        ),
+        and(
+            apart("two steps", [1, 1, 90, 16], [1, 1, 1300, 16]),
+            3,
+            open(&band([90, 1300], 500, 450, NONE)),
+        ),
     ];
     let known = |c: &Case| c.clone().konst(&[3]);
     all.iter().map(known).chain(all.iter().cloned()).collect()

@@ -19,7 +19,7 @@ use super::heads::Sizes;
 use super::{NodeRef, OpError, Options, sizes};
 use crate::cpu::gemm::{Scratch, tile_size};
 use crate::cpu::{Candidate, Cost, Io, Kernel};
-use crate::ir::DType;
+use crate::ir::{DType, Tensor};
 use lay::{Lines, Mask, Steps, Target, copy};
 pub(super) use linear::linear;
 use map::{Grid, Packed};
@@ -116,12 +116,9 @@ impl Masked {
     fn of(n: &NodeRef, mask: Mask, s: &Sizes, [lanes, rows]: [usize; 2], far: bool) -> Masked {
         let all = [s.batch, lanes, rows, s.total()];
         let grid = Grid::new(mask, all, far);
-        let pack = |tensor: &crate::ir::Tensor| {
-            let packed = Packed::new(&grid, tensor.aligned().bytes());
-            if packed.pieces.is_some() {
-                tensor.unload();
-            }
-            packed
+        let pack = |tensor: &Tensor| match mask.bools {
+            true => Packed::new(&grid, tensor.bytes(), || tensor.unload()),
+            false => Packed::new(&grid, tensor.aligned().bytes(), || tensor.unload()),
         };
         let konst = n.input(3).and_then(|x| x.konst);
         Masked {
@@ -236,7 +233,11 @@ impl Attend {
         let keys = |band: usize| self.limit((band + 1) * QUERIES).min(self.s.total());
         let all = (bands * self.s.total()).max(1) as f64;
         let below = (0..bands).map(keys).sum::<usize>() as f64 / all;
-        match self.mask.as_ref().and_then(|m| Some((&m.grid, m.known.as_ref()?))) {
+        match self
+            .mask
+            .as_ref()
+            .and_then(|m| Some((&m.grid, m.known.as_ref()?)))
+        {
             None => below,
             Some((grid, known)) => {
                 let open = known.open(grid, |band| keys(band).div_ceil(PANEL));
@@ -365,7 +366,9 @@ impl Kernel for Attend {
         let floats = |i: usize| at(i).map_or(std::ptr::null(), |v| v.ptr::<f32>());
         let scratch = Scratch::new(io.scratch);
         let [keys, values, map] = self.shared();
-        let mask = at(3).filter(|_| self.reads(3)).map_or(std::ptr::null(), |v| v.start());
+        let mask = at(3)
+            .filter(|_| self.reads(3))
+            .map_or(std::ptr::null(), |v| v.start());
         let m = Memory {
             q: floats(0),
             k: floats(1),

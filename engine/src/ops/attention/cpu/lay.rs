@@ -80,7 +80,11 @@ impl Lines {
     }
 
     /// Lines `from..to` as at most two runs of equal distances: first line, distance, offset and number.
-    pub(super) fn runs(self, from: usize, to: usize) -> impl Iterator<Item = (*const f32, usize, usize, usize)> {
+    pub(super) fn runs(
+        self,
+        from: usize,
+        to: usize,
+    ) -> impl Iterator<Item = (*const f32, usize, usize, usize)> {
         let cut = self.past_len.clamp(from, to);
         [(from, cut, self.past_row), (cut, to, self.new_row)]
             .into_iter()

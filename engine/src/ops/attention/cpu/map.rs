@@ -107,7 +107,10 @@ impl Grid {
             settled &= unsafe {
                 match self.mask.bools {
                     true => dispatch(Kinds(std::slice::from_raw_parts(at, self.keys), tiles)),
-                    false => dispatch(Kinds(std::slice::from_raw_parts(at.cast::<f32>(), self.keys), tiles)),
+                    false => dispatch(Kinds(
+                        std::slice::from_raw_parts(at.cast::<f32>(), self.keys),
+                        tiles,
+                    )),
                 }
             };
         }
@@ -118,6 +121,19 @@ impl Grid {
                 kinds if kinds & !below == 0 => HIDDEN,
                 _ => MIXED,
             };
+        }
+    }
+
+    /// Adds panel `panel` of part `i` of the mask to `pieces`.
+    fn copy(&self, raw: &[u8], i: usize, panel: usize, pieces: &mut Vec<f32>) {
+        let from = self.row(raw.as_ptr(), i) as usize - raw.as_ptr() as usize;
+        let (bytes, begin) = (self.mask.bytes(), pieces.len());
+        pieces.resize(begin + self.piece(), 0.0);
+        let to = bytemuck::cast_slice_mut::<f32, u8>(&mut pieces[begin..]);
+        let len = PANEL.min(self.keys - panel * PANEL) * bytes;
+        for (r, to) in to.chunks_exact_mut(PANEL * bytes).enumerate().take(self.count(i)) {
+            let at = from + (r * self.mask.steps.row + panel * PANEL) * bytes;
+            to[..len].copy_from_slice(&raw[at..][..len]);
         }
     }
 
@@ -181,37 +197,32 @@ pub(super) struct Packed {
     pub(super) pieces: Option<Vec<f32>>,
 }
 
+/// Bytes of a mask after which those that were read may be dropped.
+const READ: usize = 4 << 20;
+
 impl Packed {
-    /// Of the mask in `raw`.
-    pub(super) fn new(grid: &Grid, raw: &[u8]) -> Packed {
-        let mut tiles = vec![0; grid.len()];
+    /// Of the mask in `raw`; `done` is called now and then when what was read of it is not needed any more.
+    pub(super) fn new(grid: &Grid, raw: &[u8], done: impl Fn()) -> Packed {
+        let (mut tiles, mut pieces, mut mixed) = (vec![0; grid.len()], vec![], 0);
+        let most = tiles.len() / 2;
+        let each = (QUERIES * grid.keys * grid.mask.bytes()).max(1);
         for (i, tiles) in tiles.chunks_mut(grid.panels.max(1)).enumerate() {
             // SAFETY: the tensor has the dimensions that the grid was made of.
             unsafe { grid.survey(raw.as_ptr(), i, tiles) };
-        }
-        let mixed = tiles.iter().filter(|&&t| t == MIXED).count();
-        if 2 * mixed > tiles.len() {
-            return Packed { tiles, pieces: None };
-        }
-        let mut pieces = vec![0.0; mixed * grid.piece()];
-        let mut to = pieces.chunks_exact_mut(grid.piece().max(1));
-        let mut next = MIXED;
-        for (i, tile) in tiles.iter_mut().enumerate().filter(|(_, t)| **t == MIXED) {
-            *tile = next;
-            next += 1;
-            let Some(to) = to.next() else { break };
-            let (part, panel) = (i / grid.panels, i % grid.panels);
-            let from = grid.row(raw.as_ptr(), part) as usize - raw.as_ptr() as usize;
-            let (bytes, to) = (grid.mask.bytes(), bytemuck::cast_slice_mut::<f32, u8>(to));
-            let len = PANEL.min(grid.keys - panel * PANEL) * bytes;
-            for (r, to) in to.chunks_exact_mut(PANEL * bytes).enumerate().take(grid.count(part)) {
-                let at = from + (r * grid.mask.steps.row + panel * PANEL) * bytes;
-                to[..len].copy_from_slice(&raw[at..][..len]);
+            for (panel, tile) in tiles.iter_mut().enumerate().filter(|(_, t)| **t == MIXED) {
+                *tile += mixed;
+                mixed += 1;
+                if mixed as usize <= most {
+                    grid.copy(raw, i, panel, &mut pieces);
+                }
+            }
+            if (i + 1).is_multiple_of(READ.div_ceil(each)) {
+                done();
             }
         }
         Packed {
             tiles,
-            pieces: Some(pieces),
+            pieces: (mixed as usize <= most).then_some(pieces),
         }
     }
 
@@ -297,14 +308,20 @@ mod tests {
         let (rows, keys) = (dims[dims.len() - 2], dims[dims.len() - 1]);
         let heads = dims.iter().rev().nth(2).copied().unwrap_or(1);
         let grid = Grid::new(Mask::new(dims, false), [1, heads, rows, keys], far);
-        let packed = Packed::new(&grid, bytemuck::cast_slice(x));
+        let packed = Packed::new(&grid, bytemuck::cast_slice(x), || {});
         (grid, packed)
     }
 
     #[test]
     fn a_band_is_hidden_open_and_mixed() {
         let n = 4 * QUERIES + 5;
-        let at = |i: usize, j: usize| if i.abs_diff(j) <= 8 { 0.0 } else { f32::NEG_INFINITY };
+        let at = |i: usize, j: usize| {
+            if i.abs_diff(j) <= 8 {
+                0.0
+            } else {
+                f32::NEG_INFINITY
+            }
+        };
         let x: Vec<f32> = (0..n * n).map(|p| at(p / n, p % n)).collect();
         let (x, (grid, all)) = (&x[..], map(&[n, n], &x, false));
         let pieces = all.pieces.as_ref().unwrap();
@@ -343,9 +360,16 @@ mod tests {
 
     #[test]
     fn one_row_serves_all_queries() {
-        let x: Vec<f32> = (0..4 * PANEL).map(|j| if j < PANEL { 0.0 } else { f32::NEG_INFINITY }).collect();
+        let x: Vec<f32> = (0..4 * PANEL)
+            .map(|j| if j < PANEL { 0.0 } else { f32::NEG_INFINITY })
+            .collect();
         let (grid, all) = map(&[1, 4 * PANEL], &x, false);
-        let part = grid.part(&all.tiles, all.pieces.as_deref(), std::ptr::null(), [0, 0, 5 * QUERIES]);
+        let part = grid.part(
+            &all.tiles,
+            all.pieces.as_deref(),
+            std::ptr::null(),
+            [0, 0, 5 * QUERIES],
+        );
         assert_eq!([0, 1, 2, 3].map(|p| part.seen(p)), [true, false, false, false]);
         assert!(part.panel(0).is_null());
         assert_eq!(part.row(), 0);

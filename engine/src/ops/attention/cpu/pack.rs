@@ -85,7 +85,11 @@ impl Vectorised for Turned {
     fn run<S: Simd>(self, s: S) {
         let width = 2 * S::LANES;
         for part in (0..width).step_by(S::LANES) {
-            let whole = if part + S::LANES <= self.count { self.depth - self.depth % S::LANES } else { 0 };
+            let whole = if part + S::LANES <= self.count {
+                self.depth - self.depth % S::LANES
+            } else {
+                0
+            };
             for d in (0..whole).step_by(S::LANES) {
                 // SAFETY: the maker saw to it that the keys and the panel are there.
                 unsafe { self.square(s, part, d) };

@@ -72,7 +72,11 @@ impl Rows<'_> {
     /// As for [`run`](Rows::run).
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, s: S, r: usize) {
-        let (x, n, all) = (self.scores.wrapping_add(r * self.pitch), self.seen(r), self.step.keys);
+        let (x, n, all) = (
+            self.scores.wrapping_add(r * self.pitch),
+            self.seen(r),
+            self.step.keys,
+        );
         let (greatest, sum) = (self.state.wrapping_add(r), self.state.wrapping_add(QUERIES + r));
         // SAFETY: a row has room for a further vector; the rest is as the caller says.
         unsafe {
@@ -104,10 +108,13 @@ impl Rows<'_> {
             }
             let total = shares(s, x, n, new);
             x.add(n).write_bytes(0, all - n);
-            let factor = (old - new).exp();
-            *sum = kept * factor + total;
-            if self.begun && factor != 1.0 {
-                scale(s, self.out.add(r * self.out_row), self.width, factor);
+            *sum = total;
+            if self.begun {
+                let factor = (old - new).exp();
+                *sum += kept * factor;
+                if factor != 1.0 {
+                    scale(s, self.out.add(r * self.out_row), self.width, factor);
+                }
             }
         }
     }
@@ -210,7 +217,11 @@ unsafe fn hide(x: *mut f32, seen: *const u8, n: usize) {
         unsafe {
             // Without a branch, so that this is done with vectors.
             let score = *x.add(i);
-            *x.add(i) = if *seen.add(i) == 0 { f32::NEG_INFINITY } else { score };
+            *x.add(i) = if *seen.add(i) == 0 {
+                f32::NEG_INFINITY
+            } else {
+                score
+            };
         }
     }
 }

@@ -136,14 +136,21 @@ impl Attend {
                 pitch,
                 step: &step,
                 count,
-                open: self.options.causal.then_some((self.s.past + first * row + 1, row)),
+                open: self
+                    .options
+                    .causal
+                    .then_some((self.s.past + first * row + 1, row)),
                 state: task.state,
                 out: task.out,
                 out_row: self.out.row,
                 width: self.s.width,
                 begun,
                 softcap: self.options.softcap,
-                mask: self.mask.as_ref().zip(part).map(|(mask, part)| (mask.mask.bools, part.row())),
+                mask: self
+                    .mask
+                    .as_ref()
+                    .zip(part)
+                    .map(|(mask, part)| (mask.mask.bools, part.row())),
             };
             // SAFETY: as the caller says; the keys of the step are there.
             unsafe {
