@@ -60,9 +60,21 @@ fn pieces() -> Vec<Case> {
         let hide = |(i, x): (usize, f64)| if i < 900 { -1e9 } else { x as f32 };
         Tensor::of(&[300, 300], all.into_iter().enumerate().map(hide).collect())
     };
+    let odd = {
+        let [q, k, v] = qkv([1, 2, 300, 16], [1, 2, 300, 16], 16);
+        let all = q.floats().unwrap_or_default().into_iter().enumerate();
+        let odd = |(i, x): (usize, f64)| match i {
+            80 => f32::NAN,
+            4000 => f32::INFINITY,
+            _ => x as f32,
+        };
+        let q = Tensor::of(q.dims(), all.map(odd).collect());
+        Case::new("queries that are no numbers", [q, k, v])
+    };
     let padding = |keys: usize, from: usize| Tensor::bools(&[1, 1, 1, keys], (0..keys).map(|j| j >= from));
     let all = [
         and(square("a window"), 3, open(&window(NONE))),
+        and(odd, 3, open(&window(NONE))),
         and(square("a window, capped"), 3, window(NONE)).attr("softcap", 2.0f32),
         and(square("a window, causal"), 3, open(&window(NONE))).attr("is_causal", 1),
         and(square("far away"), 3, window(-1e9)),
