@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::tile::{Tile, height, width};
 use super::{BLOCK, Source, clear_tail};
+use crate::cpu::Pool;
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Floats, Scratch, balanced};
-use crate::cpu::{Act, Pool};
 
 /// Bytes of pixels that are worked on at once, to stay in the second cache.
 const BYTES: usize = 600 << 10;
@@ -224,14 +224,14 @@ impl Direct {
                         bias: given(x.bias, group * s.outputs + o),
                         residual: given(x.residual, at),
                         accumulate: !first,
-                        bounds: s.act.bounds().filter(|_| last && s.act != Act::None),
+                        bounds: s.post.bounds().filter(|_| last && !s.post.is_none()),
                         next: (t * BLOCK < width()).then(|| w.wrapping_add((width() + t * BLOCK) * rows)),
                     };
                     // SAFETY: these are pixels of the source, rows of the panel and this part's own pixels.
                     unsafe {
                         tile.run(spot.len, depth == 1);
-                        if last && s.act.bounds().is_none() {
-                            s.act.apply_rows(tile.y, tile.y_block, blocks, spot.len * BLOCK);
+                        if last && s.post.bounds().is_none() {
+                            s.post.apply_rows(tile.y, tile.y_block, blocks, spot.len * BLOCK);
                         }
                         if o + blocks * BLOCK > s.outputs {
                             clear_tail(tile.y.add((blocks - 1) * tile.y_block), spot.len, s.outputs);

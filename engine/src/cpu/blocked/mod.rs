@@ -6,6 +6,7 @@
 
 mod depthwise;
 mod direct;
+mod join;
 mod pool;
 mod reorder;
 mod source;
@@ -14,6 +15,7 @@ mod winograd;
 
 pub use depthwise::Depthwise;
 pub use direct::{Direct, Panels};
+pub use join::Join;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
 use source::Source;

@@ -73,4 +73,5 @@ pub static RULES: &[&dyn Rule] = &[
     &epilogue::LinearBias,
     &epilogue::Residual,
     &epilogue::Activation,
+    &epilogue::Scaled,
 ];
