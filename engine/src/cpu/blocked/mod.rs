@@ -11,6 +11,7 @@ mod pool;
 mod reorder;
 mod source;
 mod tile;
+mod transposed;
 mod winograd;
 
 pub use depthwise::Depthwise;
@@ -19,6 +20,7 @@ pub use join::Join;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
 use source::Source;
+pub use transposed::{Phase, Transposed};
 pub use winograd::{Filters, Winograd};
 
 use super::Pool;

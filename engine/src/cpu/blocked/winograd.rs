@@ -331,6 +331,7 @@ impl Winograd {
                     w,
                     y: at.m.wrapping_add(point * at.pitch[1] + spot.start * BLOCK),
                     y_block: at.tiles * BLOCK,
+                    y_pixel: BLOCK,
                     blocks,
                     bias: std::ptr::null(),
                     residual: std::ptr::null(),
