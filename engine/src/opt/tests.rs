@@ -245,6 +245,22 @@ fn numbers_behind_an_activation_join_the_product() {
 }
 
 #[test]
+fn a_factor_of_each_column_is_in_the_weights() {
+    let of = |factor: Tensor| {
+        model(13, move |x| {
+            let y = x.matmul(x.tensor(floats(&[8, 8], 1))) + x.tensor(floats(&[8], 2));
+            y.op("Mul", &[x.tensor(factor.clone())]) + x
+        })
+    };
+    for dims in [&[8][..], &[1, 8], &[], &[1, 1]] {
+        let m = of(floats(dims, 3));
+        assert_eq!(optimised(&m, Scope::Portable), ["MatMul", "Add", "Add"]);
+    }
+    let m = of(floats(&[3, 1], 3));
+    assert_eq!(optimised(&m, Scope::Portable), ["MatMul", "Add", "Mul", "Add"]);
+}
+
+#[test]
 fn a_residual_that_broadcasts_stays_outside() {
     let m = model(13, |x| {
         x.matmul(x.tensor(floats(&[8, 8], 1))) + x.op("ReduceMax", &[])

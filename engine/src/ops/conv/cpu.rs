@@ -7,7 +7,7 @@ use num_traits::Zero;
 use super::{Sizes, sizes};
 use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::conv::{Convolution, Depthwise, Images, Shape, Weights};
-use crate::cpu::gemm::{Bands, Floats, Strides};
+use crate::cpu::gemm::{Bands, Floats, Strides, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
 use crate::ir::DType;
@@ -79,9 +79,12 @@ fn floats(n: &NodeRef, shape: Shape, cost: impl Fn(usize, f64) -> Cost) -> Vec<C
     let layout = format!("{} {}", shape.groups, Bands::layout(size.0, size.1, strides));
     let groups = shape.groups;
     let weights = n.packs(1, layout, move |w| Bands::new(w, groups, size, strides));
+    // Vectors hold neighbouring pixels.
+    let (lanes, pixels) = (tile_size().1 / 2, shape.window.positions().max(1));
+    let filled = pixels as f64 / pixels.next_multiple_of(lanes) as f64;
     all.push(Candidate::later(
         format!("conv.f32.{isa}"),
-        cost(4, 0.6),
+        cost(4, 0.6 * filled),
         move || General {
             kernel: Convolution::new(shape, weights.map_or(Weights::Plain, |w| Weights::Packed(w()))),
             extra,
