@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
-use crate::cpu::Packs;
+use crate::cpu::{Packs, number};
 use crate::ir::{AttrValue, DType, Dim, Node, Shape, Tensor, Type, ValueId};
 
 /// What is known of a value before the model runs.
@@ -317,7 +317,8 @@ impl<'a> NodeRef<'a> {
         }
     }
 
-    /// As [`packed`](NodeRef::packed), when the kernel is made: `make` gets the elements, which must be floats and known.
+    /// As [`packed`](NodeRef::packed), when the kernel is made: `make` gets the elements, which must be floats and known, with 0
+    /// in the place of [subnormal](number::normal) ones.
     pub fn packs<T: Send + Sync + 'static>(
         &self,
         i: usize,
@@ -331,7 +332,7 @@ impl<'a> NodeRef<'a> {
         let shelf = self.packs.filter(|_| input.fixed).cloned().zip(Some(input.value));
         Some(move || {
             let make = || {
-                let made = make(&tensor.elements::<f32>().unwrap_or_default());
+                let made = make(&number::normal(tensor.elements().unwrap_or_default()));
                 tensor.unload();
                 made
             };

@@ -152,8 +152,13 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn interleave(self, a: [f32; 4], b: [f32; 4]) -> ([f32; 4], [f32; 4]) {
-        ([a[0], b[0], a[1], b[1]], [a[2], b[2], a[3], b[3]])
+    fn zip_first(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[0], b[0], a[1], b[1]]
+    }
+
+    #[inline(always)]
+    fn zip_last(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[2], b[2], a[3], b[3]]
     }
 
     #[inline(always)]

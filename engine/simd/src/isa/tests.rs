@@ -129,35 +129,6 @@ impl Vectorised for Floats {
     }
 }
 
-#[derive(Clone)]
-struct Interleaved;
-
-impl Vectorised for Interleaved {
-    type Out = Vec<f32>;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Vec<f32> {
-        let x: Vec<f32> = (0..2 * S::LANES).map(|i| i as f32).collect();
-        let mut out = vec![0.0; 2 * S::LANES];
-        // SAFETY: both have two vectors.
-        unsafe {
-            let (a, b) = s.interleave(s.load(x.as_ptr()), s.load(x.as_ptr().add(S::LANES)));
-            s.store(out.as_mut_ptr(), a);
-            s.store(out.as_mut_ptr().add(S::LANES), b);
-        }
-        out
-    }
-}
-
-#[test]
-fn lanes_come_in_turn() {
-    each_isa(Interleaved, |isa, out| {
-        let half = out.len() / 2;
-        let want: Vec<f32> = (0..out.len()).map(|i| (i / 2 + i % 2 * half) as f32).collect();
-        assert_eq!(out, want, "{isa}");
-    });
-}
-
 #[test]
 fn float_methods_mean_what_they_say() {
     let (x, y) = pairs(&ODD);
@@ -351,6 +322,35 @@ fn reductions_take_in_every_lane() {
             assert!(sum.is_nan(), "{isa}");
         },
     );
+}
+
+/// Both halves of 0, 1, 2 … and 100, 101, 102 … in turn.
+#[derive(Clone)]
+struct Zip;
+
+impl Vectorised for Zip {
+    type Out = (Vec<f32>, usize);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Out {
+        let lanes = |from: usize| -> Vec<f32> { (0..S::LANES).map(|i| (from + i) as f32).collect() };
+        let mut out = vec![0.0; 2 * S::LANES];
+        // SAFETY: there are `LANES` of each, and of both in `out`.
+        unsafe {
+            let (a, b) = (s.load(lanes(0).as_ptr()), s.load(lanes(100).as_ptr()));
+            s.store(out.as_mut_ptr(), s.zip_first(a, b));
+            s.store(out.as_mut_ptr().add(S::LANES), s.zip_last(a, b));
+        }
+        (out, S::LANES)
+    }
+}
+
+#[test]
+fn lanes_are_taken_in_turn() {
+    each_isa(Zip, |isa, (out, lanes)| {
+        let want = (0..lanes).flat_map(|i| [i as f32, (100 + i) as f32]);
+        assert!(out.iter().copied().eq(want), "{isa}: {out:?}");
+    });
 }
 
 /// Loads `n` lanes and stores them, both between guards, for each `n`; what the store left and what the load gave.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::{BLOCK, clear_tail};
+use crate::cpu::Pool;
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::Floats;
-use crate::cpu::{Act, Pool};
 
 /// Multiply-adds that make a task worth handing to another thread.
 const TASK: usize = 1 << 18;
@@ -148,8 +148,8 @@ impl Vectorised for Rows<'_> {
             let row = memory.y.wrapping_add(at * w.output[1] * BLOCK);
             // SAFETY: this row has just been written.
             unsafe {
-                if shape.act.bounds().is_none() {
-                    shape.act.apply_rows(row, 0, 1, w.output[1] * BLOCK);
+                if shape.post.bounds().is_none() {
+                    shape.post.apply_rows(row, 0, 1, w.output[1] * BLOCK);
                 }
                 if (self.block + 1) * BLOCK > shape.groups {
                     clear_tail(row, w.output[1], shape.groups);
@@ -254,7 +254,7 @@ impl Rows<'_> {
             if !m.residual.is_null() {
                 y = s.add(y, s.load(m.residual.add(to)));
             }
-            if let Some((lo, hi)) = shape.act.bounds().filter(|_| shape.act != Act::None) {
+            if let Some((lo, hi)) = shape.post.bounds().filter(|_| !shape.post.is_none()) {
                 y = s.min(s.splat(hi), s.max(s.splat(lo), y));
             }
             s.store(m.y.add(to), y);

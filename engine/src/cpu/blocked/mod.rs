@@ -6,17 +6,21 @@
 
 mod depthwise;
 mod direct;
+mod join;
 mod pool;
 mod reorder;
 mod source;
 mod tile;
+mod transposed;
 mod winograd;
 
 pub use depthwise::Depthwise;
 pub use direct::{Direct, Panels};
+pub use join::Join;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
 use source::Source;
+pub use transposed::{Phase, Transposed};
 pub use winograd::{Filters, Winograd};
 
 use super::Pool;

@@ -19,6 +19,8 @@ pub(super) struct Tile<'a> {
     pub(super) y: *mut f32,
     /// Floats from block to block of output channels, and of the residual.
     pub(super) y_block: usize,
+    /// Floats from pixel to pixel of them.
+    pub(super) y_pixel: usize,
     /// Blocks of output channels that are computed.
     pub(super) blocks: usize,
     /// One float for each output channel; null where there is none.
@@ -151,7 +153,7 @@ unsafe fn finish<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile, acc: [
     for (i, acc) in acc.into_iter().enumerate() {
         for (v, acc) in acc.into_iter().enumerate() {
             let lane = v * S::LANES;
-            let at = lane / BLOCK * t.y_block + i * BLOCK + lane % BLOCK;
+            let at = lane / BLOCK * t.y_block + i * t.y_pixel + lane % BLOCK;
             let mut y = s.add(acc, bias[v]);
             // SAFETY: as the caller says.
             unsafe {

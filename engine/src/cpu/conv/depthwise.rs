@@ -84,12 +84,12 @@ impl Depthwise {
             x.residual.wrapping_add(at)
         };
         let y = x.y.wrapping_add(at);
-        let bounds = self.shape.act.bounds();
+        let bounds = self.shape.post.bounds();
         // SAFETY: as the caller says.
         unsafe {
             self.plane.unpack(sums, y, residual, bounds);
             if bounds.is_none() {
-                self.shape.act.apply_rows(y, 0, 1, len);
+                self.shape.post.apply_rows(y, 0, 1, len);
             }
         }
     }

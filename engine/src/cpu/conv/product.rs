@@ -298,14 +298,14 @@ impl Convolution {
                                 Addend::NONE
                             },
                         ],
-                        bounds: s.act.bounds().filter(|_| last && s.act != super::Act::None),
+                        bounds: s.post.bounds().filter(|_| last && !s.post.is_none()),
                         next: (j == 0).then(|| a.wrapping_add(rows.len() * ks.len())),
                     };
                     // SAFETY: these are rows and columns of the matrices; those of the output are this part's own.
                     unsafe {
                         tile.run(rows.len());
-                        if last && s.act.bounds().is_none() {
-                            s.act.apply_rows(tile.c, positions, rows.len(), cols);
+                        if last && s.post.bounds().is_none() {
+                            s.post.apply_rows(tile.c, positions, rows.len(), cols);
                         }
                     }
                 }

@@ -123,7 +123,9 @@ impl Turned {
         for _ in 0..n.trailing_zeros() {
             let mut y = x;
             for i in 0..n / 2 {
-                (y[2 * i], y[2 * i + 1]) = s.interleave(x[i], x[i + n / 2]);
+                let (low, high) = (x[i], x[i + n / 2]);
+                y[2 * i] = s.zip_first(low, high);
+                y[2 * i + 1] = s.zip_last(low, high);
             }
             x = y;
         }
