@@ -1,5 +1,7 @@
 //! What is done with rows of scores.
 
+use std::f32::consts::{LN_2, LOG2_E};
+
 use secateur_simd::{Simd, Vectorised, dispatch, math};
 
 use super::QUERIES;
@@ -196,12 +198,12 @@ const SHIFT: f32 = 12582912.0 + 127.0;
 fn power<S: Simd>(s: S, x: S::F32) -> S::F32 {
     // NaN is the second operand, which is what this returns then.
     let x = s.max(s.splat(LOWEST), x);
-    let (shift, log2e) = (s.splat(SHIFT), s.splat(std::f32::consts::LOG2_E));
+    let (shift, log2e) = (s.splat(SHIFT), s.splat(LOG2_E));
     let shifted = s.fma(x, log2e, shift);
     let r = s.fma(x, log2e, s.sub(shift, shifted));
     // 2^r for |r| <= 1/2, by a minimax polynomial.
-    let mut y = s.splat(0.0013264727);
-    for c in [0.009671513, 0.055507336, 0.24022243, 0.693147, 1.0] {
+    let mut y = s.splat(0.0013300607);
+    for c in [0.009669691, 0.055505585, 0.24022283, LN_2, 1.0] {
         y = s.fma(y, r, s.splat(c));
     }
     s.mul(y, s.from_bits(s.shl_i32::<23>(s.bits(shifted))))
@@ -296,5 +298,36 @@ impl Vectorised for Finish {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Powers(Vec<f32>);
+
+    impl Vectorised for Powers {
+        type Out = Vec<f32>;
+        #[inline(always)]
+        fn run<S: Simd>(mut self, s: S) -> Vec<f32> {
+            for x in self.0.chunks_exact_mut(S::LANES) {
+                // SAFETY: these are as many floats as a vector has.
+                unsafe { s.store(x.as_mut_ptr(), power(s, s.load(x.as_ptr()))) };
+            }
+            self.0
+        }
+    }
+
+    #[test]
+    fn powers_are_near_and_end_in_zero() {
+        let x: Vec<f32> = (0..1 << 17).map(|i| i as f32 * -7e-4).collect();
+        for (x, y) in x.iter().zip(dispatch(Powers(x.clone()))) {
+            let want = f64::from(*x).exp();
+            assert!((f64::from(y) - want).abs() < 2e-7, "{x}: {y}, {want}");
+        }
+        let odd = [0.0, f32::NAN, f32::NEG_INFINITY, f32::MIN].repeat(4);
+        let y = dispatch(Powers(odd));
+        assert!(y[0] == 1.0 && y[1].is_nan() && y[2..4] == [0.0; 2], "{y:?}");
     }
 }
