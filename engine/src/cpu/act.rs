@@ -5,7 +5,7 @@ mod post;
 use secateur_simd::{Simd, math};
 
 use crate::expr::Ex;
-pub use post::Post;
+pub use post::{Ending, Post};
 
 /// A function of one element, as code that the loops around it are compiled with.
 pub trait ActFn: Copy + Send + Sync {

@@ -31,7 +31,7 @@ pub mod walk;
 pub mod window;
 
 use crate::ops::OpError;
-pub use act::{Act, Post};
+pub use act::{Act, Ending, Post};
 pub use frame::{Frame, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;

@@ -2,7 +2,7 @@
 
 use secateur_simd::{Simd, Vectorised, dispatch};
 
-use super::{Act, ActFn, WithAct};
+use super::{Act, ActFn, Clip, HardSwish, WithAct};
 use crate::expr::Ex;
 use crate::ops::{NodeRef, OpError};
 
@@ -62,15 +62,23 @@ impl Post {
         self == Post::NONE
     }
 
-    /// The bounds, where it only cuts off: nothing, `Relu` and `Clip`.
-    pub fn bounds(self) -> Option<(f32, f32)> {
-        match self.act {
-            _ if self != Post::from(self.act) => None,
-            Act::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
-            Act::Relu => Some((0.0, f32::INFINITY)),
-            Act::Clip { lo, hi } => Some((lo, hi)),
-            _ => None,
-        }
+    /// What kernels do in registers, where that is all of it; else they [apply](Post::apply_rows) it behind themselves.
+    pub fn ending(self) -> Option<Ending> {
+        let gate = match self.act {
+            Act::None => Gate::None,
+            Act::Relu => Gate::Cut(0.0, f32::INFINITY),
+            Act::Clip { lo, hi } => Gate::Cut(lo, hi),
+            Act::HardSwish => Gate::HardSwish,
+            _ => return None,
+        };
+        Some(Ending {
+            gate,
+            affine: self.affine(),
+        })
+    }
+
+    fn affine(self) -> Option<(f32, f32)> {
+        (self != Post::from(self.act)).then_some((self.scale, self.shift))
     }
 
     /// Applies it to `rows` rows of `cols` floats that begin `pitch` apart.
@@ -84,7 +92,7 @@ impl Post {
             pitch,
             rows,
             cols,
-            affine: (self != Post::from(self.act)).then_some((self.scale, self.shift)),
+            affine: self.affine(),
         });
     }
 
@@ -98,6 +106,42 @@ impl Post {
             y = y + f64::from(self.shift);
         }
         y
+    }
+}
+
+/// The end of a sum that costs only a few instructions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ending {
+    gate: Gate,
+    affine: Option<(f32, f32)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Gate {
+    None,
+    Cut(f32, f32),
+    HardSwish,
+}
+
+impl Ending {
+    /// The sum as it is.
+    pub const NONE: Ending = Ending {
+        gate: Gate::None,
+        affine: None,
+    };
+
+    /// In every lane. NaN gives NaN.
+    #[inline(always)]
+    pub fn apply<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        let y = match self.gate {
+            Gate::None => x,
+            Gate::Cut(lo, hi) => Clip { lo, hi }.apply(s, x),
+            Gate::HardSwish => HardSwish {}.apply(s, x),
+        };
+        match self.affine {
+            None => y,
+            Some((scale, shift)) => s.fma(y, s.splat(scale), s.splat(shift)),
+        }
     }
 }
 

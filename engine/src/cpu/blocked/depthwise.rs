@@ -6,9 +6,9 @@ use std::sync::Arc;
 use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::{BLOCK, clear_tail};
-use crate::cpu::Pool;
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::Floats;
+use crate::cpu::{Ending, Pool};
 
 /// Multiply-adds that make a task worth handing to another thread.
 const TASK: usize = 1 << 18;
@@ -105,6 +105,7 @@ struct Block {
     w: *const f32,
     y: *mut f32,
     residual: *const f32,
+    end: Ending,
 }
 
 impl Vectorised for Rows<'_> {
@@ -124,6 +125,7 @@ impl Vectorised for Rows<'_> {
             w: weights.wrapping_add(self.block * w.taps() * BLOCK),
             y: self.x.y.wrapping_add(to),
             residual,
+            end: shape.post.ending().unwrap_or(Ending::NONE),
         };
         for at in self.rows.clone() {
             let top = (at * w.strides[0]) as isize - w.pads[0] as isize;
@@ -148,7 +150,7 @@ impl Vectorised for Rows<'_> {
             let row = memory.y.wrapping_add(at * w.output[1] * BLOCK);
             // SAFETY: this row has just been written.
             unsafe {
-                if shape.post.bounds().is_none() {
+                if shape.post.ending().is_none() {
                     shape.post.apply_rows(row, 0, 1, w.output[1] * BLOCK);
                 }
                 if (self.block + 1) * BLOCK > shape.groups {
@@ -254,9 +256,7 @@ impl Rows<'_> {
             if !m.residual.is_null() {
                 y = s.add(y, s.load(m.residual.add(to)));
             }
-            if let Some((lo, hi)) = shape.post.bounds().filter(|_| !shape.post.is_none()) {
-                y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-            }
+            y = m.end.apply(s, y);
             s.store(m.y.add(to), y);
         }
     }

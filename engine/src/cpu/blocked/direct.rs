@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::tile::{Tile, height, width};
 use super::{BLOCK, Source, clear_tail};
-use crate::cpu::Pool;
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Floats, Scratch, balanced};
+use crate::cpu::{Ending, Pool};
 
 /// Bytes of pixels that are worked on at once, to stay in the second cache.
 const BYTES: usize = 600 << 10;
@@ -260,7 +260,7 @@ impl Direct {
                         bias: given(x.bias, group * s.outputs + o),
                         residual: given(x.residual, at),
                         accumulate: !first,
-                        bounds: s.post.bounds().filter(|_| last && !s.post.is_none()),
+                        end: s.post.ending().filter(|_| last).unwrap_or(Ending::NONE),
                         next: (t * BLOCK < width()).then(|| w.wrapping_add((width() + t * BLOCK) * rows)),
                     };
                     // SAFETY: these are pixels of the source, rows of the panel and this part's own pixels.
@@ -273,7 +273,7 @@ impl Direct {
                             (spot.len, 1)
                         };
                         for y in (0..pixels).map(|p| tile.y.wrapping_add(p * y_pixel)) {
-                            if last && s.post.bounds().is_none() {
+                            if last && s.post.ending().is_none() {
                                 s.post.apply_rows(y, tile.y_block, blocks, len * BLOCK);
                             }
                             if o + blocks * BLOCK > s.outputs {

@@ -3,8 +3,9 @@
 use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::BLOCK;
+use crate::cpu::Ending;
 
-/// Pixels by output channels, `y = [y +] x w [+ bias] [+ residual]`, cut off at the bounds.
+/// Pixels by output channels, `y = [y +] x w [+ bias] [+ residual]`, ended.
 ///
 /// Pixels stand side by side: [`BLOCK`] floats apart where blocks of channels are read, else one.
 #[derive(Clone, Copy)]
@@ -29,8 +30,8 @@ pub(super) struct Tile<'a> {
     pub(super) residual: *const f32,
     /// Whether the sums are added to what `y` holds.
     pub(super) accumulate: bool,
-    /// The bounds that cut off the result.
-    pub(super) bounds: Option<(f32, f32)>,
+    /// What is done in the end.
+    pub(super) end: Ending,
     /// Where the weights stand that are needed next: a cache line of them is fetched for each row of weights.
     pub(super) next: Option<*const f32>,
 }
@@ -163,10 +164,7 @@ unsafe fn finish<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile, acc: [
                 if !t.residual.is_null() {
                     y = s.add(y, s.load(t.residual.add(at)));
                 }
-                if let Some((lo, hi)) = t.bounds {
-                    // NaN is the second operand, which is what these return then.
-                    y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-                }
+                y = t.end.apply(s, y);
                 s.store(t.y.add(at), y);
             }
         }

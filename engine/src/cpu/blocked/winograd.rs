@@ -13,9 +13,9 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 use super::direct::tiles;
 use super::tile::{Tile, width};
 use super::{BLOCK, clear_tail};
-use crate::cpu::Pool;
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Floats, Scratch, balanced};
+use crate::cpu::{Ending, Pool};
 
 /// Bytes of transformed tiles that are worked on at once, to stay in the second cache.
 const BYTES: usize = 800 << 10;
@@ -336,7 +336,7 @@ impl Winograd {
                     bias: std::ptr::null(),
                     residual: std::ptr::null(),
                     accumulate: false,
-                    bounds: None,
+                    end: Ending::NONE,
                     next: (t * BLOCK < width()).then(|| w.wrapping_add(size + t * BLOCK * inputs)),
                 };
                 // SAFETY: these are tiles of the block and rows of the filters.
@@ -457,7 +457,7 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<
         } = self.0;
         let [high, wide] = [w.shape.window.output[0], w.shape.window.output[1]];
         let post = w.shape.post;
-        let (lo, hi) = post.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let end = post.ending().unwrap_or(Ending::NONE);
         let first = panel * width() / BLOCK;
         for b in 0..blocks {
             let place = (image * w.shape.outputs.div_ceil(BLOCK) + first + b) * high * wide * BLOCK;
@@ -492,9 +492,7 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<
                                     if !x.residual.is_null() {
                                         y = s.add(y, s.load(x.residual.add(to)));
                                     }
-                                    if !post.is_none() {
-                                        y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-                                    }
+                                    y = end.apply(s, y);
                                     s.store(x.y.add(to), y);
                                 }
                             }
@@ -505,7 +503,7 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<
                 let from = x.y.wrapping_add(place + rows.start * wide * BLOCK);
                 // SAFETY: these are rows of this block that have been written.
                 unsafe {
-                    if post.bounds().is_none() {
+                    if post.ending().is_none() {
                         post.apply_rows(from, 0, 1, rows.len() * wide * BLOCK);
                     }
                     if (first + b + 1) * BLOCK > w.shape.outputs {

@@ -11,7 +11,7 @@ mod tile;
 
 use std::ops::Range;
 
-use super::{Pool, Post};
+use super::{Ending, Pool, Post};
 pub use pack::{Bands, Floats, Panels, Strides};
 pub(crate) use pack::{balanced, bands_into, k_blocks, panel_into};
 pub use tile::Addend;
@@ -220,13 +220,13 @@ impl Gemm {
                         alpha: self.alpha,
                         accumulate: ks.start > 0,
                         add,
-                        bounds: self.post.bounds().filter(|_| last && !self.post.is_none()),
+                        end: self.post.ending().filter(|_| last).unwrap_or(Ending::NONE),
                         next: (self.b == Rhs::Packed && t * 16 < width).then_some(next),
                     };
                     // SAFETY: these are rows and columns of the matrices; C's are this part's own.
                     unsafe {
                         one.run(tile.len());
-                        if last && self.post.bounds().is_none() {
+                        if last && self.post.ending().is_none() {
                             self.post.apply_rows(c, self.n, tile.len(), cols);
                         }
                     }

@@ -7,6 +7,7 @@ use super::lay::{Lines, Steps};
 use super::map::Part;
 use super::rows::{Finish, Rows};
 use super::{Attend, KEYS, Memory, PANEL, QUERIES};
+use crate::cpu::Ending;
 use crate::cpu::gemm::{Addend, Tile, balanced, tile_size};
 
 /// Panels of keys whose scores are held at once.
@@ -229,7 +230,7 @@ impl Attend {
             alpha: self.scale,
             accumulate: false,
             add: [Addend::NONE; 2],
-            bounds: None,
+            end: Ending::NONE,
             next: None,
         };
         for (key, column, count) in rows.step.runs(rows.step.keys) {
