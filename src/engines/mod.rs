@@ -7,7 +7,8 @@ mod tract;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use secateur::{Outputs, Tensor};
+use secateur::engine::run::Builder;
+use secateur::{Model, Outputs, Session, Tensor};
 
 /// A program that runs ONNX files.
 pub(crate) trait Engine: Sync {
@@ -36,12 +37,35 @@ pub(crate) trait Engine: Sync {
 pub(crate) struct Job<'a> {
     /// The ONNX file.
     pub(crate) file: &'a Path,
-    /// Threads to run on.
-    pub(crate) threads: usize,
-    /// Bytes that a run may work in, where that is limited; only this library heeds it.
-    pub(crate) memory: Option<usize>,
+    /// How the session is to be made.
+    pub(crate) setup: &'a Setup,
     /// Values that are to be outputs too.
     pub(crate) taps: &'a [String],
+}
+
+/// How sessions are to be made. Other engines heed only the threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Threads to run on.
+    pub(crate) threads: usize,
+    /// Bytes that a run may work in, where that is limited.
+    pub(crate) memory: Option<usize>,
+    /// The size of the batch changes no bit.
+    pub(crate) deterministic: bool,
+}
+
+impl Setup {
+    /// A builder of such a session of `model`.
+    pub(crate) fn session<'m>(&self, model: &'m Model) -> Builder<'m> {
+        let mut builder = Session::builder(model).threads(self.threads);
+        if let Some(bytes) = self.memory {
+            builder = builder.memory(bytes);
+        }
+        if self.deterministic {
+            builder = builder.deterministic();
+        }
+        builder
+    }
 }
 
 /// A model made ready to run.

@@ -10,7 +10,7 @@ use crate::cpu::{Pool, default_threads};
 use crate::ir::{DType, Dim, Model, Name, Type};
 use crate::opt::{self, Report, Scope};
 pub use crate::plan::StepTime;
-use crate::plan::{Context, Plan, Program, available};
+use crate::plan::{Context, Plan, Program, Ways, available, batch};
 pub use error::{RunError, RunErrorKind, Unsupported, distance, nearest, unsupported};
 use feed::fits;
 pub use feed::{Feed, Outputs};
@@ -23,6 +23,7 @@ pub struct Builder<'a> {
     sizes: Vec<(String, usize)>,
     taps: Vec<String>,
     reference: bool,
+    deterministic: bool,
     memory: Option<usize>,
 }
 
@@ -76,6 +77,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Computes the same, to the bit, whatever the batch is: the first dimension of inputs, where it is free. Kernels are chosen
+    /// for a batch of one and used for all, which may take longer. On any number of threads results are the same anyhow, and on
+    /// another instruction set they differ all the same. An operator that is defined over the whole batch, such as a dynamic
+    /// quantisation, mixes its rows here too.
+    pub fn deterministic(self) -> Self {
+        Builder {
+            deterministic: true,
+            ..self
+        }
+    }
+
     /// Refuses runs that work in more than `bytes`, inputs and weights aside. The default is what the machine has free when
     /// the session is made.
     pub fn memory(self, bytes: usize) -> Self {
@@ -103,7 +115,11 @@ impl<'a> Builder<'a> {
         if !missing.is_empty() {
             return Err(RunErrorKind::Unsupported(missing).into());
         }
-        fix_sizes(&mut model, &self.sizes)?;
+        // Nothing may be computed beforehand from the size of a batch that must not matter.
+        let batch = self.deterministic.then(|| batch(&model.graph));
+        let late = |(name, _): &(String, usize)| batch.iter().flatten().any(|b| **b == **name);
+        let (late, early): (Vec<_>, Vec<_>) = self.sizes.iter().cloned().partition(late);
+        fix_sizes(model.graph.inputs.iter_mut().filter_map(declared), &early)?;
         for name in &self.taps {
             let known = || model.graph.values.iter().map(|v| v.name.to_string()).collect();
             let v = model.graph.find(name).ok_or_else(|| RunErrorKind::UnknownInput {
@@ -130,24 +146,38 @@ impl<'a> Builder<'a> {
             let ty = p.ty.as_ref().map_or(Type::Unknown, |d| d.ty.clone());
             (g[p.value].name.clone(), ty)
         };
+        let mut inputs: Vec<_> = g.inputs.iter().map(input).collect();
+        fix_sizes(inputs.iter_mut().map(|(_, ty)| ty), &late)?;
+        let ways = Ways {
+            optimized: self.optimize,
+            reference: self.reference,
+            batch,
+        };
         Ok(Session {
-            inputs: g.inputs.iter().map(input).collect(),
+            inputs,
             outputs: g.outputs.iter().map(|p| g[p.value].name.clone()).collect(),
             report,
             pool: Pool::new(self.threads),
             memory: self.memory.or_else(available).unwrap_or(usize::MAX),
-            program: Program::new(model, self.optimize, self.reference).map_err(wrong)?,
+            program: Program::new(model, &ways).map_err(wrong)?,
         })
     }
 }
 
+fn declared(p: &mut crate::ir::Port) -> Option<&mut Type> {
+    p.ty.as_mut().map(|d| &mut d.ty)
+}
+
 /// Puts numbers in the place of free dimensions.
-fn fix_sizes(model: &mut Model, sizes: &[(String, usize)]) -> Result<(), RunError> {
+fn fix_sizes<'t>(
+    types: impl Iterator<Item = &'t mut Type>,
+    sizes: &[(String, usize)],
+) -> Result<(), RunError> {
     let mut known = vec![];
-    for p in &mut model.graph.inputs {
-        let Some(Type::Tensor {
+    for ty in types {
+        let Type::Tensor {
             shape: Some(shape), ..
-        }) = p.ty.as_mut().map(|d| &mut d.ty)
+        } = ty
         else {
             continue;
         };
@@ -182,6 +212,7 @@ impl Session {
             sizes: vec![],
             taps: vec![],
             reference: false,
+            deterministic: false,
             memory: None,
         }
     }

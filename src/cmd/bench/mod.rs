@@ -110,8 +110,7 @@ fn work(engine: &str, flags: &Flags, ui: &Ui) -> Result<Outcome> {
         let inputs = feeder(flags, &quiet)?.make(ui.common.seed)?;
         let job = Job {
             file: &flags.model,
-            threads: ui.threads(),
-            memory: ui.common.max_memory,
+            setup: &ui.setup(),
             taps: &[],
         };
         rival::serve(engine, &job, &inputs)

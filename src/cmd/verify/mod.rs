@@ -16,7 +16,7 @@ use super::source::{Feeder, InputFlags};
 use super::table::Table;
 use super::ui::Ui;
 use super::{Cmd, Outcome, card};
-use crate::engines::{self, Engine, Job, Loaded};
+use crate::engines::{self, Engine, Job, Loaded, Setup};
 use layers::Layer;
 use metric::Metric;
 
@@ -66,8 +66,7 @@ impl Cmd for Verify {
 struct Sides<'a> {
     a: (&'static dyn Engine, &'a Path),
     b: (&'static dyn Engine, &'a Path),
-    threads: usize,
-    memory: Option<usize>,
+    setup: Setup,
 }
 
 impl Sides<'_> {
@@ -76,8 +75,7 @@ impl Sides<'_> {
         let load = |(engine, file): (&dyn Engine, &Path)| {
             engine.load(&Job {
                 file,
-                threads: self.threads,
-                memory: self.memory,
+                setup: &self.setup,
                 taps,
             })
         };
@@ -96,8 +94,7 @@ fn verify(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let sides = Sides {
         a: (engines::find("self")?, &flags.model),
         b: (engines::find(&flags.engine)?, flags.other()),
-        threads: ui.threads(),
-        memory: ui.common.max_memory,
+        setup: ui.setup(),
     };
     let told = Told::of(&sides, flags, ui)?;
     told.say(flags, ui);
