@@ -54,6 +54,7 @@ fn explain(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let plan = session
         .prepare(inputs.iter().map(|(n, t)| (n, t)))
         .with_context(place)?;
+    ui.noted(&session);
     let steps = steps(&session, &plan, &inputs).with_context(place)?;
     let rules = rules(session.report());
     ui.say(&format!("{}\n{}", nodes_table(&steps), rules_table(&rules)));

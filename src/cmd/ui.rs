@@ -1,13 +1,14 @@
 //! What all verbs have in common: flags, notes, progress.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use secateur::Model;
 use secateur::engine::cpu::default_threads;
 use secateur::engine::run::Builder;
+use secateur::{Model, Session};
 
 use crate::engines::Setup;
 
@@ -27,6 +28,9 @@ pub(crate) struct Common {
     /// Compute the same, to the bit, for any size of the batch; this may take longer
     #[arg(long, global = true)]
     pub(crate) deterministic: bool,
+    /// Keep packed weights in FILE, so that the next load need not pack them
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cache: Option<PathBuf>,
     /// Set a free dimension of the inputs
     #[arg(long = "size", short, global = true, value_name = "NAME=SIZE", value_parser = size)]
     pub(crate) sizes: Vec<(String, usize)>,
@@ -88,12 +92,18 @@ impl Ui {
             threads: self.threads(),
             memory: self.common.max_memory,
             deterministic: self.common.deterministic,
+            cache: self.common.cache.clone(),
         }
     }
 
     /// A builder of a session of `model` as the common flags want it.
     pub(crate) fn session<'m>(&self, model: &'m Model) -> Builder<'m> {
         self.setup().session(model)
+    }
+
+    /// Says what is to be said of how a session was made ready.
+    pub(crate) fn noted(&self, session: &Session) {
+        self.setup().notes(session).iter().for_each(|n| self.note(n));
     }
 
     /// Says on standard error what was assumed or left out.

@@ -4,7 +4,7 @@ mod ort;
 mod own;
 mod tract;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use secateur::engine::run::Builder;
@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) memory: Option<usize>,
     /// The size of the batch changes no bit.
     pub(crate) deterministic: bool,
+    /// Where packed weights are found and kept.
+    pub(crate) cache: Option<PathBuf>,
 }
 
 impl Setup {
@@ -64,7 +66,25 @@ impl Setup {
         if self.deterministic {
             builder = builder.deterministic();
         }
+        if let Some(path) = &self.cache {
+            builder = builder.cache(path);
+        }
         builder
+    }
+
+    /// What is to be said of a session that has been made ready.
+    pub(crate) fn notes(&self, session: &Session) -> Vec<String> {
+        let Some((path, state)) = self.cache.as_ref().zip(session.cache()) else {
+            return vec![];
+        };
+        let path = path.display();
+        let refused = state
+            .refused
+            .map(|why| format!("cache {path} is not used: {why}"));
+        let unsaved = state
+            .unsaved
+            .map(|why| format!("cache {path} is not written: {why}"));
+        refused.into_iter().chain(unsaved).collect()
     }
 }
 
@@ -80,6 +100,11 @@ pub(crate) trait Loaded {
     /// If the model cannot run on inputs of these shapes.
     fn prepare(&mut self, _inputs: &[(String, Tensor)]) -> Result<()> {
         Ok(())
+    }
+
+    /// What is to be said of how it was made ready.
+    fn notes(&self) -> Vec<String> {
+        vec![]
     }
 
     /// Runs the model once.

@@ -5,6 +5,7 @@ pub mod affine;
 pub mod arg;
 pub mod blocked;
 pub mod blocks;
+mod cache;
 pub mod chain;
 pub mod conv;
 pub mod copy;
@@ -32,6 +33,7 @@ pub mod window;
 
 use crate::ops::OpError;
 pub use act::Act;
+pub use cache::{Cache, CacheState, Order, Packed};
 pub use frame::{Frame, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;

@@ -12,7 +12,7 @@ use super::direct::{self, direct};
 use super::lower::{Known, PlanError, Start, choices, heaviest, lower};
 use super::single::Single;
 use super::{Plan, Uses};
-use crate::cpu::{Frame, Outside, Packs, Place, Pool, View};
+use crate::cpu::{Cache, Frame, Outside, Packs, Place, Pool, View};
 use crate::ir::{
     Buffer, DEPTH, DType, Data, Datum, Dim, Graph, Model, Name, Node, NodeId, Port, Tensor, Type, ValueId,
 };
@@ -136,7 +136,7 @@ struct Body {
 type Key = (usize, Vec<u8>);
 
 /// How programs are made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Ways {
     /// Subgraphs are optimised.
     pub optimized: bool,
@@ -144,6 +144,8 @@ pub struct Ways {
     pub reference: bool,
     /// The names of the free dimension whose size must not change a bit of what is computed for each of its elements.
     pub batch: Option<Vec<Name>>,
+    /// Where packed weights are found and kept.
+    pub cache: Option<Arc<Cache>>,
 }
 
 /// A graph made ready to run.
@@ -218,7 +220,7 @@ impl Program {
         Ok(Program {
             uses: Uses::new(&model.graph, captured),
             bodies,
-            packs: Packs::default(),
+            packs: Packs::new(ways.cache.clone()),
             plans: Mutex::default(),
             ways: ways.clone(),
             single,
@@ -281,6 +283,9 @@ impl Program {
         // Where there is no plan for a batch of one, there is nothing to follow.
         let follow = one.as_ref().and_then(|one| choices(start(one, None, None)).ok());
         let plan = Arc::new(lower(start(known, Some(memory), follow.as_ref()))?);
+        if let Some(cache) = &self.ways.cache {
+            cache.save();
+        }
         let mut plans = lock();
         // Plans keep what they work in for the next run.
         let idle = |p: &Plan| p.arena.saturating_add(p.scratch).saturating_add(p.folded);

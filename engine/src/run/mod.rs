@@ -4,9 +4,11 @@ mod error;
 mod feed;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cpu::{Pool, default_threads};
+pub use crate::cpu::CacheState;
+use crate::cpu::{Cache, Pool, default_threads};
 use crate::ir::{DType, Dim, Model, Name, Type};
 use crate::opt::{self, Report, Scope};
 pub use crate::plan::StepTime;
@@ -25,6 +27,7 @@ pub struct Builder<'a> {
     reference: bool,
     deterministic: bool,
     memory: Option<usize>,
+    cache: Option<PathBuf>,
 }
 
 /// A model made ready to run: optimised, its weights packed when first needed, with a plan for each set of input shapes.
@@ -38,6 +41,7 @@ pub struct Session {
     report: Report,
     pool: Pool,
     memory: usize,
+    cache: Option<Arc<Cache>>,
 }
 
 impl<'a> Builder<'a> {
@@ -97,6 +101,16 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Keeps packed weights in the file `path`: when a plan has been made they are written there, and the next session maps them
+    /// instead of packing. They are found by what they were made from, and so are never those of another model; a file of another
+    /// version, another instruction set, or damaged, is replaced. The file must not be changed in place while a session is there.
+    pub fn cache(self, path: impl Into<PathBuf>) -> Self {
+        Builder {
+            cache: Some(path.into()),
+            ..self
+        }
+    }
+
     /// Checks and optimises the model.
     ///
     /// # Errors
@@ -152,8 +166,10 @@ impl<'a> Builder<'a> {
             optimized: self.optimize,
             reference: self.reference,
             batch,
+            cache: self.cache.as_deref().map(|path| Arc::new(Cache::open(path))),
         };
         Ok(Session {
+            cache: ways.cache.clone(),
             inputs,
             outputs: g.outputs.iter().map(|p| g[p.value].name.clone()).collect(),
             report,
@@ -214,6 +230,7 @@ impl Session {
             reference: false,
             deterministic: false,
             memory: None,
+            cache: None,
         }
     }
 
@@ -235,6 +252,11 @@ impl Session {
     /// The model as it is run.
     pub fn model(&self) -> &Model {
         self.program.model()
+    }
+
+    /// What became of the cache of packed weights so far, if there is one.
+    pub fn cache(&self) -> Option<CacheState> {
+        self.cache.as_ref().map(|c| c.state())
     }
 
     /// What the optimiser did.

@@ -135,7 +135,9 @@ fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let inputs = feeder(flags, ui)?;
     let mut rivals = vec![];
     for name in &flags.engines {
-        rivals.push(Rival::start(name)?);
+        let rival = Rival::start(name)?;
+        rival.notes.iter().for_each(|n| ui.note(n));
+        rivals.push(rival);
     }
     measure(&mut rivals, flags, ui)?;
     let mut results = vec![];

@@ -72,14 +72,13 @@ struct Sides<'a> {
 impl Sides<'_> {
     /// Both, with values inside as outputs too.
     fn load(&self, taps: &[String]) -> Result<[Box<dyn Loaded>; 2]> {
-        let load = |(engine, file): (&dyn Engine, &Path)| {
-            engine.load(&Job {
-                file,
-                setup: &self.setup,
-                taps,
-            })
+        let load = |(engine, file): (&dyn Engine, &Path), setup| engine.load(&Job { file, setup, taps });
+        // One cache is of one model.
+        let other = Setup {
+            cache: None,
+            ..self.setup.clone()
         };
-        Ok([load(self.a)?, load(self.b)?])
+        Ok([load(self.a, &self.setup)?, load(self.b, &other)?])
     }
 }
 
@@ -126,6 +125,7 @@ impl Told {
         let feeder = Feeder::new(&wanted(&model), &flags.inputs, ui)?;
         let [mut a, mut b] = sides.load(&[])?;
         let found = compare(&mut *a, &mut *b, &feeder, flags, ui)?;
+        a.notes().iter().for_each(|n| ui.note(n));
         let layers = match flags.layers {
             true => layers::compare(sides, &model, &feeder.make(ui.common.seed)?, flags.within)?,
             false => vec![],

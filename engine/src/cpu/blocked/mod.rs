@@ -6,6 +6,7 @@
 
 mod depthwise;
 mod direct;
+mod filters;
 mod pool;
 mod reorder;
 mod source;
@@ -14,10 +15,11 @@ mod winograd;
 
 pub use depthwise::Depthwise;
 pub use direct::{Direct, Panels};
+pub use filters::Filters;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
 use source::Source;
-pub use winograd::{Filters, Winograd};
+pub use winograd::Winograd;
 
 use super::Pool;
 use super::conv::Images;
