@@ -51,6 +51,11 @@ pub trait Kernel: Send + Sync {
         true
     }
 
+    /// Whether it wants the memory of input `i` aligned for its elements; not so where it only copies bytes.
+    fn aligned(&self, _i: usize) -> bool {
+        true
+    }
+
     /// Computes every output. The result does not depend on the number of threads.
     ///
     /// # Errors

@@ -792,30 +792,34 @@ impl Lowering<'_> {
         })
     }
 
-    /// The constants, those aligned that a kernel reads and the others left out.
+    /// The constants, aligned where a kernel wants that, and those left out that none reads.
     fn constants_of(&mut self, steps: &[Step], outputs: &[(ValueId, Slot)]) -> Vec<Tensor> {
-        let mut read = vec![false; self.constants.len()];
+        let (mut read, mut aligned) = (
+            vec![false; self.constants.len()],
+            vec![false; self.constants.len()],
+        );
         let by_steps = steps.iter().flat_map(|s| {
-            s.inputs
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| s.run.reads(*i))
-                .filter_map(|(_, slot)| slot.as_ref())
+            let slots = s.inputs.iter().enumerate().filter(|(i, _)| s.run.reads(*i));
+            slots.filter_map(|(i, slot)| Some((slot.as_ref()?, s.run.aligned(i))))
         });
-        for slot in by_steps.chain(outputs.iter().map(|(_, slot)| slot)) {
+        for (slot, whole) in by_steps.chain(outputs.iter().map(|(_, slot)| (slot, true))) {
             if let Place::Constant(i) = slot.place {
-                read[i] = true;
+                (read[i], aligned[i]) = (true, aligned[i] || whole);
             }
         }
-        let constants = std::mem::take(&mut self.constants);
-        let kept = |(t, read): (Tensor, bool)| {
-            if read {
-                t.aligned()
-            } else {
-                Tensor::of::<u8>(&[0], vec![])
+        let constants = std::mem::take(&mut self.constants).into_iter();
+        let kept = |((t, read), aligned): ((Tensor, bool), bool)| match (read, aligned) {
+            (false, _) => Tensor::of::<u8>(&[0], vec![]),
+            (true, false) => t,
+            (true, true) => {
+                let own = t.aligned();
+                if !own.shares(&t) {
+                    t.unload();
+                }
+                own
             }
         };
-        constants.into_iter().zip(read).map(kept).collect()
+        constants.zip(read).zip(aligned).map(kept).collect()
     }
 }
 
