@@ -80,6 +80,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn sum(self, a: Self::F32) -> f32;
     /// The greatest lane; lanes that are NaN may be passed over
     fn greatest(self, a: Self::F32) -> f32;
+    /// The first halves of both, lane by lane in turn: `a[0] b[0] a[1] b[1] …`
+    fn zip_first(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The last halves of both, lane by lane in turn
+    fn zip_last(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     /// `a < b`; false where either is NaN
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;

@@ -1,9 +1,11 @@
 //! Activations: functions of one element that kernels apply to what they have just computed.
 
-use secateur_simd::{Simd, Vectorised, dispatch, math};
+mod post;
+
+use secateur_simd::{Simd, math};
 
 use crate::expr::Ex;
-use crate::ops::{NodeRef, OpError};
+pub use post::{Ending, Post};
 
 /// A function of one element, as code that the loops around it are compiled with.
 pub trait ActFn: Copy + Send + Sync {
@@ -171,50 +173,9 @@ fn expm1_negative<S: Simd>(s: S, x: S::F32) -> S::F32 {
 }
 
 impl Act {
-    /// The activation that a private operator's attributes `activation` and `params` ask for.
-    ///
-    /// # Errors
-    ///
-    /// If there is none of that name with as many parameters.
-    pub fn of(n: &NodeRef) -> Result<Act, OpError> {
-        let (op, params) = (n.str_or("activation", "")?, n.floats("params")?.unwrap_or(&[]));
-        match Act::named(op, params) {
-            Some(act) => Ok(act),
-            None if op.is_empty() && params.is_empty() => Ok(Act::None),
-            None => Err(OpError::new(format!(
-                "{op:?} with {} parameters is no activation",
-                params.len()
-            ))),
-        }
-    }
-
-    /// The bounds, where it only cuts off: `None`, `Relu` and `Clip`.
-    pub fn bounds(self) -> Option<(f32, f32)> {
-        match self {
-            Act::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
-            Act::Relu => Some((0.0, f32::INFINITY)),
-            Act::Clip { lo, hi } => Some((lo, hi)),
-            _ => None,
-        }
-    }
-
     /// Applies it to each element.
     pub fn apply(self, x: &mut [f32]) {
         self.with(Slice(x));
-    }
-
-    /// Applies it to `rows` rows of `cols` floats that begin `pitch` apart.
-    ///
-    /// # Safety
-    ///
-    /// They are readable and writable.
-    pub unsafe fn apply_rows(self, data: *mut f32, pitch: usize, rows: usize, cols: usize) {
-        self.with(Rows {
-            data,
-            pitch,
-            rows,
-            cols,
-        });
     }
 
     /// The activation in ONNX operators that are in opset 9 already.
@@ -278,44 +239,6 @@ impl WithAct for Slice<'_> {
     type Out = ();
     fn call<A: ActFn>(self, act: A) {
         super::elementwise::map_slice(self.0, act);
-    }
-}
-
-struct Rows {
-    data: *mut f32,
-    pitch: usize,
-    rows: usize,
-    cols: usize,
-}
-
-impl WithAct for Rows {
-    type Out = ();
-    fn call<A: ActFn>(self, act: A) {
-        dispatch(Apply(self, act));
-    }
-}
-
-struct Apply<A>(Rows, A);
-
-impl<A: ActFn> Vectorised for Apply<A> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Apply(r, act) = self;
-        for row in 0..r.rows {
-            for col in (0..r.cols).step_by(S::LANES) {
-                let n = S::LANES.min(r.cols - col);
-                // SAFETY: `apply_rows` is given rows of `cols` floats, of which these are `n` from `col` on.
-                unsafe {
-                    let p = r.data.add(row * r.pitch + col);
-                    if n == S::LANES {
-                        s.store(p, act.apply(s, s.load(p)));
-                    } else {
-                        s.store_first(p, n, act.apply(s, s.load_first(p, n)));
-                    }
-                }
-            }
-        }
     }
 }
 

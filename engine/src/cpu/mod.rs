@@ -32,7 +32,7 @@ pub mod walk;
 pub mod window;
 
 use crate::ops::OpError;
-pub use act::Act;
+pub use act::{Act, Ending, Post};
 pub use cache::{Cache, CacheState, Order, Packed};
 pub use frame::{Frame, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};

@@ -2,6 +2,7 @@
 
 use secateur_simd::{Simd, Vectorised, dispatch};
 
+use super::Ending;
 use super::window::Window;
 
 /// Floats behind the last one that vectors may reach.
@@ -144,24 +145,18 @@ impl Plane {
         });
     }
 
-    /// Moves results to the rows of `y`, adds `residual` unless it is null, and cuts off at the bounds.
+    /// Moves results to the rows of `y`, adds `residual` unless it is null, and ends them.
     ///
     /// # Safety
     ///
     /// `results` has [`len`](Plane::len) floats, `y` and `residual` one for each position of the window.
-    pub(crate) unsafe fn unpack(
-        &self,
-        results: *const f32,
-        y: *mut f32,
-        residual: *const f32,
-        bounds: Option<(f32, f32)>,
-    ) {
+    pub(crate) unsafe fn unpack(&self, results: *const f32, y: *mut f32, residual: *const f32, end: Ending) {
         dispatch(Unpack {
             plane: self,
             results,
             y,
             residual,
-            bounds,
+            end,
         });
     }
 }
@@ -236,7 +231,7 @@ struct Unpack<'a> {
     results: *const f32,
     y: *mut f32,
     residual: *const f32,
-    bounds: Option<(f32, f32)>,
+    end: Ending,
 }
 
 impl Vectorised for Unpack<'_> {
@@ -244,7 +239,6 @@ impl Vectorised for Unpack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let [down, across] = self.plane.axes;
-        let (lo, hi) = self.bounds.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         for row in 0..down.output {
             let (from, to) = (row * across.len, row * across.output);
             for i in (0..across.output).step_by(S::LANES) {
@@ -255,7 +249,7 @@ impl Vectorised for Unpack<'_> {
                     if !self.residual.is_null() {
                         v = s.add(v, s.load_first(self.residual.add(to + i), n));
                     }
-                    v = s.min(s.splat(hi), s.max(s.splat(lo), v));
+                    v = self.end.apply(s, v);
                     if n == S::LANES {
                         s.store(self.y.add(to + i), v);
                     } else {

@@ -2,10 +2,10 @@
 
 use secateur_simd::{Simd, Vectorised, dispatch};
 
-use super::Pool;
 use super::gemm::Scratch;
 use super::plane::Plane;
 use super::window::Window;
+use super::{Ending, Pool};
 
 /// Elements that make a task worth handing to another thread.
 const TASK: usize = 1 << 14;
@@ -107,7 +107,7 @@ impl Pooling {
                         to: results,
                     });
                     let y = all.y(channel * to);
-                    self.plane.unpack(results, y, std::ptr::null(), None);
+                    self.plane.unpack(results, y, std::ptr::null(), Ending::NONE);
                     if let Some(Means(means)) = &self.means {
                         dispatch(Multiply {
                             y: std::slice::from_raw_parts_mut(y, to),

@@ -3,10 +3,11 @@
 use super::pick::{given, knowing, pick, place, sized};
 use super::shape::{arity, followed, same_dtype, show, tied, with_data};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
-use crate::cpu::Candidate;
+use crate::cpu::blocked::{self, Join};
 use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, in_blocks, width};
-use crate::ir::{DType, Dim, Shape, Tensor};
+use crate::cpu::{Candidate, Cost};
+use crate::ir::{DType, Dim, Shape, Tensor, count};
 
 /// ONNX `Concat`.
 pub struct Concat;
@@ -61,6 +62,18 @@ fn joined(n: &NodeRef) -> Result<Option<Shape>, OpError> {
         }
     }
     Ok(Some(joined))
+}
+
+/// On blocks of channels that are not whole in every part.
+fn lanes(parts: &[Vec<usize>], dims: &[usize]) -> Option<Candidate> {
+    let bytes = count(&blocked::dims(dims)?)?.checked_mul(2 * size_of::<f32>())?;
+    let channels: Vec<_> = parts.iter().map(|d| d[1]).collect();
+    let join = Join::new(dims[0], &channels, count(&dims[2..])?);
+    Some(Candidate::new(
+        "concat.blocks.f32.lanes",
+        Cost::bytes(bytes),
+        join,
+    ))
 }
 
 fn copies(parts: &[Vec<usize>], dims: &[usize], axis: usize, dtype: DType) -> Option<Vec<Move>> {
@@ -144,6 +157,12 @@ impl Op for Concat {
         let blocks = in_blocks("concat", dtype, (&dims, &parts, axis), |dims, parts| {
             copies(parts, dims, axis, dtype)
         });
+        let lanes = || lanes(&parts, &dims).filter(|_| axis == 1 && dtype == DType::F32);
+        let blocks = if blocks.is_empty() {
+            lanes().into_iter().collect()
+        } else {
+            blocks
+        };
         let inputs: Vec<_> = (0..parts.len()).collect();
         all.extend(blocks.into_iter().map(|c| c.blocked(&inputs, true)));
         all
@@ -158,6 +177,16 @@ impl Op for Concat {
             Case::new(
                 "blocks",
                 [f(&[2, 32, 3, 2], 1), f(&[2, 16, 3, 2], 2), f(&[2, 5, 3, 2], 3)],
+            )
+            .attr("axis", 1i64),
+            Case::new(
+                "parts of blocks",
+                [
+                    f(&[2, 24, 3, 2], 1),
+                    f(&[2, 1, 3, 2], 2),
+                    f(&[2, 37, 3, 2], 3),
+                    f(&[2, 3, 3, 2], 4),
+                ],
             )
             .attr("axis", 1i64),
             Case::new("rows", [f(&[2, 5, 3, 2], 1), f(&[2, 5, 1, 2], 2)]).attr("axis", 2i64),

@@ -7,7 +7,7 @@ use super::matmul::{added, fits};
 use super::shape::{ranked, same_dtype, show};
 use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
 use crate::cpu::number::Numbers;
-use crate::cpu::{Act, Candidate};
+use crate::cpu::{Candidate, Post};
 use crate::expr::{Call, Ex};
 use crate::ir::{DType, Dim, Tensor};
 
@@ -43,7 +43,7 @@ impl Op for Gemm {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        kernels(n, None, Act::None)
+        kernels(n, None, Post::NONE)
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -61,7 +61,7 @@ impl Op for Fused {
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         let facts = infer(n)?;
-        Act::of(n)?;
+        Post::of(n)?;
         fits(n, 3, &facts[0])?;
         Ok(facts)
     }
@@ -78,7 +78,7 @@ impl Op for Fused {
     }
 
     fn body<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
-        let own = ["activation", "params"];
+        let own = Post::ATTRIBUTES;
         let attrs = n.node().attrs.iter().filter(|a| !own.contains(&&*a.name));
         let inputs: Vec<_> = x
             .iter()
@@ -96,12 +96,12 @@ impl Op for Fused {
         n.ignore(&["transA", "transB", "alpha", "beta"]);
         let product = *x.first()?.call(call).first()?;
         let sum = x.get(3).filter(|_| n.has(3)).map_or(product, |&z| product + z);
-        Some(vec![Act::of(n).ok()?.body(sum)])
+        Some(vec![Post::of(n).ok()?.body(sum)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        let Ok(act) = Act::of(n) else { return vec![] };
-        kernels(n, Some(3), act)
+        let Ok(post) = Post::of(n) else { return vec![] };
+        kernels(n, Some(3), post)
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -229,14 +229,14 @@ fn sum(y: Option<Numbers>, c: Option<Numbers>, at: &[usize]) -> Option<Numbers> 
     }
 }
 
-fn kernels(n: &NodeRef, residual: Option<usize>, act: Act) -> Vec<Candidate> {
+fn kernels(n: &NodeRef, residual: Option<usize>, post: Post) -> Vec<Candidate> {
     let (Ok(transposed), Ok([alpha, beta])) = (transposed(n), scales(n)) else {
         return vec![];
     };
     let extra = Extra {
         alpha,
         add: [(2, beta), (residual.unwrap_or(usize::MAX), 1.0)],
-        act,
+        post,
     };
     cpu::candidates(n, transposed, extra)
 }

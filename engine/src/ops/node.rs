@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
-use crate::cpu::{Order, Packed, Packs};
+use crate::cpu::{Order, Packed, Packs, number};
 use crate::ir::{AttrValue, DType, Dim, Node, Shape, Tensor, Type, ValueId};
 
 /// What is known of a value before the model runs.
@@ -320,7 +320,8 @@ impl<'a> NodeRef<'a> {
         }
     }
 
-    /// As [`packed`](NodeRef::packed), when the kernel is made: `make` gets the elements, which must be floats and known.
+    /// As [`packed`](NodeRef::packed), when the kernel is made: `make` gets the elements, which must be floats and known, with 0
+    /// in the place of [subnormal](number::normal) ones.
     pub fn packs<T: Packed>(
         &self,
         i: usize,
@@ -333,7 +334,7 @@ impl<'a> NodeRef<'a> {
         }
         let shelf = self.packs.filter(|_| input.fixed).cloned().zip(Some(input.value));
         Some(move || {
-            let make = || make(&tensor.elements::<f32>().unwrap_or_default());
+            let make = || make(&number::normal(tensor.elements().unwrap_or_default()));
             let made = match shelf {
                 Some((packs, value)) => packs.get(value, &tensor, &order, make),
                 None => std::sync::Arc::new(make()),

@@ -228,6 +228,39 @@ fn bias_residual_and_activation_join_the_product() {
 }
 
 #[test]
+fn numbers_behind_an_activation_join_the_product() {
+    let of = |number: Tensor| {
+        model(13, move |x| {
+            let y = x.matmul(x.tensor(floats(&[8, 8], 1))).op("Relu", &[]);
+            y.op("Mul", &[x.constant(0.5)])
+                .op("Add", &[x.tensor(number.clone())])
+        })
+    };
+    let m = of(floats(&[1, 1], 2));
+    assert_eq!(optimised(&m, Scope::Engine), ["secateur.MatMul"]);
+    assert_eq!(optimised(&m, Scope::Portable), ["MatMul", "Relu", "Mul", "Add"]);
+    let whys = |number| refusals(&of(number), "scaled").join(", ");
+    assert!(whys(floats(&[8], 2)).contains("no single constant"));
+    assert!(whys(floats(&[1, 1, 1], 2)).contains("more axes"));
+}
+
+#[test]
+fn a_factor_of_each_column_is_in_the_weights() {
+    let of = |factor: Tensor| {
+        model(13, move |x| {
+            let y = x.matmul(x.tensor(floats(&[8, 8], 1))) + x.tensor(floats(&[8], 2));
+            y.op("Mul", &[x.tensor(factor.clone())]) + x
+        })
+    };
+    for dims in [&[8][..], &[1, 8], &[], &[1, 1]] {
+        let m = of(floats(dims, 3));
+        assert_eq!(optimised(&m, Scope::Portable), ["MatMul", "Add", "Add"]);
+    }
+    let m = of(floats(&[3, 1], 3));
+    assert_eq!(optimised(&m, Scope::Portable), ["MatMul", "Add", "Mul", "Add"]);
+}
+
+#[test]
 fn a_residual_that_broadcasts_stays_outside() {
     let m = model(13, |x| {
         x.matmul(x.tensor(floats(&[8, 8], 1))) + x.op("ReduceMax", &[])

@@ -100,6 +100,8 @@ impl Simd for Neon {
         fn floor(a: float32x4_t) -> float32x4_t { vrndmq_f32(a) }
         fn sum(a: float32x4_t) -> f32 { vaddvq_f32(a) }
         fn greatest(a: float32x4_t) -> f32 { vmaxnmvq_f32(a) }
+        fn zip_first(a: float32x4_t, b: float32x4_t) -> float32x4_t { vzip1q_f32(a, b) }
+        fn zip_last(a: float32x4_t, b: float32x4_t) -> float32x4_t { vzip2q_f32(a, b) }
         fn lt(a: float32x4_t, b: float32x4_t) -> uint32x4_t { vcltq_f32(a, b) }
         fn eq(a: float32x4_t, b: float32x4_t) -> uint32x4_t { vceqq_f32(a, b) }
         fn select(m: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t { vbslq_f32(m, a, b) }

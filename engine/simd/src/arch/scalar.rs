@@ -152,6 +152,16 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn zip_first(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[0], b[0], a[1], b[1]]
+    }
+
+    #[inline(always)]
+    fn zip_last(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [a[2], b[2], a[3], b[3]]
+    }
+
+    #[inline(always)]
     fn lt(self, a: [f32; 4], b: [f32; 4]) -> [bool; 4] {
         from_fn(|i| a[i] < b[i])
     }

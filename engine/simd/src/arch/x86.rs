@@ -136,6 +136,12 @@ impl Simd for Avx512 {
         fn greatest(a: __m512) -> f32 {
             greatest8(_mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
+        fn zip_first(a: __m512, b: __m512) -> __m512 {
+            _mm512_permutex2var_ps(a, _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0), b)
+        }
+        fn zip_last(a: __m512, b: __m512) -> __m512 {
+            _mm512_permutex2var_ps(a, _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8), b)
+        }
         fn lt(a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
         fn eq(a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
         fn select(m: __mmask16, a: __m512, b: __m512) -> __m512 { _mm512_mask_blend_ps(m, b, a) }
@@ -218,6 +224,12 @@ impl Simd for Avx2 {
         fn floor(a: __m256) -> __m256 { _mm256_round_ps::<DOWN>(a) }
         fn sum(a: __m256) -> f32 { sum8(a) }
         fn greatest(a: __m256) -> f32 { greatest8(a) }
+        fn zip_first(a: __m256, b: __m256) -> __m256 {
+            _mm256_permute2f128_ps::<0x20>(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
+        }
+        fn zip_last(a: __m256, b: __m256) -> __m256 {
+            _mm256_permute2f128_ps::<0x31>(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
+        }
         fn lt(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
         fn eq(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b) }
         fn select(m: __m256, a: __m256, b: __m256) -> __m256 { _mm256_blendv_ps(b, a, m) }

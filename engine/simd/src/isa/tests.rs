@@ -324,6 +324,35 @@ fn reductions_take_in_every_lane() {
     );
 }
 
+/// Both halves of 0, 1, 2 … and 100, 101, 102 … in turn.
+#[derive(Clone)]
+struct Zip;
+
+impl Vectorised for Zip {
+    type Out = (Vec<f32>, usize);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Out {
+        let lanes = |from: usize| -> Vec<f32> { (0..S::LANES).map(|i| (from + i) as f32).collect() };
+        let mut out = vec![0.0; 2 * S::LANES];
+        // SAFETY: there are `LANES` of each, and of both in `out`.
+        unsafe {
+            let (a, b) = (s.load(lanes(0).as_ptr()), s.load(lanes(100).as_ptr()));
+            s.store(out.as_mut_ptr(), s.zip_first(a, b));
+            s.store(out.as_mut_ptr().add(S::LANES), s.zip_last(a, b));
+        }
+        (out, S::LANES)
+    }
+}
+
+#[test]
+fn lanes_are_taken_in_turn() {
+    each_isa(Zip, |isa, (out, lanes)| {
+        let want = (0..lanes).flat_map(|i| [i as f32, (100 + i) as f32]);
+        assert!(out.iter().copied().eq(want), "{isa}: {out:?}");
+    });
+}
+
 /// Loads `n` lanes and stores them, both between guards, for each `n`; what the store left and what the load gave.
 #[derive(Clone)]
 struct Partial;

@@ -88,7 +88,7 @@ fn activations_are_near_their_formulas() {
     for &act in ALL {
         let mut y = x.clone();
         // SAFETY: one row of the vector.
-        unsafe { act.apply_rows(y.as_mut_ptr(), 0, 1, x.len()) };
+        unsafe { Post::from(act).apply_rows(y.as_mut_ptr(), 0, 1, x.len()) };
         for (&x, &y) in x.iter().zip(&y) {
             let want = reference(act, x.into());
             let near = (f64::from(y) - want).abs() <= 1e-6 * want.abs() + 3e-7 * f64::from(x.abs().max(0.01));
@@ -110,10 +110,25 @@ fn names_return() {
 }
 
 #[test]
+fn scale_and_shift_come_last() {
+    let mut y: Vec<f32> = (-9..12).map(|i| i as f32).collect();
+    let post = Post {
+        act: Act::Relu,
+        scale: 2.0,
+        shift: -1.0,
+    };
+    assert!(post.ending().is_some());
+    // SAFETY: one row.
+    unsafe { post.apply_rows(y.as_mut_ptr(), 0, 1, y.len()) };
+    let want = (-9..12).map(|i| 2.0 * i.max(0) as f32 - 1.0);
+    assert!(y.iter().copied().eq(want), "{y:?}");
+}
+
+#[test]
 fn rows_leave_what_is_between() {
     let mut y = [-1.0; 60];
     // SAFETY: rows at 0, 20 and 40.
-    unsafe { Act::Relu.apply_rows(y.as_mut_ptr(), 20, 3, 17) };
+    unsafe { Post::from(Act::Relu).apply_rows(y.as_mut_ptr(), 20, 3, 17) };
     assert!(
         y.iter()
             .enumerate()

@@ -8,7 +8,7 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 use super::{BLOCK, clear_tail};
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::Floats;
-use crate::cpu::{Act, Order, Pool};
+use crate::cpu::{Ending, Order, Pool};
 
 /// Multiply-adds that make a task worth handing to another thread.
 const TASK: usize = 1 << 18;
@@ -107,6 +107,7 @@ struct Block {
     w: *const f32,
     y: *mut f32,
     residual: *const f32,
+    end: Ending,
 }
 
 impl Vectorised for Rows<'_> {
@@ -126,6 +127,7 @@ impl Vectorised for Rows<'_> {
             w: weights.wrapping_add(self.block * w.taps() * BLOCK),
             y: self.x.y.wrapping_add(to),
             residual,
+            end: shape.post.ending().unwrap_or(Ending::NONE),
         };
         for at in self.rows.clone() {
             let top = (at * w.strides[0]) as isize - w.pads[0] as isize;
@@ -150,8 +152,8 @@ impl Vectorised for Rows<'_> {
             let row = memory.y.wrapping_add(at * w.output[1] * BLOCK);
             // SAFETY: this row has just been written.
             unsafe {
-                if shape.act.bounds().is_none() {
-                    shape.act.apply_rows(row, 0, 1, w.output[1] * BLOCK);
+                if shape.post.ending().is_none() {
+                    shape.post.apply_rows(row, 0, 1, w.output[1] * BLOCK);
                 }
                 if (self.block + 1) * BLOCK > shape.groups {
                     clear_tail(row, w.output[1], shape.groups);
@@ -256,9 +258,7 @@ impl Rows<'_> {
             if !m.residual.is_null() {
                 y = s.add(y, s.load(m.residual.add(to)));
             }
-            if let Some((lo, hi)) = shape.act.bounds().filter(|_| shape.act != Act::None) {
-                y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-            }
+            y = m.end.apply(s, y);
             s.store(m.y.add(to), y);
         }
     }

@@ -7,7 +7,7 @@ use super::tile::{Tile, height, width};
 use super::{BLOCK, Source, clear_tail};
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Floats, Scratch, balanced};
-use crate::cpu::{Act, Order, Packed, Pool};
+use crate::cpu::{Ending, Order, Packed, Pool};
 use crate::ir::Bytes;
 
 /// Bytes of pixels that are worked on at once, to stay in the second cache.
@@ -33,6 +33,18 @@ pub struct Direct {
     own: bool,
     /// Ranges of panels, one for each task on the same pixels.
     groups: Vec<Range<usize>>,
+    spread: Option<Spread>,
+}
+
+/// Where pixels of the output go that do not stand one behind the other, in rows of `across` pixels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spread {
+    /// Pixels of all of the image.
+    pub(super) plane: usize,
+    /// Where the first pixel goes.
+    pub(super) first: usize,
+    /// How far rows and columns of the output are apart there.
+    pub(super) step: [usize; 2],
 }
 
 /// Channels of one offset.
@@ -117,11 +129,18 @@ impl Direct {
 
     /// A convolution with `panels`, of a shape that [`fits`](Direct::fits).
     pub fn new(shape: Shape, panels: Arc<Panels>) -> Direct {
+        Direct::spread(shape, panels, None)
+    }
+
+    /// The same that writes its pixels elsewhere.
+    pub(super) fn spread(shape: Shape, panels: Arc<Panels>, spread: Option<Spread>) -> Direct {
         let weights = shape.outputs * shape.depth() * size_of::<f32>();
         let outer = shape.images * shape.groups;
         let wanted = TASKS.div_ceil(outer.max(1));
         let few = weights > SHARED;
-        let source = Source::new(&shape, BYTES, if few { 1 } else { wanted });
+        let line = spread.and(shape.window.output.last().copied());
+        let wanted = if few { 1 } else { wanted };
+        let source = Source::new(&shape, BYTES, wanted, line.unwrap_or(usize::MAX));
         let own = source.blocks.len() * outer >= TASKS / 2 || (!few && shape.outputs <= width());
         let split = if own { 1 } else { TASKS };
         let count = shape.outputs.div_ceil(width());
@@ -132,7 +151,22 @@ impl Direct {
             source,
             panels,
             shape,
+            spread,
         }
+    }
+
+    /// Pixels of an image of the output.
+    fn plane(&self) -> usize {
+        self.spread
+            .map_or(self.shape.window.positions(), |spread| spread.plane)
+    }
+
+    /// Where a pixel of the output goes.
+    fn pixel(&self, at: usize) -> usize {
+        self.spread.map_or(at, |s| {
+            let across = self.shape.window.output.last().copied().unwrap_or(1).max(1);
+            s.first + at / across * s.step[0] + at % across * s.step[1]
+        })
     }
 
     /// Bytes of scratch memory.
@@ -206,7 +240,8 @@ impl Direct {
     /// As for [`run`](Direct::run); `pixels` are those of the block, where they are not read from the image.
     unsafe fn part(&self, x: Images, place: usize, block: usize, panels: Range<usize>, pixels: *const f32) {
         let s = &self.shape;
-        let positions = s.window.positions();
+        let plane = self.plane();
+        let y_pixel = self.spread.map_or(1, |s| s.step[1]) * BLOCK;
         let block = &self.source.blocks[block];
         let (from, depth) = match self.source.floats() {
             0 => (self.input(x, place).wrapping_add(block.first * BLOCK), depth(s)),
@@ -216,7 +251,7 @@ impl Direct {
         let group = place % s.groups;
         let weights = self.panels.0.slice().as_ptr();
         let weights = weights.wrapping_add(group * count * units(s) * depth * width());
-        let out = place * s.outputs.div_ceil(BLOCK) * positions;
+        let out = place * s.outputs.div_ceil(BLOCK) * plane;
         for part in &self.parts {
             let rows = part.len() * depth;
             for panel in panels.clone() {
@@ -224,7 +259,7 @@ impl Direct {
                 let o = panel * width();
                 let blocks = (s.outputs - o).div_ceil(BLOCK).min(width() / BLOCK);
                 for (t, spot) in block.spots.iter().enumerate() {
-                    let at = (out + o / BLOCK * positions + spot.at) * BLOCK;
+                    let at = (out + o / BLOCK * plane + self.pixel(spot.at)) * BLOCK;
                     let (first, last) = (part.start == 0, part.end == units(s));
                     let given = |p: *const f32, at: usize| match first && !p.is_null() {
                         true => p.wrapping_add(at),
@@ -235,22 +270,31 @@ impl Direct {
                         offsets: &self.source.offsets[part.clone()],
                         w,
                         y: x.y.wrapping_add(at),
-                        y_block: positions * BLOCK,
+                        y_block: plane * BLOCK,
+                        y_pixel,
                         blocks,
                         bias: given(x.bias, group * s.outputs + o),
                         residual: given(x.residual, at),
                         accumulate: !first,
-                        bounds: s.act.bounds().filter(|_| last && s.act != Act::None),
+                        end: s.post.ending().filter(|_| last).unwrap_or(Ending::NONE),
                         next: (t * BLOCK < width()).then(|| w.wrapping_add((width() + t * BLOCK) * rows)),
                     };
                     // SAFETY: these are pixels of the source, rows of the panel and this part's own pixels.
                     unsafe {
                         tile.run(spot.len, depth == 1);
-                        if last && s.act.bounds().is_none() {
-                            s.act.apply_rows(tile.y, tile.y_block, blocks, spot.len * BLOCK);
-                        }
-                        if o + blocks * BLOCK > s.outputs {
-                            clear_tail(tile.y.add((blocks - 1) * tile.y_block), spot.len, s.outputs);
+                        // Pixels that stand apart are ended one by one.
+                        let (pixels, len) = if y_pixel == BLOCK {
+                            (1, spot.len)
+                        } else {
+                            (spot.len, 1)
+                        };
+                        for y in (0..pixels).map(|p| tile.y.wrapping_add(p * y_pixel)) {
+                            if last && s.post.ending().is_none() {
+                                s.post.apply_rows(y, tile.y_block, blocks, len * BLOCK);
+                            }
+                            if o + blocks * BLOCK > s.outputs {
+                                clear_tail(y.add((blocks - 1) * tile.y_block), len, s.outputs);
+                            }
                         }
                     }
                 }

@@ -7,18 +7,22 @@
 mod depthwise;
 mod direct;
 mod filters;
+mod join;
 mod pool;
 mod reorder;
 mod source;
 mod tile;
+mod transposed;
 mod winograd;
 
 pub use depthwise::Depthwise;
 pub use direct::{Direct, Panels};
 pub use filters::Filters;
+pub use join::Join;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
 use source::Source;
+pub use transposed::{Phase, Transposed};
 pub use winograd::Winograd;
 
 use super::Pool;

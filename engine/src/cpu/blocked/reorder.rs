@@ -1,5 +1,7 @@
 //! From rows to blocks and back.
 
+use secateur_simd::{Simd, Vectorised, dispatch};
+
 use super::BLOCK;
 use crate::cpu::Pool;
 use crate::cpu::gemm::Scratch;
@@ -24,12 +26,13 @@ pub fn pack(x: &[f32], y: &mut [f32], sizes: [usize; 3], pool: &Pool) {
         let to = y.behind((block * pixels + range.start) * BLOCK).start();
         // SAFETY: the block has these pixels, and no other task writes to them.
         let to = unsafe { std::slice::from_raw_parts_mut(to, range.len() * BLOCK) };
-        to.fill(0.0);
-        for lane in 0..live {
-            let from = &x[(rows + lane) * pixels..][range.clone()];
-            let to = to.iter_mut().skip(lane).step_by(BLOCK);
-            to.zip(from).for_each(|(to, &x)| *to = x);
-        }
+        let from = &x[rows * pixels + range.start..(rows + live - 1) * pixels + range.end];
+        dispatch(Pack {
+            from,
+            to,
+            pixels,
+            live,
+        });
     });
 }
 
@@ -48,15 +51,107 @@ pub fn unpack(x: &[f32], y: &mut [f32], sizes: [usize; 3], pool: &Pool) {
     let y = Scratch::from(y);
     each(sizes, pool, |rows, block, live, range| {
         let from = &x[(block * pixels + range.start) * BLOCK..][..range.len() * BLOCK];
-        for lane in 0..live {
-            let to = y.behind((rows + lane) * pixels + range.start).start();
-            // SAFETY: the channel has these pixels, and no other task writes to them.
-            let to = unsafe { std::slice::from_raw_parts_mut(to, range.len()) };
-            to.iter_mut()
-                .zip(from.chunks_exact(BLOCK))
-                .for_each(|(to, x)| *to = x[lane]);
-        }
+        let to = y.behind(rows * pixels + range.start).start();
+        dispatch(Unpack {
+            from,
+            to,
+            pixels,
+            live,
+        });
     });
+}
+
+/// Pixels of the `live` channels of a block, `pixels` apart in `from`.
+struct Pack<'a> {
+    from: &'a [f32],
+    to: &'a mut [f32],
+    pixels: usize,
+    live: usize,
+}
+
+impl Vectorised for Pack<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let count = self.to.len() / BLOCK;
+        let whole = count - count % S::LANES;
+        for pixel in (0..whole).step_by(S::LANES) {
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                let mut square = [s.splat(0.0); BLOCK];
+                for (i, row) in square.iter_mut().enumerate().take(S::LANES) {
+                    if lane + i < self.live {
+                        let from = &self.from[(lane + i) * self.pixels + pixel..][..S::LANES];
+                        // SAFETY: there are as many.
+                        *row = unsafe { s.load(from.as_ptr()) };
+                    }
+                }
+                turn(s, &mut square);
+                for (i, &row) in square.iter().enumerate().take(S::LANES) {
+                    let to = &mut self.to[(pixel + i) * BLOCK + lane..][..S::LANES];
+                    // SAFETY: there are as many.
+                    unsafe { s.store(to.as_mut_ptr(), row) };
+                }
+            }
+        }
+        for (pixel, to) in self.to.chunks_exact_mut(BLOCK).enumerate().skip(whole) {
+            for (lane, to) in to.iter_mut().enumerate() {
+                *to = match lane < self.live {
+                    true => self.from[lane * self.pixels + pixel],
+                    false => 0.0,
+                };
+            }
+        }
+    }
+}
+
+/// Pixels of a block of channels, of which `live` go to channels `pixels` apart from `to`.
+struct Unpack<'a> {
+    from: &'a [f32],
+    to: *mut f32,
+    pixels: usize,
+    live: usize,
+}
+
+impl Vectorised for Unpack<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let count = self.from.len() / BLOCK;
+        let whole = count - count % S::LANES;
+        for pixel in (0..whole).step_by(S::LANES) {
+            for lane in (0..self.live).step_by(S::LANES) {
+                let mut square = [s.splat(0.0); BLOCK];
+                for (i, row) in square.iter_mut().enumerate().take(S::LANES) {
+                    let from = &self.from[(pixel + i) * BLOCK + lane..][..S::LANES];
+                    // SAFETY: there are as many.
+                    *row = unsafe { s.load(from.as_ptr()) };
+                }
+                turn(s, &mut square);
+                for (i, &row) in square.iter().enumerate().take(S::LANES.min(self.live - lane)) {
+                    // SAFETY: `unpack` gave the pixels of the live channels to this task alone.
+                    unsafe { s.store(self.to.add((lane + i) * self.pixels + pixel), row) };
+                }
+            }
+        }
+        for (pixel, from) in self.from.chunks_exact(BLOCK).enumerate().skip(whole) {
+            for (lane, &x) in from.iter().enumerate().take(self.live) {
+                // SAFETY: as above.
+                unsafe { *self.to.add(lane * self.pixels + pixel) = x };
+            }
+        }
+    }
+}
+
+/// Transposes the first `LANES` rows: each turn moves the highest bit of the place of an element to the end.
+#[inline(always)]
+fn turn<S: Simd>(s: S, square: &mut [S::F32; BLOCK]) {
+    for _ in 0..S::LANES.ilog2() {
+        let old = *square;
+        for i in 0..S::LANES / 2 {
+            square[2 * i] = s.zip_first(old[i], old[i + S::LANES / 2]);
+            square[2 * i + 1] = s.zip_last(old[i], old[i + S::LANES / 2]);
+        }
+    }
 }
 
 /// Calls `part` with the first row, the block, the number of its channels and some pixels.
@@ -73,4 +168,37 @@ fn each(
         let range = piece * TASK..pixels.min((piece + 1) * TASK);
         part(rows, block, BLOCK.min(channels - first), range);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_go_into_blocks_and_back() {
+        let pool = Pool::new(2);
+        for sizes in [
+            [2, 37, 19],
+            [1, 16, 2 * TASK + 5],
+            [3, 5, 1],
+            [1, 48, 32],
+            [2, 0, 3],
+        ] {
+            let [images, channels, pixels] = sizes;
+            let x: Vec<f32> = (1..=images * channels * pixels).map(|i| i as f32).collect();
+            let blocks = channels.div_ceil(BLOCK);
+            let mut y = vec![-1.0; images * blocks * pixels * BLOCK];
+            pack(&x, &mut y, sizes, &pool);
+            for (at, &y) in y.iter().enumerate() {
+                let (image, block) = (at / BLOCK / pixels / blocks, at / BLOCK / pixels % blocks);
+                let channel = block * BLOCK + at % BLOCK;
+                let row = (image * channels + channel) * pixels;
+                let want = (channel < channels).then(|| x[row + at / BLOCK % pixels]);
+                assert_eq!(y, want.unwrap_or(0.0), "{sizes:?} at {at}");
+            }
+            let mut back = vec![-1.0; x.len()];
+            unpack(&y, &mut back, sizes, &pool);
+            assert_eq!(back, x, "{sizes:?}");
+        }
+    }
 }

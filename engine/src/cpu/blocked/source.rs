@@ -115,8 +115,9 @@ impl Source {
         all.is_some_and(|n| n <= MOST) && taps <= MOST
     }
 
-    /// For tiles of at most `bytes` bytes of pixels, in at least about `wanted` blocks.
-    pub(super) fn new(shape: &Shape, bytes: usize, wanted: usize) -> Source {
+    /// For tiles of at most `bytes` bytes of pixels, in at least about `wanted` blocks; no tile goes beyond a multiple of `line`
+    /// pixels of the output.
+    pub(super) fn new(shape: &Shape, bytes: usize, wanted: usize, line: usize) -> Source {
         let single = shape.inputs < BLOCK;
         let unit = if single { 1 } else { BLOCK };
         let channels = shape.inputs.div_ceil(unit);
@@ -135,20 +136,20 @@ impl Source {
         };
         let floats = bytes / size_of::<f32>();
         if source.window.is_identity() && !single {
-            source.image(floats, wanted);
+            source.image(floats, wanted, line);
         } else if a.output[1] >= SHORT || single {
             source.rows(&a, floats, wanted);
         } else {
-            source.taps(floats, wanted);
+            source.taps(floats, wanted, line);
         }
         source
     }
 
-    fn image(&mut self, floats: usize, wanted: usize) {
+    fn image(&mut self, floats: usize, wanted: usize, line: usize) {
         let pixels = self.window.plane();
         self.offsets = (0..self.channels).map(|c| c * pixels * BLOCK).collect();
         let fit = floats / (self.channels * BLOCK).max(1);
-        self.cut(pixels, fit, wanted.min(pixels / 28), in_a_line);
+        self.cut(pixels, fit, wanted.min(pixels / 28), |r| in_lines(r, line));
     }
 
     fn rows(&mut self, a: &Axes, floats: usize, wanted: usize) {
@@ -190,10 +191,12 @@ impl Source {
         self.kind = Kind::Rows(rows);
     }
 
-    fn taps(&mut self, floats: usize, wanted: usize) {
+    fn taps(&mut self, floats: usize, wanted: usize, line: usize) {
         let (pixels, taps) = (self.window.positions(), self.window.taps());
         let fit = floats / (self.channels * taps * BLOCK).max(1);
-        self.cut(pixels, fit.max(56), wanted.min(pixels / 28), in_a_line);
+        self.cut(pixels, fit.max(56), wanted.min(pixels / 28), |r| {
+            in_lines(r, line)
+        });
         let most = self.blocks.iter().map(|b| b.len).max().unwrap_or(0);
         self.offsets = (0..self.channels * taps).map(|u| u * most * BLOCK).collect();
         self.kind = Kind::Taps(most);
@@ -243,14 +246,20 @@ impl Source {
     }
 }
 
-/// Tiles of pixels that stand one behind the other.
-fn in_a_line(pixels: Range<usize>) -> Vec<Spot> {
-    let spot = |t: Range<usize>| Spot {
-        from: t.start * BLOCK,
-        at: pixels.start + t.start,
-        len: t.len(),
-    };
-    tiles(pixels.len()).map(spot).collect()
+/// Tiles of pixels that stand one behind the other, in lines of `line`.
+fn in_lines(pixels: Range<usize>, line: usize) -> Vec<Spot> {
+    let mut spots = vec![];
+    let mut at = pixels.start;
+    while at < pixels.end {
+        let end = pixels.end.min((at / line + 1).saturating_mul(line));
+        spots.extend(tiles(end - at).map(|t| Spot {
+            from: (at - pixels.start + t.start) * BLOCK,
+            at: at + t.start,
+            len: t.len(),
+        }));
+        at = end;
+    }
+    spots
 }
 
 struct Fill<'a> {

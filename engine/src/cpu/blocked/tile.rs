@@ -3,8 +3,9 @@
 use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::BLOCK;
+use crate::cpu::Ending;
 
-/// Pixels by output channels, `y = [y +] x w [+ bias] [+ residual]`, cut off at the bounds.
+/// Pixels by output channels, `y = [y +] x w [+ bias] [+ residual]`, ended.
 ///
 /// Pixels stand side by side: [`BLOCK`] floats apart where blocks of channels are read, else one.
 #[derive(Clone, Copy)]
@@ -19,6 +20,8 @@ pub(super) struct Tile<'a> {
     pub(super) y: *mut f32,
     /// Floats from block to block of output channels, and of the residual.
     pub(super) y_block: usize,
+    /// Floats from pixel to pixel of them.
+    pub(super) y_pixel: usize,
     /// Blocks of output channels that are computed.
     pub(super) blocks: usize,
     /// One float for each output channel; null where there is none.
@@ -27,8 +30,8 @@ pub(super) struct Tile<'a> {
     pub(super) residual: *const f32,
     /// Whether the sums are added to what `y` holds.
     pub(super) accumulate: bool,
-    /// The bounds that cut off the result.
-    pub(super) bounds: Option<(f32, f32)>,
+    /// What is done in the end.
+    pub(super) end: Ending,
     /// Where the weights stand that are needed next: a cache line of them is fetched for each row of weights.
     pub(super) next: Option<*const f32>,
 }
@@ -151,7 +154,7 @@ unsafe fn finish<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile, acc: [
     for (i, acc) in acc.into_iter().enumerate() {
         for (v, acc) in acc.into_iter().enumerate() {
             let lane = v * S::LANES;
-            let at = lane / BLOCK * t.y_block + i * BLOCK + lane % BLOCK;
+            let at = lane / BLOCK * t.y_block + i * t.y_pixel + lane % BLOCK;
             let mut y = s.add(acc, bias[v]);
             // SAFETY: as the caller says.
             unsafe {
@@ -161,10 +164,7 @@ unsafe fn finish<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile, acc: [
                 if !t.residual.is_null() {
                     y = s.add(y, s.load(t.residual.add(at)));
                 }
-                if let Some((lo, hi)) = t.bounds {
-                    // NaN is the second operand, which is what these return then.
-                    y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-                }
+                y = t.end.apply(s, y);
                 s.store(t.y.add(at), y);
             }
         }

@@ -17,7 +17,7 @@ use super::tile::{Tile, width};
 use super::{BLOCK, clear_tail};
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Scratch, balanced};
-use crate::cpu::{Act, Pool};
+use crate::cpu::{Ending, Pool};
 
 /// Bytes of transformed tiles that are worked on at once, to stay in the second cache.
 const BYTES: usize = 800 << 10;
@@ -292,11 +292,12 @@ impl Winograd {
                     w,
                     y: at.m.wrapping_add(point * at.pitch[1] + spot.start * BLOCK),
                     y_block: at.tiles * BLOCK,
+                    y_pixel: BLOCK,
                     blocks,
                     bias: std::ptr::null(),
                     residual: std::ptr::null(),
                     accumulate: false,
-                    bounds: None,
+                    end: Ending::NONE,
                     next: (t * BLOCK < width()).then(|| w.wrapping_add(size + t * BLOCK * inputs)),
                 };
                 // SAFETY: these are tiles of the block and rows of the filters.
@@ -416,8 +417,8 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<
             at,
         } = self.0;
         let [high, wide] = [w.shape.window.output[0], w.shape.window.output[1]];
-        let act = w.shape.act;
-        let (lo, hi) = act.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let post = w.shape.post;
+        let end = post.ending().unwrap_or(Ending::NONE);
         let first = panel * width() / BLOCK;
         for b in 0..blocks {
             let place = (image * w.shape.outputs.div_ceil(BLOCK) + first + b) * high * wide * BLOCK;
@@ -452,9 +453,7 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<
                                     if !x.residual.is_null() {
                                         y = s.add(y, s.load(x.residual.add(to)));
                                     }
-                                    if act != Act::None {
-                                        y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-                                    }
+                                    y = end.apply(s, y);
                                     s.store(x.y.add(to), y);
                                 }
                             }
@@ -465,8 +464,8 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<
                 let from = x.y.wrapping_add(place + rows.start * wide * BLOCK);
                 // SAFETY: these are rows of this block that have been written.
                 unsafe {
-                    if act.bounds().is_none() {
-                        act.apply_rows(from, 0, 1, rows.len() * wide * BLOCK);
+                    if post.ending().is_none() {
+                        post.apply_rows(from, 0, 1, rows.len() * wide * BLOCK);
                     }
                     if (first + b + 1) * BLOCK > w.shape.outputs {
                         clear_tail(from, rows.len() * wide, w.shape.outputs);

@@ -2,9 +2,9 @@
 
 use secateur_simd::{Simd, Vectorised, dispatch};
 
-use super::super::Pool;
 use super::super::gemm::Scratch;
 use super::super::plane::Plane;
+use super::super::{Ending, Pool};
 use super::{Images, Shape};
 
 /// Multiply-adds that make a task worth handing to another thread.
@@ -84,12 +84,12 @@ impl Depthwise {
             x.residual.wrapping_add(at)
         };
         let y = x.y.wrapping_add(at);
-        let bounds = self.shape.act.bounds();
+        let end = self.shape.post.ending();
         // SAFETY: as the caller says.
         unsafe {
-            self.plane.unpack(sums, y, residual, bounds);
-            if bounds.is_none() {
-                self.shape.act.apply_rows(y, 0, 1, len);
+            self.plane.unpack(sums, y, residual, end.unwrap_or(Ending::NONE));
+            if end.is_none() {
+                self.shape.post.apply_rows(y, 0, 1, len);
             }
         }
     }

@@ -17,7 +17,7 @@ pub use depthwise::Depthwise;
 pub use product::{Convolution, Weights};
 pub use transposed::Transposed;
 
-use super::Act;
+use super::Post;
 use super::window::Window;
 
 /// What is convolved.
@@ -34,7 +34,7 @@ pub struct Shape {
     /// The window over the spatial axes.
     pub window: Window,
     /// What is applied in the end.
-    pub act: Act,
+    pub post: Post,
 }
 
 impl Shape {

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::Pool;
 use super::super::gemm::{
     Addend, Bands, Scratch, Strides, Tile, balanced, bands_into, k_blocks, panel_into, tile_size,
 };
+use super::super::{Ending, Pool};
 use super::gather::{BEHIND, Gather, To};
 use super::{Images, Shape};
 
@@ -298,14 +298,14 @@ impl Convolution {
                                 Addend::NONE
                             },
                         ],
-                        bounds: s.act.bounds().filter(|_| last && s.act != super::Act::None),
+                        end: s.post.ending().filter(|_| last).unwrap_or(Ending::NONE),
                         next: (j == 0).then(|| a.wrapping_add(rows.len() * ks.len())),
                     };
                     // SAFETY: these are rows and columns of the matrices; those of the output are this part's own.
                     unsafe {
                         tile.run(rows.len());
-                        if last && s.act.bounds().is_none() {
-                            s.act.apply_rows(tile.c, positions, rows.len(), cols);
+                        if last && s.post.ending().is_none() {
+                            s.post.apply_rows(tile.c, positions, rows.len(), cols);
                         }
                     }
                 }

@@ -28,7 +28,7 @@ fn shape(counts: [usize; 4], axes: &[[usize; 6]]) -> Shape {
             dilations: all(3),
             pads: all(4),
         },
-        act: Act::None,
+        post: Post::NONE,
     }
 }
 

@@ -11,7 +11,7 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 use super::Images;
 use crate::cpu::gemm::{Addend, Gemm, Operands, Place, Rhs, Scratch, Strides, tile_size};
 use crate::cpu::window::Window;
-use crate::cpu::{Act, Pool};
+use crate::cpu::{Pool, Post};
 
 /// Floats of a product that stays in the second cache.
 const CACHED: usize = 96 << 10;
@@ -208,7 +208,7 @@ impl Transposed {
                 b: Rhs::Strided(Strides { row: plane, col: 1 }),
                 batch: vec![Place::default()],
                 alpha: 1.0,
-                act: Act::None,
+                post: Post::NONE,
             };
             let group = part.group % self.groups;
             let operands = Operands {

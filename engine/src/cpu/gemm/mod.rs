@@ -11,7 +11,7 @@ mod tile;
 
 use std::ops::Range;
 
-use super::{Act, Pool};
+use super::{Ending, Pool, Post};
 pub use pack::{Bands, Floats, Panels, Strides};
 pub(crate) use pack::{balanced, bands_into, k_blocks, panel_into};
 pub use tile::Addend;
@@ -37,7 +37,7 @@ pub enum Rhs {
     Strided(Strides),
 }
 
-/// A batch of products `C = act(alpha A B + addends)`, `A [m, k]`, `B [k, n]`, `C [m, n]` row-major, one after the other.
+/// A batch of products `C = post(alpha A B + addends)`, `A [m, k]`, `B [k, n]`, `C [m, n]` row-major, one after the other.
 #[derive(Clone, Debug)]
 pub struct Gemm {
     /// Rows of A and C.
@@ -55,7 +55,7 @@ pub struct Gemm {
     /// What the products are multiplied by.
     pub alpha: f32,
     /// What is applied in the end.
-    pub act: Act,
+    pub post: Post,
 }
 
 /// The memory of a [`Gemm`].
@@ -220,14 +220,14 @@ impl Gemm {
                         alpha: self.alpha,
                         accumulate: ks.start > 0,
                         add,
-                        bounds: self.act.bounds().filter(|_| last && self.act != Act::None),
+                        end: self.post.ending().filter(|_| last).unwrap_or(Ending::NONE),
                         next: (self.b == Rhs::Packed && t * 16 < width).then_some(next),
                     };
                     // SAFETY: these are rows and columns of the matrices; C's are this part's own.
                     unsafe {
                         one.run(tile.len());
-                        if last && self.act.bounds().is_none() {
-                            self.act.apply_rows(c, self.n, tile.len(), cols);
+                        if last && self.post.ending().is_none() {
+                            self.post.apply_rows(c, self.n, tile.len(), cols);
                         }
                     }
                 }

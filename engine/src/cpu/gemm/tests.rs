@@ -1,6 +1,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::cpu::Act;
 use crate::ops::case::floats;
 
 fn data(len: usize, seed: u64) -> Vec<f32> {
@@ -33,7 +34,7 @@ fn gemm(m: usize, n: usize, k: usize) -> Gemm {
         b: Rhs::Packed,
         batch: vec![Place::default()],
         alpha: 1.0,
-        act: Act::None,
+        post: Post::NONE,
     }
 }
 
@@ -109,7 +110,7 @@ fn addends_and_activations_come_last() {
         let g = Gemm {
             b: Rhs::Strided(Strides::rows(n)),
             alpha: 0.5,
-            act,
+            post: act.into(),
             ..gemm(m, n, k)
         };
         let add = [
@@ -142,7 +143,7 @@ fn addends_and_activations_come_last() {
 #[test]
 fn nothing_is_a_product_of_zeros() {
     let g = Gemm {
-        act: Act::Clip { lo: 1.0, hi: 2.0 },
+        post: Act::Clip { lo: 1.0, hi: 2.0 }.into(),
         ..gemm(2, 3, 0)
     };
     assert_eq!(run(&g, &[], &[], [Addend::NONE; 2], 1), [1.0; 6]);

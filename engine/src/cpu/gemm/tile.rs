@@ -2,6 +2,8 @@
 
 use secateur_simd::{Simd, Vectorised, dispatch};
 
+use crate::cpu::Ending;
+
 /// Something that is added to the product: `scale * ptr[i * row + j * col]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Addend {
@@ -38,7 +40,7 @@ impl Addend {
     }
 }
 
-/// One tile: `C = [C +] alpha A B [+ addends]`, cut off at the bounds. Strides are in floats.
+/// One tile: `C = [C +] alpha A B [+ addends]`, ended. Strides are in floats.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
     /// A from the tile's first row on.
@@ -65,8 +67,8 @@ pub(crate) struct Tile {
     pub(crate) accumulate: bool,
     /// What else is added.
     pub(crate) add: [Addend; 2],
-    /// The bounds that cut off the result, where there are any.
-    pub(crate) bounds: Option<(f32, f32)>,
+    /// What is done in the end.
+    pub(crate) end: Ending,
     /// Where the weights stand that are needed next: a cache line of them is fetched for each `k`.
     pub(crate) next: Option<*const f32>,
 }
@@ -185,10 +187,7 @@ unsafe fn finish<S: Simd>(s: S, t: &Tile, acc: S::F32, i: usize, j: usize, left:
             y = s.fma(s.splat(add.scale), z, y);
         }
     }
-    if let Some((lo, hi)) = t.bounds {
-        // NaN is the second operand, which is what these return then.
-        y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-    }
+    y = t.end.apply(s, y);
     // SAFETY: up to `left` floats are writable.
     unsafe {
         if whole {

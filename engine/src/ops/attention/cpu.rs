@@ -10,7 +10,7 @@ mod turn;
 use super::heads::Sizes;
 use super::{NodeRef, OpError, Options, sizes};
 use crate::cpu::gemm::{Addend, Scratch, Tile, balanced, tile_size};
-use crate::cpu::{Candidate, Cost, Io, Kernel};
+use crate::cpu::{Candidate, Cost, Ending, Io, Kernel};
 use crate::ir::DType;
 pub(super) use linear::linear;
 use rows::{Dots, Finish, Mix, Rows};
@@ -423,7 +423,7 @@ impl Attend {
             alpha: self.scale,
             accumulate: false,
             add: [Addend::NONE; 2],
-            bounds: None,
+            end: Ending::NONE,
             next: None,
         };
         for j in (0..rows.keys).step_by(width) {

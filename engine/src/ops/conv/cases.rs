@@ -114,6 +114,17 @@ pub(super) fn fused() -> Vec<Case> {
         case("an activation", &[&[1, 5, 7, 7], &[14, 5, 1, 1], &[14]])
             .attr("activation", "HardSwish")
             .konst(&[1]),
+        case("scaled", &[&[1, 5, 9, 7], &[14, 5, 3, 3], &[14], &[1, 14, 7, 5]])
+            .attr("activation", "HardSwish")
+            .attr("scale", 0.5f32)
+            .attr("shift", -1.25f32)
+            .konst(&[1, 2]),
+        case("scaled, depthwise", &[&[1, 5, 7, 7], &[5, 1, 3, 3], &[5]])
+            .attr("group", 5)
+            .attr("activation", "Relu")
+            .attr("scale", 2.0f32)
+            .attr("shift", 1.0f32)
+            .konst(&[1, 2]),
     ]
 }
 

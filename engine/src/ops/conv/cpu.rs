@@ -7,14 +7,14 @@ use num_traits::Zero;
 use super::{Sizes, sizes};
 use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::conv::{Convolution, Depthwise, Images, Shape, Weights};
-use crate::cpu::gemm::{Bands, Floats, Strides};
+use crate::cpu::gemm::{Bands, Floats, Strides, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
-use crate::cpu::{Act, Candidate, Cost, Io, Kernel, Order};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Post};
 use crate::ir::DType;
 use crate::ops::{NodeRef, OpError};
 
-/// The kernels for `act(Conv + residual)`, the residual being input 3.
-pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
+/// The kernels for `post(Conv + residual)`, the residual being input 3.
+pub(super) fn candidates(n: &NodeRef, post: Post) -> Vec<Candidate> {
     let (Some(x), Some(w), Some(y)) = (n.dims(0), n.dims(1), n.out_dims(0)) else {
         return vec![];
     };
@@ -29,7 +29,7 @@ pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
         inputs: s.inputs,
         outputs: s.outputs,
         window: s.window.clone(),
-        act,
+        post,
     };
     let count = |d: &[usize]| d.iter().map(|&n| n as f64).product::<f64>();
     let elements = count(&x) + count(&w) + count(&y);
@@ -41,7 +41,7 @@ pub(super) fn candidates(n: &NodeRef, act: Act) -> Vec<Candidate> {
     if n.dtype(0) == Some(DType::F32) && !s.window.is_wide() {
         return floats(n, shape.clone(), cost);
     }
-    if act != Act::None || n.has(3) {
+    if !post.is_none() || n.has(3) {
         return vec![];
     }
     let plain = n.dtype(0).and_then(|dtype| {
@@ -80,9 +80,12 @@ fn floats(n: &NodeRef, shape: Shape, cost: impl Fn(usize, f64) -> Cost) -> Vec<C
     let weights = n.packs(1, Bands::order(groups, size, strides), move |w| {
         Bands::new(w, groups, size, strides)
     });
+    // Vectors hold neighbouring pixels.
+    let (lanes, pixels) = (tile_size().1 / 2, shape.window.positions().max(1));
+    let filled = pixels as f64 / pixels.next_multiple_of(lanes) as f64;
     all.push(Candidate::later(
         format!("conv.f32.{isa}"),
-        cost(4, 0.6),
+        cost(4, 0.6 * filled),
         move || General {
             kernel: Convolution::new(shape, weights.map_or(Weights::Plain, |w| Weights::Packed(w()))),
             extra,
@@ -140,12 +143,12 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
 fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
     let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
     let (inputs, outputs) = (s.inputs * s.groups, s.outputs * s.groups);
-    let pixels = whole(inputs) * s.window.plane() as f64 + whole(outputs) * s.window.positions() as f64;
-    let inside = if blocked::Direct::reads_rows(s) {
-        s.inputs as f64
-    } else {
-        whole(s.inputs)
+    let rows = variant == "direct" && blocked::Direct::reads_rows(s);
+    let (inside, read) = match rows {
+        true => (s.inputs as f64, inputs as f64),
+        false => (whole(s.inputs), whole(inputs)),
     };
+    let pixels = read * s.window.plane() as f64 + whole(outputs) * s.window.positions() as f64;
     let (macs, weights, efficiency) = match variant {
         "winograd2" | "winograd4" => {
             let (macs, weights) = blocked::Winograd::work(s, variant == "winograd4");

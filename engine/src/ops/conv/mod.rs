@@ -8,7 +8,7 @@ use super::matmul::{fits, matrices::check_size};
 use super::shape::{same_dtype, show};
 use super::window::Windows;
 use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
-use crate::cpu::{Act, Candidate, window::Window};
+use crate::cpu::{Candidate, Post, window::Window};
 use crate::expr::{Call, Ex};
 use crate::ir::{Dim, Shape, Tensor};
 pub use runtime::FusedConv;
@@ -38,7 +38,7 @@ impl Op for Conv {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        cpu::candidates(n, Act::None)
+        cpu::candidates(n, Post::NONE)
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -56,7 +56,7 @@ impl Op for Fused {
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         let facts = infer(n)?;
-        Act::of(n)?;
+        Post::of(n)?;
         fits(n, 3, &facts[0])?;
         Ok(facts)
     }
@@ -73,7 +73,7 @@ impl Op for Fused {
     }
 
     fn body<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
-        let own = ["activation", "params"];
+        let own = Post::ATTRIBUTES;
         let attrs = n.node().attrs.iter().filter(|a| !own.contains(&&*a.name));
         let inputs: Vec<_> = x
             .iter()
@@ -90,11 +90,11 @@ impl Op for Fused {
         };
         let sums = *x.first()?.call(call).first()?;
         let sum = x.get(3).filter(|_| n.has(3)).map_or(sums, |&z| sums + z);
-        Some(vec![Act::of(n).ok()?.body(sum)])
+        Some(vec![Post::of(n).ok()?.body(sum)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        Act::of(n).map_or(vec![], |act| cpu::candidates(n, act))
+        Post::of(n).map_or(vec![], |post| cpu::candidates(n, post))
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -65,7 +65,7 @@ impl Op for FusedConv {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        activation(n).map_or(vec![], |act| cpu::candidates(n, act))
+        activation(n).map_or(vec![], |act| cpu::candidates(n, act.into()))
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -26,6 +26,22 @@ pub(super) fn plain() -> Vec<Case> {
             .attr("strides", vec![2i64, 2])
             .attr("pads", vec![1i64; 4])
             .within(1e-3, 1e-5),
+        case("blocks, overlapping", &[&[2, 20, 5, 9], &[20, 37, 4, 4], &[37]])
+            .attr("strides", vec![2i64, 2])
+            .attr("pads", vec![1i64; 4])
+            .konst(&[1, 2]),
+        case("blocks, odd strides", &[&[1, 16, 4, 3], &[16, 40, 5, 3]])
+            .attr("strides", vec![3i64, 2])
+            .attr("pads", vec![1i64, 0, 2, 1])
+            .attr("output_padding", vec![1i64, 0])
+            .konst(&[1]),
+        case("blocks, groups on a line", &[&[2, 32, 11], &[32, 16, 4], &[32]])
+            .attr("strides", vec![2i64])
+            .attr("group", 2)
+            .konst(&[1, 2]),
+        case("blocks, no steps", &[&[1, 33, 3, 12], &[33, 7, 3, 3], &[7]])
+            .attr("pads", vec![1i64; 4])
+            .konst(&[1, 2]),
         case("cut to less than the window", &[&[1, 2, 3, 3], &[2, 2, 3, 128]])
             .attr("output_shape", vec![10i64, 8])
             .attr("strides", vec![3i64, 2]),

@@ -1,8 +1,12 @@
 //! Kernels of transposed convolutions.
 
+use std::sync::Arc;
+
 use super::{Inputs, Sizes};
-use crate::cpu::conv::{Images, Transposed};
-use crate::cpu::{Candidate, Cost, Io, Kernel};
+use crate::cpu::blocked::{BLOCK, Phase, Transposed};
+use crate::cpu::conv::{self, Images, Shape};
+use crate::cpu::gemm::Floats;
+use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Post};
 use crate::ir::DType;
 use crate::ops::{NodeRef, OpError};
 
@@ -22,7 +26,7 @@ pub(super) fn candidates(n: &NodeRef, inputs: Inputs) -> Vec<Candidate> {
         bytes: 4.0 * (count(&x) + count(&w) + count(&y)),
         efficiency: 0.4,
     };
-    let kernel = Transposed::new(&s.window, s.images, s.groups, [s.inputs, s.outputs]);
+    let kernel = conv::Transposed::new(&s.window, s.images, s.groups, [s.inputs, s.outputs]);
     let made = kernel.map(|kernel| {
         let kernel = Spreading {
             kernel,
@@ -34,11 +38,86 @@ pub(super) fn candidates(n: &NodeRef, inputs: Inputs) -> Vec<Candidate> {
             kernel,
         )
     });
-    made.into_iter().collect()
+    made.into_iter().chain(in_blocks(n, inputs, s)).collect()
+}
+
+/// The kernel on blocks of channels, for weights that are known.
+fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Option<Candidate> {
+    let bias = match n.has(inputs.bias) {
+        true => {
+            let len = n.konst(inputs.bias)?.len().next_multiple_of(2 * BLOCK);
+            let order = Order::floats("whole panels", len);
+            Some(n.packs(inputs.bias, order, |b| Floats::whole(b, 2 * BLOCK))?)
+        }
+        false => None,
+    };
+    let shape = Shape {
+        images: s.images,
+        groups: s.groups,
+        inputs: s.inputs,
+        outputs: s.outputs,
+        window: s.window,
+        post: Post::NONE,
+    };
+    let phases: Vec<Arc<Phase>> = Phase::all(&shape).into_iter().map(Arc::new).collect();
+    let pack = |p: &Arc<Phase>| {
+        let own = p.clone();
+        Some((p.clone(), n.packs(1, p.order(), move |w| own.pack(w))?))
+    };
+    let packs = phases.iter().map(pack).collect::<Option<Vec<_>>>()?;
+    if packs.is_empty() {
+        return None;
+    }
+    let macs: f64 = phases.iter().map(|p| p.work()).sum();
+    let whole = |c: usize| (s.groups * c).next_multiple_of(BLOCK) as f64;
+    let pixels = whole(s.inputs) * shape.window.positions() as f64 * phases.len() as f64
+        + whole(s.outputs) * shape.window.plane() as f64;
+    let cost = Cost {
+        flops: 2.0 * macs,
+        bytes: 2.0 * s.images as f64 * pixels,
+        efficiency: 0.85,
+    };
+    let name = format!("convtranspose.f32.{}.blocks", secateur_simd::isa());
+    let made = Candidate::later(name, cost, move || InBlocks {
+        kernel: Transposed::new(packs.into_iter().map(|(p, w)| (p, w())).collect()),
+        bias: bias.map(|b| b()),
+    });
+    Some(made.blocked(&[0], true))
+}
+
+/// A transposed convolution on blocks of channels, with its bias.
+struct InBlocks {
+    kernel: Transposed,
+    bias: Option<Arc<Floats>>,
+}
+
+impl Kernel for InBlocks {
+    fn reads(&self, i: usize) -> bool {
+        i == 0
+    }
+
+    fn scratch(&self, threads: usize) -> usize {
+        self.kernel.scratch(threads)
+    }
+
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
+        let images = Images {
+            x: io.input(0).ptr(),
+            bias: self
+                .bias
+                .as_ref()
+                .map_or(std::ptr::null(), |b| b.slice().as_ptr()),
+            residual: std::ptr::null(),
+            y: io.output(0).ptr(),
+        };
+        // SAFETY: the sizes are those of the input and the output, which nobody else writes to.
+        unsafe { self.kernel.run(images, io.scratch, io.pool) };
+        Ok(())
+    }
 }
 
 struct Spreading {
-    kernel: Transposed,
+    kernel: conv::Transposed,
     bias: Option<usize>,
 }
 

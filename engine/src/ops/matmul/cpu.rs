@@ -7,7 +7,7 @@ use num_traits::Zero;
 use super::matrices::{Matrices, starts, strides};
 use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs};
 use crate::cpu::number::{ByType, Int, Real, by_type};
-use crate::cpu::{Act, Candidate, Cost, Io, Kernel};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
 use crate::ir::{DType, Element};
 use crate::ops::{NodeRef, OpError};
 
@@ -19,7 +19,7 @@ pub(crate) struct Extra {
     /// The inputs that are added and what they are multiplied by.
     pub(crate) add: [(usize, f32); 2],
     /// What is applied in the end.
-    pub(crate) act: Act,
+    pub(crate) post: Post,
 }
 
 impl Default for Extra {
@@ -27,12 +27,12 @@ impl Default for Extra {
         Extra {
             alpha: 1.0,
             add: [(usize::MAX, 1.0); 2],
-            act: Act::None,
+            post: Post::NONE,
         }
     }
 }
 
-/// The kernels for `act(alpha A B + addends)`, with A and B transposed where `transposed` says so.
+/// The kernels for `post(alpha A B + addends)`, with A and B transposed where `transposed` says so.
 pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Vec<Candidate> {
     let (Some(a), Some(b), Some(out)) = (n.dims(0), n.dims(1), n.out_dims(0)) else {
         return vec![];
@@ -139,7 +139,7 @@ fn product(n: &NodeRef, m: Matrices, extra: Extra) -> Option<impl FnOnce() -> Pr
         },
         batch: m.batch.iter().enumerate().map(place).collect(),
         alpha: extra.alpha,
-        act: extra.act,
+        post: extra.post,
     };
     let row = [0, 1].map(|s: usize| add[s].as_ref().map_or(0, |a| a.row));
     Some(move || Product {
@@ -193,8 +193,8 @@ impl ByType for Plain<'_, '_> {
     type Out = Option<Box<dyn Kernel>>;
 
     fn real<T: Real>(self) -> Self::Out {
-        let Extra { alpha, act, .. } = self.extra;
-        if act != Act::None {
+        let Extra { alpha, post, .. } = self.extra;
+        if !post.is_none() {
             return None;
         }
         let wide = |x: f32| num_traits::cast::<f32, T::Wide>(x);
@@ -217,8 +217,8 @@ impl ByType for Plain<'_, '_> {
     }
 
     fn int<T: Int>(self) -> Self::Out {
-        let Extra { alpha, act, add } = self.extra;
-        if act != Act::None || alpha != 1.0 || add.iter().any(|a| a.1 != 1.0) {
+        let Extra { alpha, post, add } = self.extra;
+        if !post.is_none() || alpha != 1.0 || add.iter().any(|a| a.1 != 1.0) {
             return None;
         }
         let add = addends(self.n, &self.m, &self.extra)?;

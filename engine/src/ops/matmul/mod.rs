@@ -6,7 +6,7 @@ pub(crate) mod matrices;
 use super::case::{floats, tame_floats};
 use super::shape::{broadcast, same_dtype, show};
 use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
-use crate::cpu::{Act, Candidate};
+use crate::cpu::{Candidate, Post};
 use crate::expr::Ex;
 use crate::ir::{DType, Dim, Shape, Tensor};
 use matrices::{Matrices, check_size, product};
@@ -116,7 +116,7 @@ impl Op for Fused {
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         let facts = infer(n)?;
-        Act::of(n)?;
+        Post::of(n)?;
         (2..4).try_for_each(|i| fits(n, i, &facts[0]))?;
         Ok(facts)
     }
@@ -137,14 +137,14 @@ impl Op for Fused {
         let sum = (2..x.len())
             .filter(|&i| n.has(i))
             .fold(product, |sum, i| sum + x[i]);
-        Some(vec![Act::of(n).ok()?.body(sum)])
+        Some(vec![Post::of(n).ok()?.body(sum)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        let Ok(act) = Act::of(n) else { return vec![] };
+        let Ok(post) = Post::of(n) else { return vec![] };
         let extra = cpu::Extra {
             add: [(2, 1.0), (3, 1.0)],
-            act,
+            post,
             ..cpu::Extra::default()
         };
         cpu::candidates(n, [false; 2], extra)

@@ -7,7 +7,7 @@ use super::{
     Attrs, B, C0, Cell, H0, LENS, P, R, Recurrent, STEPS, Sizes, W, X, bytes, lengths, per_direction,
 };
 use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs, Strides};
-use crate::cpu::{Act, Candidate, Cost, Io, Kernel, Order, Pool, moves};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Pool, Post, moves};
 use crate::ir::DType;
 use crate::ops::{NodeRef, OpError};
 
@@ -532,7 +532,7 @@ fn product(m: usize, n: usize, k: usize) -> Gemm {
         b: Rhs::Packed,
         batch: vec![Place::default()],
         alpha: 1.0,
-        act: Act::None,
+        post: Post::NONE,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What follows a convolution or a matrix product, done by its kernel while the result is still in registers.
 
-use crate::cpu::Act;
+use crate::cpu::{Act, Post};
 use crate::expr::{Builder, Call, Ex};
-use crate::ir::{Attr, DType, Dim, Node, NodeId, ValueId};
+use crate::ir::{Attr, AttrValue, DType, Dim, Node, NodeId, ValueId};
 use crate::ops;
 use crate::opt::{Match, Pattern, Rule, Scope, Site, Why};
 
@@ -58,7 +58,7 @@ impl Rule for LinearBias {
         if site.facts.konst(m.inputs[2]).is_none() {
             return Err(Why::No("what is added is not constant"));
         }
-        if node.attr("activation").is_some() || node.inputs.len() > 2 {
+        if ends(node) || node.inputs.len() > 2 {
             return Err(Why::No("the product has a bias already"));
         }
         floats(site, m)?;
@@ -85,7 +85,7 @@ impl Rule for Residual {
 
     fn rewrite<'a>(&self, m: &Match, site: &Site, b: &'a Builder) -> Result<Ex<'a>, Why> {
         let node = heavy(m, site)?;
-        if node.attr("activation").is_some() || node.inputs.get(RESIDUAL).is_some_and(Option::is_some) {
+        if ends(node) || node.inputs.get(RESIDUAL).is_some_and(Option::is_some) {
             return Err(Why::No("the kernel has an activation or a residual already"));
         }
         floats(site, m)?;
@@ -129,7 +129,7 @@ impl Rule for Activation {
 
     fn rewrite<'a>(&self, m: &Match, site: &Site, b: &'a Builder) -> Result<Ex<'a>, Why> {
         let node = heavy(m, site)?;
-        if node.attr("activation").is_some() {
+        if ends(node) {
             return Err(Why::No("the kernel has an activation already"));
         }
         floats(site, m)?;
@@ -146,6 +146,66 @@ impl Rule for Activation {
         attrs.push(Attr::new("params", params));
         Ok(fused(b, node, &node.inputs, attrs))
     }
+}
+
+/// A factor of, or a number added to, the activation that a convolution or a matrix product ends in.
+pub(super) struct Scaled;
+
+impl Rule for Scaled {
+    fn name(&self) -> &'static str {
+        "scaled"
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Engine
+    }
+
+    fn patterns(&self) -> Vec<Pattern> {
+        // Of two names for one place, because a sum or product by itself is matched as the whole chain.
+        let after = |op: &'static str| Pattern::loose(3, move |x| x[0].op(HEAVY, &[x[1]]).op(op, &[x[2]]));
+        vec![after("Mul|Mul"), after("Add|Add")]
+    }
+
+    fn rewrite<'a>(&self, m: &Match, site: &Site, b: &'a Builder) -> Result<Ex<'a>, Why> {
+        let node = heavy(m, site)?;
+        if node.attr("activation").is_none() {
+            return Err(Why::No("there is no activation before"));
+        }
+        floats(site, m)?;
+        let rank = |v: ValueId| site.facts.of(v).ty.shape().map(|s| s.len());
+        let out = node.outputs[0].ok_or(Why::NoEffect)?;
+        if rank(m.inputs[2]) > rank(out) || rank(out).is_none() {
+            return Err(Why::No("the result may have more axes"));
+        }
+        let konst = site.facts.konst(m.inputs[2]);
+        let numbers = konst.and_then(|t| t.floats()).unwrap_or_default();
+        let &[number] = &numbers[..] else {
+            return Err(Why::No("what it is combined with is no single constant"));
+        };
+        let of = |name: &str, default| match node.attr(name) {
+            Some(&AttrValue::Float(Some(x))) => f64::from(x),
+            _ => default,
+        };
+        let (scale, shift) = (of("scale", 1.0), of("shift", 0.0));
+        let (scale, shift) = match &*site.graph[m.nodes[0]].op {
+            "Mul" => (scale * number, shift * number),
+            _ => (scale, shift + number),
+        };
+        if !scale.is_finite() || !shift.is_finite() {
+            return Err(Why::No("a number is not finite"));
+        }
+        let own = |name: &str| ["scale", "shift"].contains(&name);
+        let mut attrs = node.attrs.clone();
+        attrs.retain(|a| !own(&a.name));
+        attrs.push(Attr::new("scale", scale as f32));
+        attrs.push(Attr::new("shift", shift as f32));
+        Ok(fused(b, node, &node.inputs, attrs))
+    }
+}
+
+/// Whether the kernel has anything after its sum already.
+fn ends(node: &Node) -> bool {
+    Post::ATTRIBUTES.iter().any(|name| node.attr(name).is_some())
 }
 
 /// The version that first had the node's operator.

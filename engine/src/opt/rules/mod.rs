@@ -9,6 +9,7 @@ mod group_norm;
 mod layer_norm;
 mod lerp;
 mod linear_linear;
+mod linear_scale;
 mod logarithm;
 mod read;
 mod rotary;
@@ -54,6 +55,7 @@ pub static RULES: &[&dyn Rule] = &[
     &conv_batchnorm::ConvBatchNorm,
     &conv_batchnorm::ConvAffine,
     &linear_linear::LinearLinear,
+    &linear_scale::LinearScale,
     &zero_branch::ZeroBranch,
     &softmax::Softmax,
     &logarithm::LogSoftmax,
@@ -73,4 +75,5 @@ pub static RULES: &[&dyn Rule] = &[
     &epilogue::LinearBias,
     &epilogue::Residual,
     &epilogue::Activation,
+    &epilogue::Scaled,
 ];

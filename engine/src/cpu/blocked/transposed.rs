@@ -1,0 +1,158 @@
+//! Transposed convolutions: pixels of the output that are whole strides apart are those of a convolution, with the elements
+//! of the window that fall on them, in the opposite order.
+
+use std::sync::Arc;
+
+use super::direct::Spread;
+use super::{BLOCK, Direct, Panels};
+use crate::cpu::conv::{Images, Shape};
+use crate::cpu::window::Window;
+use crate::cpu::{Order, Pool};
+
+/// A transposed convolution whose input and output stand in blocks of channels.
+pub struct Transposed(Vec<Direct>);
+
+/// Pixels of the output that are whole strides apart.
+pub struct Phase {
+    shape: Shape,
+    /// The first element of the window that falls on them, and how many do, along each axis.
+    taps: Vec<(usize, usize)>,
+    spread: Spread,
+    /// As in the whole.
+    size: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+impl Phase {
+    /// The phases of a transposed convolution of `shape`, whose window lies over the output, one position for each pixel of the
+    /// input; empty where it is not made of convolutions that fit.
+    pub fn all(shape: &Shape) -> Vec<Phase> {
+        let w = &shape.window;
+        // Each phase has pixels, on which elements of the window fall from the first pixel of the input on.
+        let whole = |axis: usize| {
+            let (stride, size) = (w.strides[axis], w.size[axis]);
+            let meets = |at: usize| size.saturating_sub(at % stride).div_ceil(stride) > at / stride;
+            let mut ahead = w.pads[axis]..w.pads[axis].saturating_add(stride);
+            w.dilations[axis] == 1 && w.input[axis] >= stride && ahead.all(meets)
+        };
+        let axes = w.size.len();
+        if !(1..=2).contains(&axes) || shape.inputs < BLOCK || !(0..axes).all(whole) {
+            return vec![];
+        }
+        let phases = (0..w.strides.iter().product()).map(|p| Phase::new(shape, p));
+        let all: Vec<_> = phases.collect();
+        match all.iter().all(|p: &Phase| Direct::fits(&p.shape)) {
+            true => all,
+            false => vec![],
+        }
+    }
+
+    fn new(shape: &Shape, mut number: usize) -> Phase {
+        let w = &shape.window;
+        let axes = w.size.len();
+        let (mut first, mut pitch, mut step) = (0, 1, [0; 2]);
+        let (mut taps, mut pads, mut output) = (vec![(0, 0); axes], vec![0; axes], vec![0; axes]);
+        for axis in (0..axes).rev() {
+            let stride = w.strides[axis];
+            let (at, ahead) = (number % stride, number % stride + w.pads[axis]);
+            number /= stride;
+            let count = (w.size[axis] - ahead % stride).div_ceil(stride);
+            taps[axis] = (ahead % stride, count);
+            output[axis] = (w.input[axis] - at).div_ceil(stride);
+            pads[axis] = count - 1 - ahead / stride;
+            first += at * pitch;
+            step[axis + 2 - axes] = stride * pitch;
+            pitch *= w.input[axis];
+        }
+        let window = Window {
+            input: w.output.clone(),
+            output,
+            size: taps.iter().map(|t| t.1).collect(),
+            strides: vec![1; axes],
+            dilations: vec![1; axes],
+            pads,
+        };
+        Phase {
+            shape: Shape {
+                window,
+                ..shape.clone()
+            },
+            taps,
+            spread: Spread {
+                plane: pitch,
+                first,
+                step,
+            },
+            size: w.size.clone(),
+            strides: w.strides.clone(),
+        }
+    }
+
+    /// The order of its weights.
+    pub fn order(&self) -> Order {
+        let Order { name, parts } = Panels::order(&self.shape);
+        let name = format!(
+            "{name} of {:?} from {:?} by {:?}",
+            self.size, self.taps, self.strides
+        );
+        Order { name, parts }
+    }
+
+    /// Packs those of the weights `[groups * inputs, outputs, window]` that fall on its pixels.
+    pub fn pack(&self, w: &[f32]) -> Panels {
+        let s = &self.shape;
+        let whole: usize = self.size.iter().product();
+        // From the last element of the window to the first.
+        let mut places = vec![0];
+        for (axis, &(first, count)) in self.taps.iter().enumerate() {
+            let inner: usize = self.size[axis + 1..].iter().product();
+            let along = |t: usize| (first + (count - 1 - t) * self.strides[axis]) * inner;
+            places = (places.iter())
+                .flat_map(|&p| (0..count).map(move |t| p + along(t)))
+                .collect();
+        }
+        let mut own = Vec::with_capacity(s.groups * s.outputs * s.inputs * places.len());
+        for group in 0..s.groups {
+            for output in 0..s.outputs {
+                for input in group * s.inputs..(group + 1) * s.inputs {
+                    let window = &w[(input * s.outputs + output) * whole..][..whole];
+                    own.extend(places.iter().map(|&p| window[p]));
+                }
+            }
+        }
+        Panels::new(&own, s)
+    }
+
+    /// Multiply-adds, lanes that are not used among them.
+    pub fn work(&self) -> f64 {
+        let s = &self.shape;
+        let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
+        let each = s.groups as f64 * whole(s.inputs) * whole(s.outputs);
+        each * (s.images * s.window.positions() * s.window.taps()) as f64
+    }
+}
+
+impl Transposed {
+    /// A transposed convolution of phases with their weights.
+    pub fn new(phases: Vec<(Arc<Phase>, Arc<Panels>)>) -> Transposed {
+        let direct = |(p, w): (Arc<Phase>, Arc<Panels>)| Direct::spread(p.shape.clone(), w, Some(p.spread));
+        Transposed(phases.into_iter().map(direct).collect())
+    }
+
+    /// Bytes of scratch memory.
+    pub fn scratch(&self, threads: usize) -> usize {
+        self.0.iter().map(|d| d.scratch(threads)).max().unwrap_or(0)
+    }
+
+    /// Computes the output.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Direct::run`].
+    pub unsafe fn run(&self, x: Images, scratch: &mut [u8], pool: &Pool) {
+        for phase in &self.0 {
+            // SAFETY: each writes pixels of its own.
+            unsafe { phase.run(x, scratch, pool) };
+        }
+    }
+}
