@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use secateur::engine::ir::{AttrValue, Bytes, Dim, Element, Model, Node, Tensor};
+use secateur::engine::ir::{AttrValue, Bytes, Data, Dim, Element, Model, Node, Tensor};
 use secateur::engine::onnx;
 use secateur::engine::ops::case::floats;
 use secateur::engine::opt::{Scope, optimize};
@@ -194,6 +194,59 @@ fn threads_do_not_change_a_bit() {
         let x = inputs(&model, r.sizes, 1);
         assert_eq!(run(&model, 1, &x), run(&model, 2, &x), "{}", r.name);
     }
+}
+
+/// Rows `from..to` of tensors that have `all` of them; others as they are.
+fn rows(t: &Tensor, from: usize, to: usize, all: usize) -> Tensor {
+    let mut dims = t.dims().to_vec();
+    if dims.first() != Some(&all) {
+        return t.clone();
+    }
+    let each = t.bytes().len() / all;
+    dims[0] = to - from;
+    let bytes = Bytes::new(t.bytes()[from * each..to * each].to_vec());
+    Tensor::new(t.dtype(), dims, Data::Bytes(bytes)).unwrap()
+}
+
+/// Whether sessions compute for each row of a batch of five what they compute for it alone, on one and two threads.
+fn independent(model: &Model, sizes: &[(&str, usize)], deterministic: bool) -> bool {
+    const ROWS: usize = 5;
+    let mut sizes = sizes.to_vec();
+    sizes[0].1 = ROWS;
+    let x = inputs(model, &sizes, 3);
+    let session = |threads| {
+        let builder = Session::builder(model).threads(threads);
+        let way = if deterministic {
+            builder.deterministic()
+        } else {
+            builder
+        };
+        way.build().unwrap()
+    };
+    let (one, two) = (session(1), session(2));
+    let all = one.run(x.iter().map(|(n, t)| (n, t))).unwrap();
+    assert_eq!(all, two.run(x.iter().map(|(n, t)| (n, t))).unwrap());
+    let alone = |s: &Session, i: usize| {
+        let x: Vec<_> = x.iter().map(|(n, t)| (n, rows(t, i, i + 1, ROWS))).collect();
+        s.run(x.iter().map(|(n, t)| (n, t))).unwrap()
+    };
+    let same = |i: usize, got: Outputs| {
+        let mut pairs = got.tensors().zip(all.tensors());
+        pairs.all(|((_, a), (_, b))| *a == rows(b, i, i + 1, ROWS))
+    };
+    (0..ROWS).all(|i| same(i, alone(if i % 2 == 0 { &one } else { &two }, i)))
+}
+
+#[test]
+fn the_batch_does_not_change_a_bit_where_that_is_asked() {
+    let mut others = vec![];
+    for r in REAL {
+        let Some(model) = real(r) else { continue };
+        assert!(independent(&model, r.sizes, true), "{}", r.name);
+        others.push(independent(&model, r.sizes, false));
+    }
+    // Else nothing is shown.
+    assert!(others.is_empty() || others.contains(&false));
 }
 
 #[test]

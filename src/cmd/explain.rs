@@ -49,14 +49,12 @@ fn explain(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let model = card::load(&flags.model)?;
     let feeder = Feeder::new(&wanted(&model), &flags.inputs, ui)?;
     let place = || flags.model.display().to_string();
-    let session = Session::builder(&model)
-        .threads(ui.threads())
-        .build()
-        .with_context(place)?;
+    let session = ui.session(&model).build().with_context(place)?;
     let inputs = feeder.make(ui.common.seed)?;
     let plan = session
         .prepare(inputs.iter().map(|(n, t)| (n, t)))
         .with_context(place)?;
+    ui.noted(&session);
     let steps = steps(&session, &plan, &inputs).with_context(place)?;
     let rules = rules(session.report());
     ui.say(&format!("{}\n{}", nodes_table(&steps), rules_table(&rules)));

@@ -72,6 +72,7 @@ fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let feeds = || inputs.iter().map(|(n, t)| (n, t));
     // The plan is made, and memory mapped, before the clock runs.
     session.prepare(feeds()).with_context(place)?;
+    ui.noted(&session);
     let start = Instant::now();
     let outputs = session.run(feeds()).with_context(place)?;
     let ms = start.elapsed().as_secs_f64() * 1e3;

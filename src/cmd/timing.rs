@@ -9,6 +9,7 @@ use super::card;
 use super::shapes::{Wanted, wanted};
 use super::source::{Feeder, InputFlags};
 use super::ui::Ui;
+use crate::engines::Setup;
 
 /// The middle of what was measured (of two, the greater), after sorting; 0 of nothing.
 pub(crate) fn median(times: &mut [f64]) -> f64 {
@@ -89,7 +90,12 @@ impl Trial {
 }
 
 fn measure(models: &[&Model], inputs: &[(String, Tensor)], ui: &Ui) -> Result<Vec<f64>> {
-    let build = |m: &&Model| ui.session(m).build();
+    // One cache is of one model.
+    let setup = Setup {
+        cache: None,
+        ..ui.setup()
+    };
+    let build = |m: &&Model| setup.session(m).build();
     let sessions = models.iter().map(build).collect::<Result<Vec<_>, _>>()?;
     let run = |s: &Session| -> Result<f64> {
         let start = Instant::now();

@@ -1,6 +1,7 @@
 //! What all verbs have in common: flags, notes, progress.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use secateur::engine::cpu::default_threads;
 use secateur::engine::run::Builder;
 use secateur::{Model, Session};
+
+use crate::engines::Setup;
 
 /// The flags that every verb takes, before or after its name.
 #[derive(clap::Args, Clone, Debug)]
@@ -22,6 +25,12 @@ pub(crate) struct Common {
     /// Run on N threads [default: the smaller of physical cores, affinity mask and cgroup quota]
     #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Compute the same, to the bit, for any size of the batch; this may take longer
+    #[arg(long, global = true)]
+    pub(crate) deterministic: bool,
+    /// Keep packed weights in FILE, so that the next load need not pack them
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cache: Option<PathBuf>,
     /// Set a free dimension of the inputs
     #[arg(long = "size", short, global = true, value_name = "NAME=SIZE", value_parser = size)]
     pub(crate) sizes: Vec<(String, usize)>,
@@ -77,13 +86,24 @@ impl Ui {
         self.common.threads.map_or_else(default_threads, usize::from)
     }
 
+    /// How sessions are to be made.
+    pub(crate) fn setup(&self) -> Setup {
+        Setup {
+            threads: self.threads(),
+            memory: self.common.max_memory,
+            deterministic: self.common.deterministic,
+            cache: self.common.cache.clone(),
+        }
+    }
+
     /// A builder of a session of `model` as the common flags want it.
     pub(crate) fn session<'m>(&self, model: &'m Model) -> Builder<'m> {
-        let builder = Session::builder(model).threads(self.threads());
-        match self.common.max_memory {
-            Some(bytes) => builder.memory(bytes),
-            None => builder,
-        }
+        self.setup().session(model)
+    }
+
+    /// Says what is to be said of how a session was made ready.
+    pub(crate) fn noted(&self, session: &Session) {
+        self.setup().notes(session).iter().for_each(|n| self.note(n));
     }
 
     /// Says on standard error what was assumed or left out.

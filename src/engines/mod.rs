@@ -4,10 +4,11 @@ mod ort;
 mod own;
 mod tract;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use secateur::{Outputs, Tensor};
+use secateur::engine::run::Builder;
+use secateur::{Model, Outputs, Session, Tensor};
 
 /// A program that runs ONNX files.
 pub(crate) trait Engine: Sync {
@@ -36,12 +37,55 @@ pub(crate) trait Engine: Sync {
 pub(crate) struct Job<'a> {
     /// The ONNX file.
     pub(crate) file: &'a Path,
-    /// Threads to run on.
-    pub(crate) threads: usize,
-    /// Bytes that a run may work in, where that is limited; only this library heeds it.
-    pub(crate) memory: Option<usize>,
+    /// How the session is to be made.
+    pub(crate) setup: &'a Setup,
     /// Values that are to be outputs too.
     pub(crate) taps: &'a [String],
+}
+
+/// How sessions are to be made. Other engines heed only the threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Threads to run on.
+    pub(crate) threads: usize,
+    /// Bytes that a run may work in, where that is limited.
+    pub(crate) memory: Option<usize>,
+    /// The size of the batch changes no bit.
+    pub(crate) deterministic: bool,
+    /// Where packed weights are found and kept.
+    pub(crate) cache: Option<PathBuf>,
+}
+
+impl Setup {
+    /// A builder of such a session of `model`.
+    pub(crate) fn session<'m>(&self, model: &'m Model) -> Builder<'m> {
+        let mut builder = Session::builder(model).threads(self.threads);
+        if let Some(bytes) = self.memory {
+            builder = builder.memory(bytes);
+        }
+        if self.deterministic {
+            builder = builder.deterministic();
+        }
+        if let Some(path) = &self.cache {
+            builder = builder.cache(path);
+        }
+        builder
+    }
+
+    /// What is to be said of a session that has been made ready.
+    pub(crate) fn notes(&self, session: &Session) -> Vec<String> {
+        let Some((path, state)) = self.cache.as_ref().zip(session.cache()) else {
+            return vec![];
+        };
+        let path = path.display();
+        let refused = state
+            .refused
+            .map(|why| format!("cache {path} is not used: {why}"));
+        let unsaved = state
+            .unsaved
+            .map(|why| format!("cache {path} is not written: {why}"));
+        refused.into_iter().chain(unsaved).collect()
+    }
 }
 
 /// A model made ready to run.
@@ -56,6 +100,11 @@ pub(crate) trait Loaded {
     /// If the model cannot run on inputs of these shapes.
     fn prepare(&mut self, _inputs: &[(String, Tensor)]) -> Result<()> {
         Ok(())
+    }
+
+    /// What is to be said of how it was made ready.
+    fn notes(&self) -> Vec<String> {
+        vec![]
     }
 
     /// Runs the model once.

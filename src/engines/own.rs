@@ -5,12 +5,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use secateur::{Model, Session, Tensor};
 
-use super::{Engine, Job, Loaded, Ran};
+use super::{Engine, Job, Loaded, Ran, Setup};
 
 /// This library.
 pub(super) struct Own;
 
-struct Ready(Session);
+struct Ready(Session, Setup);
 
 impl Engine for Own {
     fn name(&self) -> &'static str {
@@ -19,14 +19,10 @@ impl Engine for Own {
 
     fn load(&self, job: &Job) -> Result<Box<dyn Loaded>> {
         let model = Model::load(job.file)?;
-        let builder = Session::builder(&model).threads(job.threads);
-        let builder = match job.memory {
-            Some(bytes) => builder.memory(bytes),
-            None => builder,
-        };
+        let builder = job.setup.session(&model);
         let builder = job.taps.iter().fold(builder, |b, name| b.tap(name));
         let session = builder.build().with_context(|| job.file.display().to_string())?;
-        Ok(Box::new(Ready(session)))
+        Ok(Box::new(Ready(session, job.setup.clone())))
     }
 }
 
@@ -38,6 +34,10 @@ impl Loaded for Ready {
     fn prepare(&mut self, inputs: &[(String, Tensor)]) -> Result<()> {
         self.0.prepare(inputs.iter().map(|(n, t)| (n, t)))?;
         Ok(())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.1.notes(&self.0)
     }
 
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Ran> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod cache;
 mod demo;
 mod explain;
 mod figures;

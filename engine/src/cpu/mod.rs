@@ -5,6 +5,7 @@ pub mod affine;
 pub mod arg;
 pub mod blocked;
 pub mod blocks;
+mod cache;
 pub mod chain;
 pub mod conv;
 pub mod copy;
@@ -32,6 +33,7 @@ pub mod window;
 
 use crate::ops::OpError;
 pub use act::{Act, Ending, Post};
+pub use cache::{Cache, CacheState, Order, Packed};
 pub use frame::{Frame, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
@@ -46,6 +48,11 @@ pub trait Kernel: Send + Sync {
 
     /// Whether it reads the memory of input `i` when it runs; not so where it has packed a constant.
     fn reads(&self, _i: usize) -> bool {
+        true
+    }
+
+    /// Whether it wants the memory of input `i` aligned for its elements; not so where it only copies bytes.
+    fn aligned(&self, _i: usize) -> bool {
         true
     }
 

@@ -4,30 +4,46 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use crate::ir::ValueId;
+use super::cache::{Cache, Order, Packed};
+use crate::ir::{Tensor, ValueId};
 
 type Shelf = HashMap<(ValueId, String), Arc<dyn Any + Send + Sync>>;
 
-/// Packed weights, by value and layout. Copies share them.
+/// Packed weights, by value and order. Copies share them.
 #[derive(Clone, Default)]
-pub struct Packs(Arc<Mutex<Shelf>>);
+pub struct Packs {
+    shelf: Arc<Mutex<Shelf>>,
+    cache: Option<Arc<Cache>>,
+}
 
 impl Packs {
-    /// `value` packed into `layout`, made by the first who asks. A layout's name says all that the result depends on.
-    pub fn get<T: Send + Sync + 'static>(
+    /// None yet; what is in `cache` need not be made.
+    pub fn new(cache: Option<Arc<Cache>>) -> Packs {
+        Packs {
+            cache,
+            ..Packs::default()
+        }
+    }
+
+    /// `weight`, which is what `value` is, packed in `order`: made by the first who asks.
+    pub fn get<T: Packed>(
         &self,
         value: ValueId,
-        layout: &str,
+        weight: &Tensor,
+        order: &Order,
         make: impl FnOnce() -> T,
     ) -> Arc<T> {
-        let shelf = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let key = (value, layout.to_owned());
+        let shelf = || self.shelf.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let key = (value, order.name.clone());
         let found = |shelf: &Shelf| shelf.get(&key).and_then(|a| a.clone().downcast::<T>().ok());
         if let Some(found) = found(&shelf()) {
             return found;
         }
         // Others may pack meanwhile; who is first counts.
-        let made = Arc::new(make());
+        let made = match &self.cache {
+            Some(cache) => cache.get(weight, order, make),
+            None => Arc::new(make()),
+        };
         let mut shelf = shelf();
         if let Some(found) = found(&shelf) {
             return found;

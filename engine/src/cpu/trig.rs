@@ -13,10 +13,18 @@ const FAR: f32 = 8192.0;
 pub fn sin_shifted<S: Simd>(s: S, x: S::F32, shift: i32) -> S::F32 {
     // NaN goes with what is far: a maximum may be either of a number and NaN.
     let near = s.lt(s.abs(x), s.splat(FAR));
+    let y = near_sin(s, x, shift);
     if s.greatest(s.select(near, s.splat(0.0), s.splat(1.0))) > 0.0 {
         let scalar: fn(f32) -> f32 = if shift == 0 { f32::sin } else { f32::cos };
-        return by_lane(s, x, scalar);
+        // What is near must not depend on what stands beside it.
+        return s.select(near, y, by_lane(s, x, scalar));
     }
+    y
+}
+
+/// The same where no lane is far.
+#[inline(always)]
+fn near_sin<S: Simd>(s: S, x: S::F32, shift: i32) -> S::F32 {
     let n = s.round(s.mul(x, s.splat(std::f32::consts::FRAC_2_PI)));
     let r = s.fma(n, s.splat(-1.570_312_5), x);
     let r = s.fma(n, s.splat(-4.837_513e-4), r);

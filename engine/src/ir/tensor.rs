@@ -48,6 +48,10 @@ impl<T: Pod> AsRef<[u8]> for Elements<T> {
     }
 }
 
+/// Bytes of a huge page.
+#[cfg(unix)]
+const HUGE: usize = 2 << 20;
+
 /// A file whose name could not be removed while it was open.
 struct Scrap(PathBuf);
 
@@ -172,9 +176,13 @@ impl Bytes {
         #[cfg(unix)]
         if let Ok(map) = self.owner.clone().any().downcast::<Mmap>() {
             let advice = memmap2::UncheckedAdvice::DontNeed;
+            // The system maps huge pages of the file as wholes, and so neighbours that were given back before.
+            let around = if self.len < HUGE { 0 } else { HUGE };
+            let start = self.start.saturating_sub(around);
+            let len = (self.start + self.len).saturating_add(around).min(map.len()) - start;
             // SAFETY: the map is of a file and only read, so that pages which are dropped come back as they were. Where the
             // system refuses, they stay.
-            let _ = unsafe { map.unchecked_advise_range(advice, self.start, self.len) };
+            let _ = unsafe { map.unchecked_advise_range(advice, start, len) };
         }
     }
 
@@ -650,6 +658,14 @@ impl Tensor {
                 }
             }
             _ => self.clone(),
+        }
+    }
+
+    /// Whether both have the same memory.
+    pub(crate) fn shares(&self, other: &Tensor) -> bool {
+        match (&self.data, &other.data) {
+            (Data::Bytes(a), Data::Bytes(b)) => a.same(b),
+            _ => false,
         }
     }
 

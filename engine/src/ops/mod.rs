@@ -98,6 +98,9 @@ pub mod unit_norm;
 pub mod variadic;
 mod window;
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
 use crate::ir::{Datum, Tensor};
@@ -561,9 +564,12 @@ pub trait Op: Sync {
 
 /// The operator `name` of `domain` (`""` is ONNX's own).
 pub fn find(domain: &str, name: &str) -> Option<&'static dyn Op> {
-    let key = (domain, name);
-    let at = OPS
-        .binary_search_by(|op| (op.name().domain, op.name().name).cmp(&key))
-        .ok()?;
-    Some(OPS[at])
+    static PLACES: OnceLock<HashMap<(&str, &str), usize>> = OnceLock::new();
+    let all = || {
+        OPS.iter()
+            .enumerate()
+            .map(|(i, op)| ((op.name().domain, op.name().name), i))
+    };
+    let at = PLACES.get_or_init(|| all().collect()).get(&(domain, name))?;
+    OPS.get(*at).copied()
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
-use crate::cpu::{Packs, number};
+use crate::cpu::{Order, Packed, Packs, number};
 use crate::ir::{AttrValue, DType, Dim, Node, Shape, Tensor, Type, ValueId};
 
 /// What is known of a value before the model runs.
@@ -304,25 +304,28 @@ impl<'a> NodeRef<'a> {
         self.data(i)?.iter().map(Dim::known).collect()
     }
 
-    /// Weights packed from input `i` into `layout`; those of an initialiser are made once for all plans of a session.
-    pub fn packed<T: Send + Sync + 'static>(
-        &self,
-        i: usize,
-        layout: &str,
-        make: impl FnOnce() -> T,
-    ) -> std::sync::Arc<T> {
+    /// Weights packed from input `i` in `order`; those of an initialiser are made once for all plans of a session.
+    pub fn packed<T: Packed>(&self, i: usize, order: &Order, make: impl FnOnce() -> T) -> std::sync::Arc<T> {
         match (self.packs, self.input(i)) {
-            (Some(packs), Some(input)) if input.fixed => packs.get(input.value, layout, make),
+            (
+                Some(packs),
+                Some(&Input {
+                    value,
+                    konst: Some(weight),
+                    fixed: true,
+                    ..
+                }),
+            ) => packs.get(value, weight, order, make),
             _ => std::sync::Arc::new(make()),
         }
     }
 
     /// As [`packed`](NodeRef::packed), when the kernel is made: `make` gets the elements, which must be floats and known, with 0
     /// in the place of [subnormal](number::normal) ones.
-    pub fn packs<T: Send + Sync + 'static>(
+    pub fn packs<T: Packed>(
         &self,
         i: usize,
-        layout: String,
+        order: Order,
         make: impl FnOnce(&[f32]) -> T + Send + 'static,
     ) -> Option<impl FnOnce() -> std::sync::Arc<T> + Send + 'static> {
         let (input, tensor) = (self.input(i)?, self.konst(i)?.clone());
@@ -331,15 +334,13 @@ impl<'a> NodeRef<'a> {
         }
         let shelf = self.packs.filter(|_| input.fixed).cloned().zip(Some(input.value));
         Some(move || {
-            let make = || {
-                let made = make(&number::normal(tensor.elements().unwrap_or_default()));
-                tensor.unload();
-                made
-            };
-            match shelf {
-                Some((packs, value)) => packs.get(value, &layout, make),
+            let make = || make(&number::normal(tensor.elements().unwrap_or_default()));
+            let made = match shelf {
+                Some((packs, value)) => packs.get(value, &tensor, &order, make),
                 None => std::sync::Arc::new(make()),
-            }
+            };
+            tensor.unload();
+            made
         })
     }
 

@@ -1,5 +1,7 @@
 //! Every operator against its own facts, over its own cases.
 
+mod batch;
+
 use super::*;
 use crate::cpu::{Arena, Io, Layouts, Packs, Pool, View, ViewMut, blocked};
 use crate::ir::{DType, Node, ValueId};

@@ -15,6 +15,9 @@ const FOLD_LIMIT: usize = 1 << 22;
 /// from.
 const FOLD_TOTAL: usize = 8 << 20;
 
+/// Bytes of values in a subgraph that types may follow from.
+const LEAN: usize = 64 << 10;
+
 /// What is known of the values of a graph.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -28,6 +31,8 @@ pub struct Facts {
     folded: usize,
     /// Initialisers that something has been computed from.
     spent: HashSet<ValueId>,
+    /// Only types are wanted, for which small values do.
+    lean: bool,
 }
 
 /// A node that cannot be understood, with everything needed to find it.
@@ -120,6 +125,7 @@ impl Facts {
             room: FOLD_TOTAL,
             folded: 0,
             spent: HashSet::new(),
+            lean: false,
         };
         for &v in &graph.initializers {
             let Some(c) = &graph[v].konst else { continue };
@@ -151,6 +157,9 @@ impl Facts {
 
     /// Bytes of the initialisers that `node` reads and nothing has been computed from yet.
     fn credit(&self, node: &Node) -> usize {
+        if self.lean {
+            return 0;
+        }
         let own = node.inputs.iter().flatten();
         let own = own.filter(|v| self.fixed.get(v.0 as usize).is_some_and(|&f| f) && !self.spent.contains(v));
         own.filter_map(|v| self.konst(*v)).map(|t| t.size()).sum()
@@ -289,7 +298,8 @@ pub fn infer_node(model: &Model, node: &Node, facts: &mut Facts) -> Result<u64, 
 /// Types of the outputs of the subgraph `g`, for inputs of the given types, where values around it are as in `facts`.
 fn subgraph(model: &Model, facts: &Facts, g: &Graph, inputs: &[Fact]) -> Result<Vec<Fact>, OpError> {
     let mut inner = Facts::initial(g);
-    inner.room = inner.room.min(facts.room);
+    // What is large is computed when the subgraph is optimised, not whenever somebody asks for types.
+    (inner.room, inner.lean) = (LEAN.min(facts.room), true);
     for (p, fact) in g.inputs.iter().zip(inputs) {
         inner.set(p.value, fact.clone(), None);
     }

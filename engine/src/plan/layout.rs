@@ -65,6 +65,12 @@ impl Pick {
         }
     }
 
+    /// Which inputs are not read row by row, and which outputs are not made so.
+    pub(super) fn layouts(&self) -> (Vec<bool>, Layouts) {
+        let other = |form: &Form| !matches!(form, Form::Rows | Form::As(_));
+        (self.inputs.iter().map(other).collect(), self.outputs)
+    }
+
     /// How output `slot` is made.
     pub(super) fn output(&self, slot: usize, fact: &Fact) -> Form {
         let asked = self.outputs.outputs && (slot == 0 || !self.outputs.turned);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::layout::{Form, Pick, only_turned, turns};
 use super::memory::{self, Buffer};
+use super::single::{Choice, Choices};
 use super::{Plan, Step, Uses};
 use crate::cpu::{Build, Candidate, Cost, Io, Packs, Place, Slot, View};
 use crate::expr::Builder;
@@ -129,6 +130,8 @@ pub(super) struct Start<'a> {
     pub(super) memory: Option<usize>,
     /// No kernel is built and no constant kept, so that nothing is copied.
     pub(super) dry: bool,
+    /// Kernels that are to be chosen where there are such.
+    pub(super) follow: Option<&'a Choices>,
 }
 
 pub(super) struct Lowering<'a> {
@@ -144,6 +147,9 @@ pub(super) struct Lowering<'a> {
     /// Values that others only read with two axes exchanged.
     pub(super) only_turned: HashSet<ValueId>,
     steps: Vec<Draft>,
+    /// The place of the node that is planned, and how many came before it in its body.
+    pub(super) turn: (usize, usize),
+    chosen: Choices,
 }
 
 /// Plans the graph from a place on, as far as types and shapes follow from what is known. Weights are packed.
@@ -152,6 +158,21 @@ pub(super) struct Lowering<'a> {
 ///
 /// If a node does not fit its operator or has an attribute that nobody understands, or a run would take too much memory.
 pub(super) fn lower(start: Start) -> Result<Plan, PlanError> {
+    let (low, end, asked) = walk(start)?;
+    low.finish(end, asked)
+}
+
+/// The kernels that [`lower`] would choose.
+///
+/// # Errors
+///
+/// As [`lower`].
+pub(super) fn choices(start: Start) -> Result<Choices, PlanError> {
+    Ok(walk(start)?.0.chosen)
+}
+
+/// Plans nodes as far as they go; with the place of the first that is not planned, and the inputs whose elements it asked for.
+fn walk(start: Start) -> Result<(Lowering, usize, u64), PlanError> {
     let mut low = Lowering {
         facts: Facts::initial(&start.model.graph).roomy(FOLDED),
         stores: HashMap::new(),
@@ -161,6 +182,8 @@ pub(super) fn lower(start: Start) -> Result<Plan, PlanError> {
         pending: HashMap::new(),
         only_turned: only_turned(&start.model.graph),
         steps: vec![],
+        turn: (0, 0),
+        chosen: Choices::new(),
         start,
     };
     for (&v, (ty, konst)) in low.start.known {
@@ -170,6 +193,7 @@ pub(super) fn lower(start: Start) -> Result<Plan, PlanError> {
     let (mut end, mut asked) = (low.start.from, 0);
     for &id in &model.graph.order[low.start.from..] {
         let node = &model.graph[id];
+        low.turn = (end, 0);
         match low.fits(node)? {
             Ok(()) => low.node(node)?,
             Err(wants) => {
@@ -179,7 +203,7 @@ pub(super) fn lower(start: Start) -> Result<Plan, PlanError> {
         }
         end += 1;
     }
-    low.finish(end, asked)
+    Ok((low, end, asked))
 }
 
 /// Bytes that a run of `model` would work in, as [`Plan::peak_bytes`] has them but without the scratch memory of kernels;
@@ -199,6 +223,7 @@ pub fn peak_bytes(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<usiz
         threads: 1,
         memory: None,
         dry: true,
+        follow: None,
     };
     Ok(lower(start)?.peak_bytes())
 }
@@ -229,6 +254,7 @@ impl Lowering<'_> {
     }
 
     fn node(&mut self, node: &Node) -> Result<(), PlanError> {
+        self.turn.1 += 1;
         let mut wanted: Vec<_> = node
             .outputs
             .iter()
@@ -274,6 +300,9 @@ impl Lowering<'_> {
             wanted[0] = Some(*v);
         }
         let (chosen, facts) = self.choose(op, node, opset)?;
+        if let Some(pick) = chosen.as_ref().filter(|_| self.start.dry) {
+            self.chosen.insert(self.turn, Choice::of(&node.op, pick));
+        }
         match chosen {
             Some(chosen) => self.step(op, node, opset, chosen, &facts, &wanted),
             None if self.expand(op, node, opset, &facts)? => Ok(()),
@@ -460,7 +489,10 @@ impl Lowering<'_> {
         let offers = op.cpu(&n).into_iter().map(|c| Pick::new(c, node, &n));
         let all: Vec<_> = offers.chain(self.in_blocks(op, node, &n, &facts)).collect();
         let ms = |p: &Pick| p.candidate.cost.ms(RATES.0, RATES.1) + self.moves_ms(node, p);
-        let best = all.into_iter().min_by(|a, b| ms(a).total_cmp(&ms(b)));
+        let key = |p: Pick| (self.strays(&node.op, &p), ms(&p), p);
+        let best = all.into_iter().map(key);
+        let best = best.min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let best = best.map(|(.., pick)| pick);
         // A body or a reference may read attributes that nothing else reads.
         match &n.unread()[..] {
             names if best.is_some() && !names.is_empty() => Err(error(OpError::unread(names)).into()),
@@ -760,30 +792,34 @@ impl Lowering<'_> {
         })
     }
 
-    /// The constants, those aligned that a kernel reads and the others left out.
+    /// The constants, aligned where a kernel wants that, and those left out that none reads.
     fn constants_of(&mut self, steps: &[Step], outputs: &[(ValueId, Slot)]) -> Vec<Tensor> {
-        let mut read = vec![false; self.constants.len()];
+        let (mut read, mut aligned) = (
+            vec![false; self.constants.len()],
+            vec![false; self.constants.len()],
+        );
         let by_steps = steps.iter().flat_map(|s| {
-            s.inputs
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| s.run.reads(*i))
-                .filter_map(|(_, slot)| slot.as_ref())
+            let slots = s.inputs.iter().enumerate().filter(|(i, _)| s.run.reads(*i));
+            slots.filter_map(|(i, slot)| Some((slot.as_ref()?, s.run.aligned(i))))
         });
-        for slot in by_steps.chain(outputs.iter().map(|(_, slot)| slot)) {
+        for (slot, whole) in by_steps.chain(outputs.iter().map(|(_, slot)| (slot, true))) {
             if let Place::Constant(i) = slot.place {
-                read[i] = true;
+                (read[i], aligned[i]) = (true, aligned[i] || whole);
             }
         }
-        let constants = std::mem::take(&mut self.constants);
-        let kept = |(t, read): (Tensor, bool)| {
-            if read {
-                t.aligned()
-            } else {
-                Tensor::of::<u8>(&[0], vec![])
+        let constants = std::mem::take(&mut self.constants).into_iter();
+        let kept = |((t, read), aligned): ((Tensor, bool), bool)| match (read, aligned) {
+            (false, _) => Tensor::of::<u8>(&[0], vec![]),
+            (true, false) => t,
+            (true, true) => {
+                let own = t.aligned();
+                if !own.shares(&t) {
+                    t.unload();
+                }
+                own
             }
         };
-        constants.into_iter().zip(read).map(kept).collect()
+        constants.zip(read).zip(aligned).map(kept).collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod layout;
 mod lower;
 mod memory;
 mod program;
+mod single;
 mod uses;
 
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use crate::opt::infer::NodeError;
 pub use cost::macs;
 pub use lower::{PlanError, peak_bytes};
 pub use memory::available;
-pub use program::{Context, Held, Program, StepTime};
+pub use program::{Context, Held, Program, StepTime, Ways};
+pub(crate) use single::batch;
 pub(crate) use uses::Uses;
 
 /// One kernel on its way through the graph.

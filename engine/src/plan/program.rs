@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::direct::{self, direct};
-use super::lower::{Known, PlanError, Start, heaviest, lower};
+use super::lower::{Known, PlanError, Start, choices, heaviest, lower};
+use super::single::Single;
 use super::{Plan, Uses};
-use crate::cpu::{Frame, Outside, Packs, Place, Pool, View};
+use crate::cpu::{Cache, Frame, Outside, Packs, Place, Pool, View};
 use crate::ir::{
-    Buffer, DEPTH, DType, Data, Datum, Graph, Model, Name, Node, NodeId, Port, Tensor, Type, ValueId,
+    Buffer, DEPTH, DType, Data, Datum, Dim, Graph, Model, Name, Node, NodeId, Port, Tensor, Type, ValueId,
 };
 use crate::ops::OpError;
 use crate::opt::infer::{NodeError, full_name, opset_of};
@@ -134,6 +135,19 @@ struct Body {
 
 type Key = (usize, Vec<u8>);
 
+/// How programs are made.
+#[derive(Clone, Default)]
+pub struct Ways {
+    /// Subgraphs are optimised.
+    pub optimized: bool,
+    /// Only `eval` runs, no kernel.
+    pub reference: bool,
+    /// The names of the free dimension whose size must not change a bit of what is computed for each of its elements.
+    pub batch: Option<Vec<Name>>,
+    /// Where packed weights are found and kept.
+    pub cache: Option<Arc<Cache>>,
+}
+
 /// A graph made ready to run.
 pub struct Program {
     model: Model,
@@ -141,8 +155,9 @@ pub struct Program {
     bodies: HashMap<NodeId, Vec<Body>>,
     packs: Packs,
     plans: Mutex<HashMap<Key, Arc<Plan>>>,
-    /// Only `eval` runs, no kernel.
-    reference: bool,
+    ways: Ways,
+    /// The shapes that follow from the batch, where it must not matter.
+    single: Option<Single>,
 }
 
 /// Plans that a program keeps; with more the cache starts anew.
@@ -154,23 +169,32 @@ const KNOWN: usize = 4096;
 type Env<'f> = HashMap<ValueId, Held<'f>>;
 
 impl Program {
-    /// Makes `model`, whose functions have been inlined, ready; its subgraphs are optimised if `optimized`, and kernels are
-    /// left alone if `reference`.
+    /// Makes `model`, whose functions have been inlined, ready.
     ///
     /// # Errors
     ///
     /// If a subgraph is not well formed.
-    pub fn new(model: Model, optimized: bool, reference: bool) -> Result<Program, PassError> {
-        Program::nested(model, optimized, reference, 0)
+    pub fn new(model: Model, ways: &Ways) -> Result<Program, PassError> {
+        Program::nested(model, ways, HashMap::new(), 0)
     }
 
-    fn nested(model: Model, optimized: bool, reference: bool, depth: usize) -> Result<Program, PassError> {
+    /// The same `depth` deep in another program; `around` are shapes of inputs that are known there.
+    fn nested(
+        model: Model,
+        ways: &Ways,
+        around: HashMap<ValueId, Vec<Dim>>,
+        depth: usize,
+    ) -> Result<Program, PassError> {
         if depth > DEPTH {
             let what = format!("are nested more than {DEPTH} deep");
             return Err(crate::ir::Flaw::new("subgraphs", what).into());
         }
         let mut model = model;
         name_outputs(&mut model.graph);
+        let single = ways
+            .batch
+            .as_ref()
+            .map(|batch| Single::new(&model, batch, around));
         let names = model.graph.names();
         let mut bodies = HashMap::new();
         for (id, node) in model.graph.iter() {
@@ -179,7 +203,7 @@ impl Program {
                 .iter()
                 .flat_map(|a| a.value.graphs().iter().map(|g| (a.name.clone(), g)));
             let made = graphs
-                .map(|(attr, g)| body(&model, &names, attr, g, (optimized, reference, depth)))
+                .map(|(attr, g)| body(&model, &names, attr, g, (ways, single.as_ref(), depth)))
                 .collect::<Result<Vec<_>, PassError>>()?;
             if !made.is_empty() {
                 bodies.insert(id, made);
@@ -196,9 +220,10 @@ impl Program {
         Ok(Program {
             uses: Uses::new(&model.graph, captured),
             bodies,
-            packs: Packs::default(),
+            packs: Packs::new(ways.cache.clone()),
             plans: Mutex::default(),
-            reference,
+            ways: ways.clone(),
+            single,
             model,
         })
     }
@@ -243,17 +268,24 @@ impl Program {
         if let Some(plan) = lock().get(&key) {
             return Ok(plan.clone());
         }
-        let start = Start {
+        let one = self.single.as_ref().and_then(|s| s.of(known));
+        let start = |known, memory, follow| Start {
             model: &self.model,
             uses: &self.uses,
             packs: &self.packs,
             from,
             known,
             threads,
-            memory: Some(memory),
-            dry: false,
+            memory,
+            dry: memory.is_none(),
+            follow,
         };
-        let plan = Arc::new(lower(start)?);
+        // Where there is no plan for a batch of one, there is nothing to follow.
+        let follow = one.as_ref().and_then(|one| choices(start(one, None, None)).ok());
+        let plan = Arc::new(lower(start(known, Some(memory), follow.as_ref()))?);
+        if let Some(cache) = &self.ways.cache {
+            cache.save();
+        }
         let mut plans = lock();
         // Plans keep what they work in for the next run.
         let idle = |p: &Plan| p.arena.saturating_add(p.scratch).saturating_add(p.folded);
@@ -280,7 +312,7 @@ impl Program {
         let mut lent = vec![];
         while at < nodes {
             let mut asked = 0;
-            if !self.reference {
+            if !self.ways.reference {
                 let known = env.iter().map(|(&v, held)| (v, held.known())).collect();
                 let plan = self.segment(at, &known, context.pool.threads(), context.memory)?;
                 let needed = plan
@@ -650,7 +682,7 @@ fn body(
     names: &HashMap<Name, ValueId>,
     attr: Name,
     graph: &Graph,
-    (optimized, reference, depth): (bool, bool, usize),
+    (ways, single, depth): (&Ways, Option<&Single>, usize),
 ) -> Result<Body, PassError> {
     let mut graph = graph.clone();
     graph.sort();
@@ -688,13 +720,16 @@ fn body(
         opsets: model.opsets.clone(),
         ..Model::default()
     };
-    match optimized {
+    match ways.optimized {
         true => optimize(&mut inner, Scope::Engine).map(|_| ())?,
         false => crate::ir::verify(&inner.graph)?,
     }
+    let captures = inner.graph.inputs.iter().skip(inputs).zip(&captured);
+    let around = captures.filter_map(|(p, outer)| Some((p.value, single?.shape(*outer)?.clone())));
+    let around = around.collect();
     Ok(Body {
         attr,
-        program: Program::nested(inner, optimized, reference, depth + 1)?,
+        program: Program::nested(inner, ways, around, depth + 1)?,
         inputs,
         captured,
     })

@@ -4,13 +4,15 @@ mod error;
 mod feed;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cpu::{Pool, default_threads};
+pub use crate::cpu::CacheState;
+use crate::cpu::{Cache, Pool, default_threads};
 use crate::ir::{DType, Dim, Model, Name, Type};
 use crate::opt::{self, Report, Scope};
 pub use crate::plan::StepTime;
-use crate::plan::{Context, Plan, Program, available};
+use crate::plan::{Context, Plan, Program, Ways, available, batch};
 pub use error::{RunError, RunErrorKind, Unsupported, distance, nearest, unsupported};
 use feed::fits;
 pub use feed::{Feed, Outputs};
@@ -23,7 +25,9 @@ pub struct Builder<'a> {
     sizes: Vec<(String, usize)>,
     taps: Vec<String>,
     reference: bool,
+    deterministic: bool,
     memory: Option<usize>,
+    cache: Option<PathBuf>,
 }
 
 /// A model made ready to run: optimised, its weights packed when first needed, with a plan for each set of input shapes.
@@ -37,6 +41,7 @@ pub struct Session {
     report: Report,
     pool: Pool,
     memory: usize,
+    cache: Option<Arc<Cache>>,
 }
 
 impl<'a> Builder<'a> {
@@ -76,11 +81,32 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Computes the same, to the bit, whatever the batch is: the first dimension of inputs, where it is free. Kernels are chosen
+    /// for a batch of one and used for all, which may take longer. On any number of threads results are the same anyhow, and on
+    /// another instruction set they differ all the same. An operator that is defined over the whole batch, such as a dynamic
+    /// quantisation, mixes its rows here too.
+    pub fn deterministic(self) -> Self {
+        Builder {
+            deterministic: true,
+            ..self
+        }
+    }
+
     /// Refuses runs that work in more than `bytes`, inputs and weights aside. The default is what the machine has free when
     /// the session is made.
     pub fn memory(self, bytes: usize) -> Self {
         Builder {
             memory: Some(bytes),
+            ..self
+        }
+    }
+
+    /// Keeps packed weights in the file `path`: when a plan has been made they are written there, and the next session maps them
+    /// instead of packing. They are found by what they were made from, and so are never those of another model; a file of another
+    /// version, another instruction set, or damaged, is replaced. The file must not be changed in place while a session is there.
+    pub fn cache(self, path: impl Into<PathBuf>) -> Self {
+        Builder {
+            cache: Some(path.into()),
             ..self
         }
     }
@@ -103,7 +129,11 @@ impl<'a> Builder<'a> {
         if !missing.is_empty() {
             return Err(RunErrorKind::Unsupported(missing).into());
         }
-        fix_sizes(&mut model, &self.sizes)?;
+        // Nothing may be computed beforehand from the size of a batch that must not matter.
+        let batch = self.deterministic.then(|| batch(&model.graph));
+        let late = |(name, _): &(String, usize)| batch.iter().flatten().any(|b| **b == **name);
+        let (late, early): (Vec<_>, Vec<_>) = self.sizes.iter().cloned().partition(late);
+        fix_sizes(model.graph.inputs.iter_mut().filter_map(declared), &early)?;
         for name in &self.taps {
             let known = || model.graph.values.iter().map(|v| v.name.to_string()).collect();
             let v = model.graph.find(name).ok_or_else(|| RunErrorKind::UnknownInput {
@@ -130,24 +160,40 @@ impl<'a> Builder<'a> {
             let ty = p.ty.as_ref().map_or(Type::Unknown, |d| d.ty.clone());
             (g[p.value].name.clone(), ty)
         };
+        let mut inputs: Vec<_> = g.inputs.iter().map(input).collect();
+        fix_sizes(inputs.iter_mut().map(|(_, ty)| ty), &late)?;
+        let ways = Ways {
+            optimized: self.optimize,
+            reference: self.reference,
+            batch,
+            cache: self.cache.as_deref().map(|path| Arc::new(Cache::open(path))),
+        };
         Ok(Session {
-            inputs: g.inputs.iter().map(input).collect(),
+            cache: ways.cache.clone(),
+            inputs,
             outputs: g.outputs.iter().map(|p| g[p.value].name.clone()).collect(),
             report,
             pool: Pool::new(self.threads),
             memory: self.memory.or_else(available).unwrap_or(usize::MAX),
-            program: Program::new(model, self.optimize, self.reference).map_err(wrong)?,
+            program: Program::new(model, &ways).map_err(wrong)?,
         })
     }
 }
 
+fn declared(p: &mut crate::ir::Port) -> Option<&mut Type> {
+    p.ty.as_mut().map(|d| &mut d.ty)
+}
+
 /// Puts numbers in the place of free dimensions.
-fn fix_sizes(model: &mut Model, sizes: &[(String, usize)]) -> Result<(), RunError> {
+fn fix_sizes<'t>(
+    types: impl Iterator<Item = &'t mut Type>,
+    sizes: &[(String, usize)],
+) -> Result<(), RunError> {
     let mut known = vec![];
-    for p in &mut model.graph.inputs {
-        let Some(Type::Tensor {
+    for ty in types {
+        let Type::Tensor {
             shape: Some(shape), ..
-        }) = p.ty.as_mut().map(|d| &mut d.ty)
+        } = ty
         else {
             continue;
         };
@@ -182,7 +228,9 @@ impl Session {
             sizes: vec![],
             taps: vec![],
             reference: false,
+            deterministic: false,
             memory: None,
+            cache: None,
         }
     }
 
@@ -204,6 +252,11 @@ impl Session {
     /// The model as it is run.
     pub fn model(&self) -> &Model {
         self.program.model()
+    }
+
+    /// What became of the cache of packed weights so far, if there is one.
+    pub fn cache(&self) -> Option<CacheState> {
+        self.cache.as_ref().map(|c| c.state())
     }
 
     /// What the optimiser did.

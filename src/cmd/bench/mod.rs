@@ -110,8 +110,7 @@ fn work(engine: &str, flags: &Flags, ui: &Ui) -> Result<Outcome> {
         let inputs = feeder(flags, &quiet)?.make(ui.common.seed)?;
         let job = Job {
             file: &flags.model,
-            threads: ui.threads(),
-            memory: ui.common.max_memory,
+            setup: &ui.setup(),
             taps: &[],
         };
         rival::serve(engine, &job, &inputs)
@@ -136,7 +135,9 @@ fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let inputs = feeder(flags, ui)?;
     let mut rivals = vec![];
     for name in &flags.engines {
-        rivals.push(Rival::start(name)?);
+        let rival = Rival::start(name)?;
+        rival.notes.iter().for_each(|n| ui.note(n));
+        rivals.push(rival);
     }
     measure(&mut rivals, flags, ui)?;
     let mut results = vec![];

@@ -27,7 +27,7 @@ pub(super) fn serve(engine: &str, job: &Job, inputs: &[(String, Tensor)]) -> Res
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     ui::stdout(&format!(
         "{}\n",
-        json!({"version": loaded.version(), "load_ms": load_ms})
+        json!({"version": loaded.version(), "load_ms": load_ms, "notes": loaded.notes()})
     ));
     for line in std::io::stdin().lines() {
         let answer = match line?.as_str() {
@@ -51,6 +51,8 @@ fn peak_rss_mb() -> Option<f64> {
 pub(super) struct Rival {
     pub(super) name: String,
     pub(super) version: String,
+    /// What it has to say of how it was made ready.
+    pub(super) notes: Vec<String>,
     /// Milliseconds from opening the file until the first run could begin.
     pub(super) load_ms: f64,
     /// Milliseconds of each run.
@@ -79,6 +81,7 @@ impl Rival {
         let mut rival = Rival {
             name: name.to_owned(),
             version: String::new(),
+            notes: vec![],
             load_ms: 0.0,
             times: vec![],
             child,
@@ -87,6 +90,8 @@ impl Rival {
         };
         let ready = rival.answer()?;
         rival.version = ready["version"].as_str().unwrap_or("unknown").to_owned();
+        let notes = ready["notes"].as_array().into_iter().flatten();
+        rival.notes = notes.filter_map(|n| Some(n.as_str()?.to_owned())).collect();
         rival.load_ms = ready["load_ms"].as_f64().unwrap_or(0.0);
         Ok(rival)
     }

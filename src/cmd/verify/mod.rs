@@ -16,7 +16,7 @@ use super::source::{Feeder, InputFlags};
 use super::table::Table;
 use super::ui::Ui;
 use super::{Cmd, Outcome, card};
-use crate::engines::{self, Engine, Job, Loaded};
+use crate::engines::{self, Engine, Job, Loaded, Setup};
 use layers::Layer;
 use metric::Metric;
 
@@ -66,22 +66,19 @@ impl Cmd for Verify {
 struct Sides<'a> {
     a: (&'static dyn Engine, &'a Path),
     b: (&'static dyn Engine, &'a Path),
-    threads: usize,
-    memory: Option<usize>,
+    setup: Setup,
 }
 
 impl Sides<'_> {
     /// Both, with values inside as outputs too.
     fn load(&self, taps: &[String]) -> Result<[Box<dyn Loaded>; 2]> {
-        let load = |(engine, file): (&dyn Engine, &Path)| {
-            engine.load(&Job {
-                file,
-                threads: self.threads,
-                memory: self.memory,
-                taps,
-            })
+        let load = |(engine, file): (&dyn Engine, &Path), setup| engine.load(&Job { file, setup, taps });
+        // One cache is of one model.
+        let other = Setup {
+            cache: None,
+            ..self.setup.clone()
         };
-        Ok([load(self.a)?, load(self.b)?])
+        Ok([load(self.a, &self.setup)?, load(self.b, &other)?])
     }
 }
 
@@ -96,8 +93,7 @@ fn verify(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let sides = Sides {
         a: (engines::find("self")?, &flags.model),
         b: (engines::find(&flags.engine)?, flags.other()),
-        threads: ui.threads(),
-        memory: ui.common.max_memory,
+        setup: ui.setup(),
     };
     let told = Told::of(&sides, flags, ui)?;
     told.say(flags, ui);
@@ -129,6 +125,7 @@ impl Told {
         let feeder = Feeder::new(&wanted(&model), &flags.inputs, ui)?;
         let [mut a, mut b] = sides.load(&[])?;
         let found = compare(&mut *a, &mut *b, &feeder, flags, ui)?;
+        a.notes().iter().for_each(|n| ui.note(n));
         let layers = match flags.layers {
             true => layers::compare(sides, &model, &feeder.make(ui.common.seed)?, flags.within)?,
             false => vec![],

@@ -25,7 +25,7 @@ impl Ready {
         let file = job.file.display().to_string();
         let tapped = tapped(job)?;
         let path = tapped.as_ref().map_or(job.file, |t| &t.0);
-        let session = builder(job.threads)?.commit_from_file(path);
+        let session = builder(job.setup.threads)?.commit_from_file(path);
         let session = session.map_err(|e| anyhow!("{file}: ONNX Runtime refuses it: {e}"))?;
         let names = session.outputs().iter().map(|o| o.name().to_owned()).collect();
         Ok(Ready { session, names })

@@ -8,7 +8,7 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 use super::{BLOCK, clear_tail};
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::Floats;
-use crate::cpu::{Ending, Pool};
+use crate::cpu::{Ending, Order, Pool};
 
 /// Multiply-adds that make a task worth handing to another thread.
 const TASK: usize = 1 << 18;
@@ -25,9 +25,11 @@ impl Depthwise {
         shape.inputs == 1 && shape.outputs == 1 && shape.window.size.len() == 2
     }
 
-    /// The name of the layout of weights.
-    pub fn layout(shape: &Shape) -> String {
-        format!("depthwise {}x{}", shape.groups, shape.window.taps())
+    /// The order of weights.
+    pub fn order(shape: &Shape) -> Order {
+        let taps = shape.window.taps();
+        let name = format!("depthwise {}x{taps}", shape.groups);
+        Order::floats(name, shape.groups.next_multiple_of(BLOCK) * taps)
     }
 
     /// Weights `[channels, 1, window]` as `[channels / 16, window, 16]`.

@@ -7,7 +7,8 @@ use super::tile::{Tile, height, width};
 use super::{BLOCK, Source, clear_tail};
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Floats, Scratch, balanced};
-use crate::cpu::{Ending, Pool};
+use crate::cpu::{Ending, Order, Packed, Pool};
+use crate::ir::Bytes;
 
 /// Bytes of pixels that are worked on at once, to stay in the second cache.
 const BYTES: usize = 600 << 10;
@@ -62,18 +63,23 @@ fn parts(shape: &Shape) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Panels {
-    /// The name of the layout for a convolution of this shape.
-    pub fn layout(shape: &Shape) -> String {
+    /// The order for a convolution of this shape.
+    pub fn order(shape: &Shape) -> Order {
         let s = shape;
-        format!("blocked {}x{}x{} by {}", s.groups, s.outputs, s.depth(), width())
+        let name = format!("blocked {}x{}x{} by {}", s.groups, s.outputs, s.depth(), width());
+        Order::floats(name, Panels::len(s))
+    }
+
+    fn len(shape: &Shape) -> usize {
+        let panels = shape.groups * shape.outputs.div_ceil(width());
+        panels * units(shape) * depth(shape) * width()
     }
 
     /// Packs `[groups * outputs, inputs, window]`.
     pub fn new(w: &[f32], shape: &Shape) -> Panels {
-        let (depth, units, taps) = (depth(shape), units(shape), shape.window.taps());
+        let (depth, taps) = (depth(shape), shape.window.taps());
         let panels = shape.outputs.div_ceil(width());
-        let len = units * depth * width();
-        let mut data = Floats::zeros(shape.groups * panels * len);
+        let mut data = Floats::zeros(Panels::len(shape));
         let mut to = data.slice_mut().chunks_exact_mut(width());
         for group in 0..shape.groups {
             for part in parts(shape) {
@@ -94,6 +100,16 @@ impl Panels {
             }
         }
         Panels(data)
+    }
+}
+
+impl Packed for Panels {
+    fn parts(&self) -> Vec<&[u8]> {
+        self.0.parts()
+    }
+
+    fn from_parts(parts: &[Bytes]) -> Option<Panels> {
+        Floats::from_parts(parts).map(Panels)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod depthwise;
 mod direct;
+mod filters;
 mod join;
 mod pool;
 mod reorder;
@@ -16,12 +17,13 @@ mod winograd;
 
 pub use depthwise::Depthwise;
 pub use direct::{Direct, Panels};
+pub use filters::Filters;
 pub use join::Join;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
 use source::Source;
 pub use transposed::{Phase, Transposed};
-pub use winograd::{Filters, Winograd};
+pub use winograd::Winograd;
 
 use super::Pool;
 use super::conv::Images;

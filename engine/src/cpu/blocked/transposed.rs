@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::direct::Spread;
 use super::{BLOCK, Direct, Panels};
-use crate::cpu::Pool;
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::window::Window;
+use crate::cpu::{Order, Pool};
 
 /// A transposed convolution whose input and output stand in blocks of channels.
 pub struct Transposed(Vec<Direct>);
@@ -88,13 +88,14 @@ impl Phase {
         }
     }
 
-    /// The name of the layout of its weights.
-    pub fn layout(&self) -> String {
-        let panels = Panels::layout(&self.shape);
-        format!(
-            "{panels} of {:?} from {:?} by {:?}",
+    /// The order of its weights.
+    pub fn order(&self) -> Order {
+        let Order { name, parts } = Panels::order(&self.shape);
+        let name = format!(
+            "{name} of {:?} from {:?} by {:?}",
             self.size, self.taps, self.strides
-        )
+        );
+        Order { name, parts }
     }
 
     /// Packs those of the weights `[groups * inputs, outputs, window]` that fall on its pixels.

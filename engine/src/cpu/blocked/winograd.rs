@@ -5,16 +5,18 @@
 //! ±1/√2, ±√2 and infinity, with which the error stays below twice that of the definition; F(2 × 2) takes 0, ±1 and infinity
 //! and is more exact than the definition.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
 use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::direct::tiles;
+use super::filters::Filters;
 use super::tile::{Tile, width};
 use super::{BLOCK, clear_tail};
 use crate::cpu::conv::{Images, Shape};
-use crate::cpu::gemm::{Floats, Scratch, balanced};
+use crate::cpu::gemm::{Scratch, balanced};
 use crate::cpu::{Ending, Pool};
 
 /// Bytes of transformed tiles that are worked on at once, to stay in the second cache.
@@ -28,7 +30,7 @@ const A: f64 = std::f64::consts::FRAC_1_SQRT_2;
 const B: f64 = std::f64::consts::SQRT_2;
 
 /// Tiles of `M × M` outputs from `N × N` inputs.
-trait Minimal<const N: usize, const M: usize> {
+pub(super) trait Minimal<const N: usize, const M: usize> {
     /// The points, without infinity, with the factor that the weights are divided by.
     const POINTS: &'static [(f64, f64)];
     /// Along one axis, inputs at the points.
@@ -37,7 +39,7 @@ trait Minimal<const N: usize, const M: usize> {
     fn output<S: Simd>(s: S, m: [S::F32; N]) -> [S::F32; M];
 }
 
-struct F2;
+pub(super) struct F2;
 
 impl Minimal<4, 2> for F2 {
     const POINTS: &'static [(f64, f64)] = &[(0.0, 1.0), (1.0, 2.0), (-1.0, 2.0)];
@@ -53,7 +55,7 @@ impl Minimal<4, 2> for F2 {
     }
 }
 
-struct F4;
+pub(super) struct F4;
 
 impl Minimal<6, 4> for F4 {
     const POINTS: &'static [(f64, f64)] = &[(0.0, 1.0), (A, -1.5), (-A, -1.5), (B, 6.0), (-B, 6.0)];
@@ -86,47 +88,6 @@ impl Minimal<6, 4> for F4 {
             s.add(s.fma(k(B * B * B), t, s.mul(k(A * A * A), r)), m[5]),
         ]
     }
-}
-
-/// Weights at the points, `[outputs / width][point][inputs][width]`.
-pub struct Filters(Floats);
-
-impl Filters {
-    /// The name of the layout.
-    pub fn layout(shape: &Shape, four: bool) -> String {
-        let f = if four { 4 } else { 2 };
-        format!("winograd {f} {}x{} by {}", shape.outputs, shape.inputs, width())
-    }
-
-    /// Transforms `[outputs, inputs, 3, 3]`, in `f64`.
-    pub fn new(w: &[f32], shape: &Shape, four: bool) -> Filters {
-        let rows = matrix(if four { F4::POINTS } else { F2::POINTS });
-        let points = rows.len() * rows.len();
-        let inputs = shape.inputs.next_multiple_of(BLOCK);
-        let mut data = Floats::zeros(shape.outputs.div_ceil(width()) * points * inputs * width());
-        let to = data.slice_mut();
-        let mut half = vec![[0.0; 3]; rows.len()];
-        for (i, g) in w.chunks_exact(9).enumerate().take(shape.outputs * shape.inputs) {
-            let (o, c) = (i / shape.inputs, i % shape.inputs);
-            let base = o / width() * points * inputs * width() + c * width() + o % width();
-            for (half, p) in half.iter_mut().zip(&rows) {
-                *half = std::array::from_fn(|x| (0..3).map(|y| p[y] * f64::from(g[y * 3 + x])).sum());
-            }
-            for (y, half) in half.iter().enumerate() {
-                for (x, p) in rows.iter().enumerate() {
-                    let value: f64 = (0..3).map(|i| half[i] * p[i]).sum();
-                    to[base + (y * rows.len() + x) * inputs * width()] = value as f32;
-                }
-            }
-        }
-        Filters(data)
-    }
-}
-
-/// The matrix that takes three weights to the points.
-fn matrix(points: &[(f64, f64)]) -> Vec<[f64; 3]> {
-    let row = |&(p, f): &(f64, f64)| [1.0 / f, p / f, p * p / f];
-    points.iter().map(row).chain([[0.0, 0.0, 1.0]]).collect()
 }
 
 /// A convolution by Winograd's method.
@@ -303,8 +264,8 @@ impl Winograd {
             at,
         };
         match self.tile {
-            4 => dispatch(Transform::<F4, 6, 4, _>(task, std::marker::PhantomData)),
-            _ => dispatch(Transform::<F2, 4, 2, _>(task, std::marker::PhantomData)),
+            4 => dispatch(Transform::<F4, 6, 4, _>(task, PhantomData)),
+            _ => dispatch(Transform::<F2, 4, 2, _>(task, PhantomData)),
         }
     }
 
@@ -353,13 +314,13 @@ impl Winograd {
             at,
         };
         match self.tile {
-            4 => dispatch(Transform::<F4, 6, 4, _>(task, std::marker::PhantomData)),
-            _ => dispatch(Transform::<F2, 4, 2, _>(task, std::marker::PhantomData)),
+            4 => dispatch(Transform::<F4, 6, 4, _>(task, PhantomData)),
+            _ => dispatch(Transform::<F2, 4, 2, _>(task, PhantomData)),
         }
     }
 }
 
-struct Transform<F, const N: usize, const M: usize, T>(T, std::marker::PhantomData<F>);
+struct Transform<F, const N: usize, const M: usize, T>(T, PhantomData<F>);
 
 struct Inputs<'a> {
     w: &'a Winograd,

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, Weak};
 use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::tile::tile_size;
-use crate::cpu::Arena;
+use crate::cpu::{Arena, Order, Packed};
+use crate::ir::Bytes;
 
 /// The distance between neighbouring elements of a matrix, in floats.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +51,12 @@ unsafe impl Send for Floats {}
 unsafe impl Sync for Floats {}
 
 /// Memory that is only reached through the floats in it.
-struct Memory(#[expect(dead_code, reason = "holds the memory")] Arena);
+#[expect(dead_code, reason = "holds the memory")]
+enum Memory {
+    Own(Arena),
+    /// Only to be read.
+    Mapped(Bytes),
+}
 
 /// The memory that has room left, and where that begins.
 static OPEN: Mutex<Option<(Weak<Memory>, Rest)>> = Mutex::new(None);
@@ -95,7 +101,7 @@ impl Floats {
             arena.bytes_mut().as_mut_ptr().cast(),
             arena.len() / size_of::<f32>(),
         );
-        let memory = Arc::new(Memory(arena));
+        let memory = Arc::new(Memory::Own(arena));
         let floats = Floats {
             start,
             len,
@@ -119,8 +125,27 @@ impl Floats {
 
     /// The floats, perhaps with a few more behind them.
     pub fn slice_mut(&mut self) -> &mut [f32] {
+        if matches!(*self._memory, Memory::Mapped(_)) {
+            *self = Floats::whole(self.slice(), 1);
+        }
         // SAFETY: as above, and nobody else has these.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+}
+
+impl Packed for Floats {
+    fn parts(&self) -> Vec<&[u8]> {
+        vec![bytemuck::cast_slice(self.slice())]
+    }
+
+    fn from_parts(parts: &[Bytes]) -> Option<Floats> {
+        let bytes = parts.first()?;
+        let floats: &[f32] = bytemuck::try_cast_slice(bytes).ok()?;
+        Some(Floats {
+            start: floats.as_ptr().cast_mut(),
+            len: floats.len(),
+            _memory: Arc::new(Memory::Mapped(bytes.clone())),
+        })
     }
 }
 
@@ -142,9 +167,10 @@ pub struct Panels {
 }
 
 impl Panels {
-    /// The name of the layout of matrices with `strides`, which the instruction set in use decides.
-    pub fn layout(k: usize, n: usize, strides: Strides) -> String {
-        format!("panels {k}x{n} by {}, {strides:?}", tile_size().1)
+    /// The order of `count` matrices with `strides`, which the instruction set in use decides.
+    pub fn order(count: usize, (k, n): (usize, usize), strides: Strides) -> Order {
+        let name = format!("panels {k}x{n} by {}, {strides:?}", tile_size().1);
+        Order::floats(name, count * Panels::len(k, n))
     }
 
     /// Floats of one matrix.
@@ -167,6 +193,27 @@ impl Panels {
             }
         }
         Panels { data }
+    }
+}
+
+impl Packed for Panels {
+    fn parts(&self) -> Vec<&[u8]> {
+        self.data.parts()
+    }
+
+    fn from_parts(parts: &[Bytes]) -> Option<Panels> {
+        let data = Floats::from_parts(parts)?;
+        Some(Panels { data })
+    }
+}
+
+impl Packed for Vec<Panels> {
+    fn parts(&self) -> Vec<&[u8]> {
+        self.iter().flat_map(Packed::parts).collect()
+    }
+
+    fn from_parts(parts: &[Bytes]) -> Option<Self> {
+        parts.chunks(1).map(Panels::from_parts).collect()
     }
 }
 
@@ -242,9 +289,10 @@ pub struct Bands {
 }
 
 impl Bands {
-    /// The name of the layout, which the instruction set in use decides.
-    pub fn layout(m: usize, k: usize, strides: Strides) -> String {
-        format!("bands {m}x{k} by {}, {strides:?}", tile_size().0)
+    /// The order of `count` matrices, which the instruction set in use decides.
+    pub fn order(count: usize, (m, k): (usize, usize), strides: Strides) -> Order {
+        let name = format!("{count} bands {m}x{k} by {}, {strides:?}", tile_size().0);
+        Order::floats(name, count * m * k)
     }
 
     /// `count` matrices that follow each other in `a`, each of `m * k` elements with `strides`.
@@ -257,6 +305,17 @@ impl Bands {
             .take(count)
             .for_each(|(from, to)| bands_into(to, from, (m, k), strides));
         Bands { data }
+    }
+}
+
+impl Packed for Bands {
+    fn parts(&self) -> Vec<&[u8]> {
+        self.data.parts()
+    }
+
+    fn from_parts(parts: &[Bytes]) -> Option<Bands> {
+        let data = Floats::from_parts(parts)?;
+        Some(Bands { data })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::conv::{Convolution, Depthwise, Images, Shape, Weights};
 use crate::cpu::gemm::{Bands, Floats, Strides, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
-use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Post};
 use crate::ir::DType;
 use crate::ops::{NodeRef, OpError};
 
@@ -76,9 +76,10 @@ fn floats(n: &NodeRef, shape: Shape, cost: impl Fn(usize, f64) -> Cost) -> Vec<C
     }
     let size = (shape.outputs, shape.depth());
     let strides = Strides::rows(size.1);
-    let layout = format!("{} {}", shape.groups, Bands::layout(size.0, size.1, strides));
     let groups = shape.groups;
-    let weights = n.packs(1, layout, move |w| Bands::new(w, groups, size, strides));
+    let weights = n.packs(1, Bands::order(groups, size, strides), move |w| {
+        Bands::new(w, groups, size, strides)
+    });
     // Vectors hold neighbouring pixels.
     let (lanes, pixels) = (tile_size().1 / 2, shape.window.positions().max(1));
     let filled = pixels as f64 / pixels.next_multiple_of(lanes) as f64;
@@ -101,7 +102,7 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
     let mut all = vec![];
     let s = shape.clone();
     if blocked::Depthwise::fits(shape) {
-        let w = n.packs(1, blocked::Depthwise::layout(shape), move |w| {
+        let w = n.packs(1, blocked::Depthwise::order(shape), move |w| {
             blocked::Depthwise::pack(w, &s)
         });
         all.extend(w.and_then(|w| {
@@ -112,7 +113,7 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
         return all;
     }
     if blocked::Direct::fits(shape) {
-        let w = n.packs(1, blocked::Panels::layout(shape), move |w| {
+        let w = n.packs(1, blocked::Panels::order(shape), move |w| {
             blocked::Panels::new(w, &s)
         });
         all.extend(w.and_then(|w| {
@@ -126,7 +127,7 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
         .filter(|_| blocked::Winograd::fits(shape))
     {
         let (s, variant) = (shape.clone(), if four { "winograd4" } else { "winograd2" });
-        let w = n.packs(1, blocked::Filters::layout(shape, four), move |w| {
+        let w = n.packs(1, blocked::Filters::order(shape, four), move |w| {
             blocked::Filters::new(w, &s, four)
         });
         all.extend(w.and_then(|w| {
@@ -173,7 +174,12 @@ fn blocks(
     build: impl FnOnce(Shape) -> blocked::Convolution + Send + 'static,
 ) -> Option<Candidate> {
     let bias = match n.has(2) {
-        true => Some(n.packs(2, "whole panels".into(), |b| Floats::whole(b, 2 * BLOCK))?),
+        true => {
+            let len = n.konst(2)?.len().next_multiple_of(2 * BLOCK);
+            Some(n.packs(2, Order::floats("whole panels", len), |b| {
+                Floats::whole(b, 2 * BLOCK)
+            })?)
+        }
         false => None,
     };
     let (shape, residual) = (shape.clone(), n.has(3));

@@ -6,7 +6,7 @@ use super::{Inputs, Sizes};
 use crate::cpu::blocked::{BLOCK, Phase, Transposed};
 use crate::cpu::conv::{self, Images, Shape};
 use crate::cpu::gemm::Floats;
-use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Post};
 use crate::ir::DType;
 use crate::ops::{NodeRef, OpError};
 
@@ -44,9 +44,11 @@ pub(super) fn candidates(n: &NodeRef, inputs: Inputs) -> Vec<Candidate> {
 /// The kernel on blocks of channels, for weights that are known.
 fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Option<Candidate> {
     let bias = match n.has(inputs.bias) {
-        true => Some(n.packs(inputs.bias, "whole panels".into(), |b| {
-            Floats::whole(b, 2 * BLOCK)
-        })?),
+        true => {
+            let len = n.konst(inputs.bias)?.len().next_multiple_of(2 * BLOCK);
+            let order = Order::floats("whole panels", len);
+            Some(n.packs(inputs.bias, order, |b| Floats::whole(b, 2 * BLOCK))?)
+        }
         false => None,
     };
     let shape = Shape {
@@ -60,7 +62,7 @@ fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Option<Candidate> {
     let phases: Vec<Arc<Phase>> = Phase::all(&shape).into_iter().map(Arc::new).collect();
     let pack = |p: &Arc<Phase>| {
         let own = p.clone();
-        Some((p.clone(), n.packs(1, p.layout(), move |w| own.pack(w))?))
+        Some((p.clone(), n.packs(1, p.order(), move |w| own.pack(w))?))
     };
     let packs = phases.iter().map(pack).collect::<Option<Vec<_>>>()?;
     if packs.is_empty() {

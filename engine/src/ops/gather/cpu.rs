@@ -5,10 +5,23 @@ use crate::cpu::copy::steps;
 use crate::cpu::indices::{indices, integers};
 use crate::cpu::moves::{short, width};
 use crate::cpu::rows::rows;
-use crate::cpu::{Candidate, Cost, Io};
+use crate::cpu::{Candidate, Cost, Io, Kernel};
 use crate::ir::DType;
 use crate::ops::pick::bounded;
 use crate::ops::{NodeRef, OpError};
+
+/// A kernel that takes the first input byte by byte, wherever it lies: tables of words are large.
+struct Bytewise<F>(F);
+
+impl<F: Fn(&mut Io) -> Result<(), OpError> + Send + Sync> Kernel for Bytewise<F> {
+    fn aligned(&self, i: usize) -> bool {
+        i != 0
+    }
+
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
+        (self.0)(io)
+    }
+}
 
 fn product(dims: &[usize]) -> Option<usize> {
     crate::ir::count(dims)
@@ -23,7 +36,11 @@ fn candidate(
 ) -> Option<Candidate> {
     let bytes = dtype.bytes(product(out)?)?;
     let name = format!("{op}.{}", short(dtype));
-    Some(Candidate::new(name, Cost::bytes(bytes.checked_mul(2)?), run))
+    Some(Candidate::new(
+        name,
+        Cost::bytes(bytes.checked_mul(2)?),
+        Bytewise(run),
+    ))
 }
 
 pub(super) fn gather(n: &NodeRef) -> Option<Candidate> {

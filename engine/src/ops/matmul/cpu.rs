@@ -116,7 +116,8 @@ struct Product {
 fn product(n: &NodeRef, m: Matrices, extra: Extra) -> Option<impl FnOnce() -> Product + Send + 'static> {
     let add = addends(n, &m, &extra)?;
     let (matrix, size, strides) = ((m.k * m.n).max(1), (m.k, m.n), m.b);
-    let pack = n.packs(1, Panels::layout(m.k, m.n, m.b), move |w| {
+    let count = n.konst(1).map_or(0, |w| w.len() / matrix);
+    let pack = n.packs(1, Panels::order(count, size, strides), move |w| {
         Panels::new(w, w.len() / matrix, size, strides)
     });
     let place = |(i, [a, b]): (usize, &[usize; 2])| Place {

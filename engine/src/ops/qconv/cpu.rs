@@ -9,7 +9,7 @@ use crate::cpu::elementwise::Inside;
 use crate::cpu::int8::{Matrix, Multiply, Products, Requantise, pack, packed_len};
 use crate::cpu::moves::{chunks, short};
 use crate::cpu::window::Window;
-use crate::cpu::{Candidate, Cost, Io, Kernel, Pool};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Pool};
 use crate::ir::DType;
 use crate::ops::conv::{Sizes, sizes};
 use crate::ops::qmatmul::byte;
@@ -61,8 +61,11 @@ impl Bytes {
         };
         if !made.direct() {
             made.packed = n.konst(at.w).map(|t| {
-                let layout = format!("int8 conv {} {}", made.sizes.groups, made.signed[1]);
-                n.packed(at.w, &layout, || {
+                let order = Order {
+                    name: format!("int8 conv {} {}", made.sizes.groups, made.signed[1]),
+                    parts: vec![made.packed_bytes()],
+                };
+                n.packed(at.w, &order, || {
                     let mut all = vec![0; made.packed_bytes()];
                     made.pack(t.bytes(), &mut all, &Pool::new(1));
                     all

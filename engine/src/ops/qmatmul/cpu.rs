@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{INTEGER, LINEAR, Places, byte, spread, totals};
 use crate::cpu::int8::{Matrix, Multiply, Products, Requantise, pack, packed_len};
-use crate::cpu::{Candidate, Cost, Io, Kernel, Pool};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Pool};
 use crate::ir::DType;
 use crate::ops::matmul::matrices::Matrices;
 use crate::ops::quant::Loader;
@@ -53,8 +53,11 @@ impl Operands {
         }
         let signed = [at.a, at.b].map(|i| n.dtype(i) == Some(DType::I8));
         let packed = n.konst(at.b).map(|t| {
-            let layout = format!("int8 {} {} {}", m.k, m.n, signed[1]);
-            n.packed(at.b, &layout, || {
+            let order = Order {
+                name: format!("int8 {} {} {}", m.k, m.n, signed[1]),
+                parts: vec![len * matrices],
+            };
+            n.packed(at.b, &order, || {
                 let mut all = vec![0; len * matrices];
                 packed_all(t.bytes(), &m, signed[1], &mut all, &Pool::new(1));
                 all

@@ -7,7 +7,7 @@ use super::{
     Attrs, B, C0, Cell, H0, LENS, P, R, Recurrent, STEPS, Sizes, W, X, bytes, lengths, per_direction,
 };
 use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs, Strides};
-use crate::cpu::{Candidate, Cost, Io, Kernel, Pool, Post, moves};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Pool, Post, moves};
 use crate::ir::DType;
 use crate::ops::{NodeRef, OpError};
 
@@ -26,20 +26,15 @@ pub(super) fn candidates(n: &NodeRef, op: &Recurrent) -> Option<Candidate> {
         row: 1,
         col: sizes.inputs,
     };
-    let name = format!(
-        "{} {}",
-        sizes.directions,
-        Panels::layout(sizes.inputs, g, strides)
-    );
+    let order = Panels::order(sizes.directions, (sizes.inputs, g), strides);
     let w = n.konst(W).map(|t| {
-        n.packed(W, &name, || {
+        n.packed(W, &order, || {
             of_inputs(&t.elements().unwrap_or_default(), cell, &sizes)
         })
     });
-    let strides = Strides { row: 1, col: h };
-    let name = format!("{} {cell:?} {}", sizes.directions, Panels::layout(h, g, strides));
+    let order = order_of_state(cell, &sizes);
     let r = n.konst(R).map(|t| {
-        n.packed(R, &name, || {
+        n.packed(R, &order, || {
             of_state(&t.elements().unwrap_or_default(), cell, &sizes)
         })
     });
@@ -72,20 +67,41 @@ fn of_state(r: &[f32], cell: Cell, s: &Sizes) -> Vec<Panels> {
         row: 1,
         col: s.hidden,
     };
-    let parts: &[usize] = match cell {
-        Cell::Gru => &[2, 1],
-        Cell::Rnn => &[1],
-        Cell::Lstm => &[4],
-    };
     let mut all = vec![];
     let mut rest = r;
-    for part in parts.repeat(s.directions) {
+    for part in products(cell).repeat(s.directions) {
         let cols = part * s.hidden;
         let (own, behind) = rest.split_at(cols * s.hidden);
         all.push(Panels::new(own, 1, (s.hidden, cols), strides));
         rest = behind;
     }
     all
+}
+
+/// The gates of each product of a step.
+fn products(cell: Cell) -> &'static [usize] {
+    match cell {
+        Cell::Gru => &[2, 1],
+        Cell::Rnn => &[1],
+        Cell::Lstm => &[4],
+    }
+}
+
+/// The order that [`of_state`] makes.
+fn order_of_state(cell: Cell, s: &Sizes) -> Order {
+    let strides = Strides {
+        row: 1,
+        col: s.hidden,
+    };
+    let one = |gates: &usize| Panels::order(1, (s.hidden, gates * s.hidden), strides);
+    let all: Vec<_> = products(cell).repeat(s.directions).iter().map(one).collect();
+    Order {
+        name: format!(
+            "{cell:?} {}",
+            all.iter().map(|o| &*o.name).collect::<Vec<_>>().join(", ")
+        ),
+        parts: all.into_iter().flat_map(|o| o.parts).collect(),
+    }
 }
 
 struct Layer {

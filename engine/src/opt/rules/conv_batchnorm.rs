@@ -166,12 +166,15 @@ impl<'s> Linear<'s> {
         let channels = self.bias.len();
         let inner: usize = self.w.dims()[self.axis + 1..].iter().product();
         let old = self.w.elements::<f32>().ok_or(CHANNELS)?;
-        let scaled = old.iter().enumerate();
-        let scaled = scaled.map(|(i, &x)| (f64::from(x) * factor(i / inner.max(1) % channels)) as f32);
-        let bias = (0..channels).map(|o| (self.bias[o] * factor(o) + shift(o)) as f32);
+        let factors: Vec<f64> = (0..channels).map(factor).collect();
+        let mut scaled = Vec::with_capacity(old.len());
+        for (own, factor) in old.chunks(inner.max(1)).zip(factors.iter().cycle()) {
+            scaled.extend(own.iter().map(|&x| (f64::from(x) * factor) as f32));
+        }
+        let bias = (0..channels).map(|o| (self.bias[o] * factors[o] + shift(o)) as f32);
         let x = b.at(self.x);
         let bias = x.tensor(Tensor::of(&[channels], bias.collect::<Vec<f32>>()));
-        let w = x.tensor(Tensor::of(self.w.dims(), scaled.collect::<Vec<f32>>()));
+        let w = x.tensor(Tensor::of(self.w.dims(), scaled));
         let call = Call {
             domain: "",
             op: &self.conv.op,
