@@ -5,9 +5,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use secateur::Model;
 use secateur::engine::cpu::default_threads;
 use secateur::engine::run::Builder;
-use secateur::{Model, Session};
+
+use crate::rates;
 
 /// The flags that every verb takes, before or after its name.
 #[derive(clap::Args, Clone, Debug)]
@@ -79,11 +81,7 @@ impl Ui {
 
     /// A builder of a session of `model` as the common flags want it.
     pub(crate) fn session<'m>(&self, model: &'m Model) -> Builder<'m> {
-        let builder = Session::builder(model).threads(self.threads());
-        match self.common.max_memory {
-            Some(bytes) => builder.memory(bytes),
-            None => builder,
-        }
+        rates::session(model, self.threads(), self.common.max_memory)
     }
 
     /// Says on standard error what was assumed or left out.

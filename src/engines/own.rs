@@ -5,6 +5,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use secateur::{Model, Session, Tensor};
 
+use crate::rates;
+
 use super::{Engine, Job, Loaded, Ran};
 
 /// This library.
@@ -19,11 +21,7 @@ impl Engine for Own {
 
     fn load(&self, job: &Job) -> Result<Box<dyn Loaded>> {
         let model = Model::load(job.file)?;
-        let builder = Session::builder(&model).threads(job.threads);
-        let builder = match job.memory {
-            Some(bytes) => builder.memory(bytes),
-            None => builder,
-        };
+        let builder = rates::session(&model, job.threads, job.memory);
         let builder = job.taps.iter().fold(builder, |b, name| b.tap(name));
         let session = builder.build().with_context(|| job.file.display().to_string())?;
         Ok(Box::new(Ready(session)))

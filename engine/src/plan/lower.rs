@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::layout::{Form, Pick, only_turned, turns};
 use super::memory::{self, Buffer};
-use super::{Plan, Step, Uses};
+use super::{Offer, Plan, Rates, Step, Uses};
 use crate::cpu::{Build, Candidate, Cost, Io, Packs, Place, Slot, View};
 use crate::expr::Builder;
 use crate::ir::{Constant, DType, Graph, Model, Node, Tensor, Type, ValueId};
@@ -16,9 +16,6 @@ use crate::reference;
 
 /// The kernel of nodes that have none. It reads its inputs after it has begun to write.
 const REFERENCE: &str = "reference";
-
-/// Rough rates of one core, by which candidates are compared: GFLOP/s and GB/s.
-pub(super) const RATES: (f64, f64) = (170.0, 16.0);
 
 /// Why a graph cannot be planned.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,6 +122,8 @@ pub(super) struct Start<'a> {
     /// The values that are there, initialisers aside.
     pub(super) known: &'a HashMap<ValueId, Known>,
     pub(super) threads: usize,
+    /// What kernels take.
+    pub(super) rates: &'a Rates,
     /// Bytes that a run may work in, if that is limited.
     pub(super) memory: Option<usize>,
     /// No kernel is built and no constant kept, so that nothing is copied.
@@ -197,6 +196,7 @@ pub fn peak_bytes(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<usiz
         from: 0,
         known: &known,
         threads: 1,
+        rates: &Rates::default(),
         memory: None,
         dry: true,
     };
@@ -459,13 +459,35 @@ impl Lowering<'_> {
         op.infer(&n).map_err(error)?;
         let offers = op.cpu(&n).into_iter().map(|c| Pick::new(c, node, &n));
         let all: Vec<_> = offers.chain(self.in_blocks(op, node, &n, &facts)).collect();
-        let ms = |p: &Pick| p.candidate.cost.ms(RATES.0, RATES.1) + self.moves_ms(node, p);
-        let best = all.into_iter().min_by(|a, b| ms(a).total_cmp(&ms(b)));
+        let best = self.cheapest(node, all);
         // A body or a reference may read attributes that nothing else reads.
         match &n.unread()[..] {
             names if best.is_some() && !names.is_empty() => Err(error(OpError::unread(names)).into()),
             _ => Ok((best, facts)),
         }
+    }
+
+    /// The cheapest of `all`, with what was offered.
+    fn cheapest(&self, node: &Node, all: Vec<Pick>) -> Option<Pick> {
+        let price = |p: &Pick| self.price(&p.candidate) + self.moves(node, p, 1);
+        let offer = |p: &Pick| Offer {
+            kernel: p.candidate.name.clone(),
+            ms: self.ms(&p.candidate),
+            moves_ms: self.moves(node, p, self.start.threads),
+        };
+        let offers = all.iter().map(offer).collect();
+        let best = all.into_iter().min_by(|a, b| price(a).total_cmp(&price(b)))?;
+        Some(Pick { offers, ..best })
+    }
+
+    /// What choices compare.
+    pub(super) fn price(&self, c: &Candidate) -> f64 {
+        self.start.rates.price(&c.name, &c.cost)
+    }
+
+    /// Milliseconds that a kernel is predicted to take.
+    fn ms(&self, c: &Candidate) -> f64 {
+        self.start.rates.ms(&c.name, &c.cost, self.start.threads)
     }
 
     /// Lets `y` be the bytes of `x` under another shape.
@@ -581,6 +603,8 @@ impl Lowering<'_> {
         let step = Step {
             node: node.label().to_owned(),
             op: full_name(node),
+            ms: self.ms(&chosen.candidate),
+            offers: chosen.offers,
             kernel: chosen.candidate.name,
             cost: chosen.candidate.cost,
             opset,
@@ -611,6 +635,8 @@ impl Lowering<'_> {
         let step = Step {
             node: self.name(v),
             op: "Reorder".into(),
+            ms: self.ms(&chosen),
+            offers: vec![],
             kernel: chosen.name,
             cost: chosen.cost,
             opset: 0,

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::direct::{self, direct};
 use super::lower::{Known, PlanError, Start, heaviest, lower};
-use super::{Plan, Uses};
+use super::{Plan, Rates, Uses};
 use crate::cpu::{Frame, Outside, Packs, Place, Pool, View};
 use crate::ir::{
     Buffer, DEPTH, DType, Data, Datum, Graph, Model, Name, Node, NodeId, Port, Tensor, Type, ValueId,
@@ -141,8 +141,18 @@ pub struct Program {
     bodies: HashMap<NodeId, Vec<Body>>,
     packs: Packs,
     plans: Mutex<HashMap<Key, Arc<Plan>>>,
+    manner: Manner,
+}
+
+/// How a program and the subgraphs in it are run.
+#[derive(Clone, Default)]
+pub struct Manner {
+    /// Subgraphs are optimised.
+    pub optimized: bool,
     /// Only `eval` runs, no kernel.
-    reference: bool,
+    pub reference: bool,
+    /// What kernels take.
+    pub rates: Arc<Rates>,
 }
 
 /// Plans that a program keeps; with more the cache starts anew.
@@ -154,17 +164,16 @@ const KNOWN: usize = 4096;
 type Env<'f> = HashMap<ValueId, Held<'f>>;
 
 impl Program {
-    /// Makes `model`, whose functions have been inlined, ready; its subgraphs are optimised if `optimized`, and kernels are
-    /// left alone if `reference`.
+    /// Makes `model`, whose functions have been inlined, ready.
     ///
     /// # Errors
     ///
     /// If a subgraph is not well formed.
-    pub fn new(model: Model, optimized: bool, reference: bool) -> Result<Program, PassError> {
-        Program::nested(model, optimized, reference, 0)
+    pub fn new(model: Model, manner: Manner) -> Result<Program, PassError> {
+        Program::nested(model, manner, 0)
     }
 
-    fn nested(model: Model, optimized: bool, reference: bool, depth: usize) -> Result<Program, PassError> {
+    fn nested(model: Model, manner: Manner, depth: usize) -> Result<Program, PassError> {
         if depth > DEPTH {
             let what = format!("are nested more than {DEPTH} deep");
             return Err(crate::ir::Flaw::new("subgraphs", what).into());
@@ -179,7 +188,7 @@ impl Program {
                 .iter()
                 .flat_map(|a| a.value.graphs().iter().map(|g| (a.name.clone(), g)));
             let made = graphs
-                .map(|(attr, g)| body(&model, &names, attr, g, (optimized, reference, depth)))
+                .map(|(attr, g)| body(&model, &names, attr, g, (&manner, depth)))
                 .collect::<Result<Vec<_>, PassError>>()?;
             if !made.is_empty() {
                 bodies.insert(id, made);
@@ -198,7 +207,7 @@ impl Program {
             bodies,
             packs: Packs::default(),
             plans: Mutex::default(),
-            reference,
+            manner,
             model,
         })
     }
@@ -250,6 +259,7 @@ impl Program {
             from,
             known,
             threads,
+            rates: &self.manner.rates,
             memory: Some(memory),
             dry: false,
         };
@@ -280,7 +290,7 @@ impl Program {
         let mut lent = vec![];
         while at < nodes {
             let mut asked = 0;
-            if !self.reference {
+            if !self.manner.reference {
                 let known = env.iter().map(|(&v, held)| (v, held.known())).collect();
                 let plan = self.segment(at, &known, context.pool.threads(), context.memory)?;
                 let needed = plan
@@ -650,7 +660,7 @@ fn body(
     names: &HashMap<Name, ValueId>,
     attr: Name,
     graph: &Graph,
-    (optimized, reference, depth): (bool, bool, usize),
+    (manner, depth): (&Manner, usize),
 ) -> Result<Body, PassError> {
     let mut graph = graph.clone();
     graph.sort();
@@ -688,13 +698,13 @@ fn body(
         opsets: model.opsets.clone(),
         ..Model::default()
     };
-    match optimized {
+    match manner.optimized {
         true => optimize(&mut inner, Scope::Engine).map(|_| ())?,
         false => crate::ir::verify(&inner.graph)?,
     }
     Ok(Body {
         attr,
-        program: Program::nested(inner, optimized, reference, depth + 1)?,
+        program: Program::nested(inner, manner.clone(), depth + 1)?,
         inputs,
         captured,
     })

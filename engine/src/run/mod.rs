@@ -10,7 +10,7 @@ use crate::cpu::{Pool, default_threads};
 use crate::ir::{DType, Dim, Model, Name, Type};
 use crate::opt::{self, Report, Scope};
 pub use crate::plan::StepTime;
-use crate::plan::{Context, Plan, Program, available};
+use crate::plan::{Context, Manner, Plan, Program, Rates, available};
 pub use error::{RunError, RunErrorKind, Unsupported, distance, nearest, unsupported};
 use feed::fits;
 pub use feed::{Feed, Outputs};
@@ -24,6 +24,7 @@ pub struct Builder<'a> {
     taps: Vec<String>,
     reference: bool,
     memory: Option<usize>,
+    rates: Arc<Rates>,
 }
 
 /// A model made ready to run: optimised, its weights packed when first needed, with a plan for each set of input shapes.
@@ -85,6 +86,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Chooses kernels by what they take here, as measured by `secateur calibrate`, instead of the built-in table.
+    pub fn rates(self, rates: Arc<Rates>) -> Self {
+        Builder { rates, ..self }
+    }
+
     /// Checks and optimises the model.
     ///
     /// # Errors
@@ -120,6 +126,11 @@ impl<'a> Builder<'a> {
                 .map(|()| Report::default())
                 .map_err(|e| RunErrorKind::Model(e.to_string()))?,
         };
+        let manner = Manner {
+            optimized: self.optimize,
+            reference: self.reference,
+            rates: self.rates,
+        };
         let g = &model.graph;
         // What was looked at once is not needed before kernels pack it.
         for g in [&self.model.graph, g] {
@@ -136,7 +147,7 @@ impl<'a> Builder<'a> {
             report,
             pool: Pool::new(self.threads),
             memory: self.memory.or_else(available).unwrap_or(usize::MAX),
-            program: Program::new(model, self.optimize, self.reference).map_err(wrong)?,
+            program: Program::new(model, manner).map_err(wrong)?,
         })
     }
 }
@@ -183,6 +194,7 @@ impl Session {
             taps: vec![],
             reference: false,
             memory: None,
+            rates: Arc::default(),
         }
     }
 

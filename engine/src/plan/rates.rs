@@ -1,0 +1,108 @@
+//! What kernels are predicted to take: for each a cost of its own, fitted by measurement, or else a guess.
+
+use std::collections::BTreeMap;
+
+use crate::cpu::Cost;
+
+/// What a kernel takes on one number of threads: the sum of these, times what it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate {
+    /// Microseconds of each run.
+    pub fixed_us: f64,
+    /// Nanoseconds for an arithmetic operation.
+    pub ns_per_flop: f64,
+    /// Nanoseconds for a byte read or written.
+    pub ns_per_byte: f64,
+}
+
+impl Rate {
+    /// Milliseconds for `cost`.
+    pub fn ms(&self, cost: &Cost) -> f64 {
+        self.fixed_us * 1e-3 + (self.ns_per_flop * cost.flops + self.ns_per_byte * cost.bytes) * 1e-6
+    }
+}
+
+/// What a kernel takes on one thread, and on as many as were measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scaling {
+    /// On one thread.
+    pub one: Rate,
+    /// On [`Rates::threads`] threads.
+    pub all: Rate,
+}
+
+/// What kernels take, by their names ([`Candidate::name`](crate::cpu::Candidate::name)). What is not there is predicted as
+/// on the machine that the built-in table was fitted on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rates {
+    threads: usize,
+    kernels: BTreeMap<String, Scaling>,
+    forced: Option<String>,
+}
+
+impl Rates {
+    /// The rates of `kernels`, measured on one thread and on `threads`.
+    pub fn new(threads: usize, kernels: BTreeMap<String, Scaling>) -> Rates {
+        Rates {
+            threads,
+            kernels,
+            forced: None,
+        }
+    }
+
+    /// The same, but the kernel `name` is taken wherever it is offered, whatever it costs.
+    pub fn force(self, name: impl Into<String>) -> Rates {
+        Rates {
+            forced: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// The greater number of threads that kernels were measured on; 0 where none were.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// What was measured.
+    pub fn kernels(&self) -> &BTreeMap<String, Scaling> {
+        &self.kernels
+    }
+
+    /// Predicted milliseconds of a run of the kernel `name` on `threads` threads.
+    pub fn ms(&self, name: &str, cost: &Cost, threads: usize) -> f64 {
+        match self.kernels.get(name) {
+            Some(s) => self.between(s.one.ms(cost), s.all.ms(cost), threads),
+            None => built_in(name, cost, threads),
+        }
+    }
+
+    /// What choices compare: the time on one thread, so that no choice, and no result, depends on the number of threads.
+    pub(super) fn price(&self, name: &str, cost: &Cost) -> f64 {
+        match self.forced.as_deref() == Some(name) {
+            true => f64::NEG_INFINITY,
+            false => self.ms(name, cost, 1),
+        }
+    }
+
+    /// Between (and beyond) what was measured a time is a part that threads share, and a part that they do not.
+    fn between(&self, one: f64, all: f64, threads: usize) -> f64 {
+        if threads <= 1 || self.threads <= 1 {
+            return one;
+        }
+        let (t, most) = (threads.min(self.threads) as f64, self.threads as f64);
+        let alone = (all * most - one) / (most - 1.0);
+        alone + (one - alone) / t
+    }
+}
+
+/// Billions of operations, and of bytes, that one thread is taken to do in a second where nothing was measured.
+const PEAK: (f64, f64) = (170.0, 16.0);
+
+/// Threads that together move more bytes than one; further ones share.
+const CHANNELS: usize = 4;
+
+fn built_in(name: &str, cost: &Cost, threads: usize) -> f64 {
+    let _ = name;
+    let arithmetic = cost.flops / (PEAK.0 * cost.efficiency * threads as f64);
+    arithmetic.max(cost.bytes / (PEAK.1 * threads.min(CHANNELS) as f64)) * 1e-6
+}
