@@ -87,13 +87,17 @@ fn calibrate(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     Ok(Outcome::done(json))
 }
 
+/// The operator of a line.
+fn op(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
+}
+
 /// The lines of the table for `operators`; all where there are none.
 ///
 /// # Errors
 ///
 /// If an operator is not in the table.
 fn chosen(operators: &[String]) -> Result<Vec<&'static str>> {
-    let op = |line: &&'static str| line.split(' ').next().unwrap_or_default();
     let mut known: Vec<String> = CASES.iter().map(|l| op(l).to_owned()).collect();
     known.dedup();
     for name in operators {
@@ -105,8 +109,8 @@ fn chosen(operators: &[String]) -> Result<Vec<&'static str>> {
             );
         }
     }
-    let wanted =
-        |line: &&&str| operators.is_empty() || operators.iter().any(|o| o.eq_ignore_ascii_case(op(line)));
+    let named = |line: &str| operators.iter().any(|o| o.eq_ignore_ascii_case(op(line)));
+    let wanted = |line: &&&str| operators.is_empty() || named(line);
     Ok(CASES.iter().filter(wanted).copied().collect())
 }
 
