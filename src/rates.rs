@@ -107,13 +107,19 @@ pub(crate) fn cpu() -> String {
     }
 }
 
-/// The figures of one number of threads: billions of operations and of bytes a second, `null` where they cost nothing.
+/// The figures of one number of threads: billions of operations and of bytes a second, `null` where they cost nothing; and of
+/// the bytes beyond `near_bytes`, where these take longer.
 pub(crate) fn rate_json(rate: &Rate) -> Map<String, Value> {
     let inverse = |ns: f64| if ns > 0.0 { json!(1.0 / ns) } else { Value::Null };
     let mut map = Map::new();
     map.insert("fixed_us".into(), json!(rate.fixed_us));
     map.insert("gflops".into(), inverse(rate.ns_per_flop));
     map.insert("gbytes_per_s".into(), inverse(rate.ns_per_byte));
+    if rate.ns_per_far_byte > 0.0 {
+        map.insert("near_bytes".into(), json!(rate.near_bytes));
+        let far = rate.ns_per_byte + rate.ns_per_far_byte;
+        map.insert("far_gbytes_per_s".into(), inverse(far));
+    }
     map
 }
 
@@ -122,10 +128,14 @@ fn rate(value: &Value) -> Option<Rate> {
         Value::Null => Some(0.0),
         v => v.as_f64().filter(|x| *x > 0.0).map(|x| 1.0 / x),
     };
+    let ns_per_byte = inverse(&value["gbytes_per_s"])?;
+    let far = inverse(&value["far_gbytes_per_s"])?;
     Some(Rate {
         fixed_us: value["fixed_us"].as_f64().filter(|x| *x >= 0.0)?,
         ns_per_flop: inverse(&value["gflops"])?,
-        ns_per_byte: inverse(&value["gbytes_per_s"])?,
+        ns_per_byte,
+        near_bytes: value["near_bytes"].as_f64().unwrap_or(0.0),
+        ns_per_far_byte: (far - ns_per_byte).max(0.0),
     })
 }
 
@@ -168,9 +178,14 @@ mod tests {
         let one = Rate {
             fixed_us: 1.5,
             ns_per_flop: 0.0078125,
-            ns_per_byte: 0.0,
+            ..Rate::default()
         };
-        let all = Rate { fixed_us: 2.5, ..one };
+        let all = Rate {
+            ns_per_byte: 0.25,
+            near_bytes: 1024.0,
+            ns_per_far_byte: 0.25,
+            ..one
+        };
         let text = json!({"threads": 2, "kernels": [kernel("conv", one, all)]}).to_string();
         let rates = from_json(&serde_json::from_str(&text).unwrap()).unwrap();
         let expected = BTreeMap::from([("conv".to_owned(), Scaling { one, all })]);

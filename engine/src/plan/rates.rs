@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::cpu::Cost;
 
-/// What a kernel takes on one number of threads: the sum of these, times what it does.
+/// What a kernel takes on one number of threads.
+///
+/// Arithmetic and traffic overlap: of `a` nanoseconds of the one and `b` of the other a run takes the fourth root of `a⁴ + b⁴`,
+/// which is hardly more than the greater. To that comes what every run takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     /// Microseconds of each run.
@@ -13,12 +16,27 @@ pub struct Rate {
     pub ns_per_flop: f64,
     /// Nanoseconds for a byte read or written.
     pub ns_per_byte: f64,
+    /// Bytes of a run beyond which the nearer caches hold no more.
+    pub near_bytes: f64,
+    /// Nanoseconds that each byte beyond these takes in addition.
+    pub ns_per_far_byte: f64,
 }
 
 impl Rate {
     /// Milliseconds for `cost`.
     pub fn ms(&self, cost: &Cost) -> f64 {
-        self.fixed_us * 1e-3 + (self.ns_per_flop * cost.flops + self.ns_per_byte * cost.bytes) * 1e-6
+        self.fixed_us * 1e-3 + self.parts(cost).0 * 1e-6
+    }
+
+    /// Nanoseconds without what is fixed, and how these grow with those of arithmetic and of traffic.
+    pub(super) fn parts(&self, cost: &Cost) -> (f64, [f64; 2]) {
+        let far = (cost.bytes - self.near_bytes).max(0.0);
+        let both = [
+            self.ns_per_flop * cost.flops,
+            self.ns_per_byte * cost.bytes + self.ns_per_far_byte * far,
+        ];
+        let ns = both.iter().map(|x| x.powi(4)).sum::<f64>().powf(0.25);
+        (ns, both.map(|x| if ns > 0.0 { (x / ns).powi(3) } else { 1.0 }))
     }
 }
 
@@ -105,4 +123,34 @@ fn built_in(name: &str, cost: &Cost, threads: usize) -> f64 {
     let _ = name;
     let arithmetic = cost.flops / (PEAK.0 * cost.efficiency * threads as f64);
     arithmetic.max(cost.bytes / (PEAK.1 * threads.min(CHANNELS) as f64)) * 1e-6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixed(us: f64) -> Rate {
+        Rate {
+            fixed_us: us,
+            ..Rate::default()
+        }
+    }
+
+    #[test]
+    fn times_lie_between_those_measured() {
+        let scaling = Scaling {
+            one: fixed(8.0),
+            all: fixed(3.5),
+        };
+        let rates = Rates::new(4, BTreeMap::from([("k".to_owned(), scaling)]));
+        let us = |threads| 1e3 * rates.ms("k", &Cost::default(), threads);
+        // 2 µs alone and 6 shared.
+        for (threads, expected) in [(1, 8.0), (2, 5.0), (3, 4.0), (4, 3.5), (64, 3.5)] {
+            assert!(
+                (us(threads) - expected).abs() < 1e-9,
+                "{threads}: {}",
+                us(threads)
+            );
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::case::{Case, NODE};
 
 /// What was measured of one kernel in one case.
 pub(super) struct Measured {
-    pub(super) case: &'static str,
+    pub(super) case: String,
     pub(super) kernel: String,
     pub(super) threads: usize,
     pub(super) sample: Sample,
@@ -41,16 +41,17 @@ fn feeds(case: &Case) -> impl Iterator<Item = (&String, &secateur::Tensor)> {
     case.inputs.iter().map(|(name, x)| (name, x))
 }
 
-/// The kernels that are offered for the node, each once.
+/// The kernels that are offered for the node, each once; of a node that is another view of its input none, but it is tried
+/// once, for the copies around it.
 fn offers(case: &Case) -> Result<Vec<String>> {
     let (_, plan) = session(case, None, 1)?;
-    let step = plan.steps().iter().find(|s| s.node == NODE);
-    let mut names: Vec<String> = step
-        .context("the node is not run by a kernel")?
-        .offers
-        .iter()
-        .map(|o| o.kernel.clone())
+    let steps = plan.steps().iter().filter(|s| s.node == NODE);
+    let mut names: Vec<String> = steps
+        .flat_map(|s| s.offers.iter().map(|o| o.kernel.clone()))
         .collect();
+    if names.is_empty() {
+        names.push(String::new());
+    }
     names.sort();
     names.dedup();
     Ok(names)
@@ -71,7 +72,7 @@ impl Trial<'_> {
         let steps = self.plan.steps().iter().zip(&self.best);
         let own = steps.filter(|(s, _)| s.op == "Reorder" || s.node == NODE && s.kernel == self.kernel);
         own.map(|(s, &ms)| Measured {
-            case: self.case.line,
+            case: self.case.line.clone(),
             kernel: s.kernel.clone(),
             threads: self.threads,
             sample: Sample { cost: s.cost, ms },
@@ -90,9 +91,10 @@ const RUNS: std::ops::RangeInclusive<usize> = 5..=25;
 pub(super) fn measure(cases: &[Case], threads: usize, time: Duration) -> Result<Vec<Measured>> {
     let mut trials = vec![];
     for case in cases {
-        for kernel in offers(case).context(case.line)? {
+        for kernel in offers(case).with_context(|| case.line.clone())? {
             for threads in BTreeMap::from([(1, ()), (threads, ())]).into_keys() {
-                let (session, plan) = session(case, Some(&kernel), threads).context(case.line)?;
+                let (session, plan) =
+                    session(case, Some(&kernel), threads).with_context(|| case.line.clone())?;
                 trials.push(Trial {
                     case,
                     kernel: kernel.clone(),

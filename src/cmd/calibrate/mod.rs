@@ -50,6 +50,9 @@ impl Cmd for Calibrate {
 /// Runs of all cases take about this long, beside what it takes to make them ready.
 const TIME: Duration = Duration::from_secs(45);
 
+/// About as many as there are, of which each gets its share of the time.
+const CASES_ABOUT: f64 = 500.0;
+
 /// Cases that are run in turn: enough for one to find nothing of its weights in the nearer caches.
 const TOGETHER: usize = 8;
 
@@ -62,7 +65,7 @@ fn calibrate(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let mut all = vec![];
     for lines in lines.chunks(TOGETHER) {
         let cases = lines.iter().map(|l| case::case(l)).collect::<Result<Vec<_>>>()?;
-        let time = TIME.mul_f64(lines.len() as f64 / CASES.len() as f64);
+        let time = TIME.mul_f64(cases.len() as f64 / CASES_ABOUT);
         all.extend(measure::measure(&cases, threads, time)?);
         progress.add(lines.len() as u64);
     }
@@ -97,8 +100,10 @@ fn op(line: &str) -> &str {
 /// # Errors
 ///
 /// If an operator is not in the table.
-fn chosen(operators: &[String]) -> Result<Vec<&'static str>> {
-    let mut known: Vec<String> = CASES.iter().map(|l| op(l).to_owned()).collect();
+fn chosen(operators: &[String]) -> Result<Vec<String>> {
+    let all: Vec<String> = CASES.iter().flat_map(|l| case::split(l)).collect();
+    let mut known: Vec<String> = all.iter().map(|l| op(l).to_owned()).collect();
+    known.sort();
     known.dedup();
     for name in operators {
         if !known.iter().any(|k| k.eq_ignore_ascii_case(name)) {
@@ -110,8 +115,8 @@ fn chosen(operators: &[String]) -> Result<Vec<&'static str>> {
         }
     }
     let named = |line: &str| operators.iter().any(|o| o.eq_ignore_ascii_case(op(line)));
-    let wanted = |line: &&&str| operators.is_empty() || named(line);
-    Ok(CASES.iter().filter(wanted).copied().collect())
+    let wanted = |line: &String| operators.is_empty() || named(line);
+    Ok(all.into_iter().filter(wanted).collect())
 }
 
 /// Makes sure, before anything is measured, that the result can be written.
@@ -207,7 +212,7 @@ impl<'m> Kernel<'m> {
 }
 
 fn sample_json(m: &Measured) -> Value {
-    json!({"case": m.case, "kernel": m.kernel, "threads": m.threads, "flops": m.sample.cost.flops,
+    json!({"case": &m.case, "kernel": m.kernel, "threads": m.threads, "flops": m.sample.cost.flops,
         "bytes": m.sample.cost.bytes, "ms": m.sample.ms})
 }
 
