@@ -1,6 +1,7 @@
 //! Plans: the steps that run a graph for values of known types, and the memory they work in; and programs, which run
 //! plans and what lies between them.
 
+mod built_in;
 mod cost;
 mod direct;
 mod fit;

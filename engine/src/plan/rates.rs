@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::built_in::built_in;
 use crate::cpu::Cost;
 
 /// What a kernel takes on one number of threads.
@@ -90,7 +91,7 @@ impl Rates {
     pub fn ms(&self, name: &str, cost: &Cost, threads: usize) -> f64 {
         match self.kernels.get(name) {
             Some(s) => self.between(s.one.ms(cost), s.all.ms(cost), threads),
-            None => built_in(name, cost, threads),
+            None => built_in(name, cost, threads).ms(cost),
         }
     }
 
@@ -111,18 +112,6 @@ impl Rates {
         let alone = (all * most - one) / (most - 1.0);
         alone + (one - alone) / t
     }
-}
-
-/// Billions of operations, and of bytes, that one thread is taken to do in a second where nothing was measured.
-const PEAK: (f64, f64) = (170.0, 16.0);
-
-/// Threads that together move more bytes than one; further ones share.
-const CHANNELS: usize = 4;
-
-fn built_in(name: &str, cost: &Cost, threads: usize) -> f64 {
-    let _ = name;
-    let arithmetic = cost.flops / (PEAK.0 * cost.efficiency * threads as f64);
-    arithmetic.max(cost.bytes / (PEAK.1 * threads.min(CHANNELS) as f64)) * 1e-6
 }
 
 #[cfg(test)]
