@@ -28,7 +28,7 @@ fn what_was_measured_is_kept_used_and_added_to() {
         all.iter().find(of).cloned()
     };
     let relu = named(&said, "relu.f32").unwrap();
-    assert_eq!(relu["cases"], 5);
+    assert!(relu["cases"].as_u64() >= Some(5), "{relu}");
     for map in [&relu, &relu["all_threads"]] {
         assert!(map["fixed_us"].as_f64() >= Some(0.0) && map["error"].as_f64() >= Some(0.0));
         for key in ["gflops", "gbytes_per_s"] {
