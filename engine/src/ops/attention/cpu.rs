@@ -123,7 +123,7 @@ impl Masked {
         let konst = n.input(3).and_then(|x| x.konst);
         Masked {
             mask,
-            known: konst.map(|t| n.packed(3, &format!("map {all:?} {far}"), || pack(t))),
+            known: konst.map(|t| n.kept(3, &format!("map {all:?} {far}"), || pack(t))),
             grid,
         }
     }
