@@ -60,7 +60,7 @@ fn explain(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     ui.noted(&session);
     let steps = steps(&session, &plan, &inputs).with_context(place)?;
     let rules = rules(session.report());
-    let sums = Sums::of(&steps);
+    let sums = Sums::of(&steps, rates_used(ui));
     ui.say(&format!(
         "{}\n{sums}\n\n{}",
         nodes_table(&steps),
@@ -69,7 +69,7 @@ fn explain(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     Ok(Outcome::done(json!({
         "model": place(),
         "threads": session.threads(),
-        "rates": rates_used(),
+        "rates": sums.rates,
         "predicted_ms": sums.predicted_ms,
         "measured_ms": sums.measured_ms,
         "median_error": sums.error,
@@ -144,11 +144,11 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
     Ok(times.into_iter().map(step).collect())
 }
 
-/// Which rates predictions are made with.
-fn rates_used() -> &'static str {
-    match rates::cached().threads() {
-        0 => "built-in",
-        _ => "calibrated",
+/// Which rates predictions are made with: deterministic sessions take no others than those that are built in.
+fn rates_used(ui: &Ui) -> &'static str {
+    match ui.common.deterministic || rates::cached().threads() == 0 {
+        true => "built-in",
+        false => "calibrated",
     }
 }
 
@@ -158,11 +158,13 @@ struct Sums {
     measured_ms: f64,
     /// The median of the relative errors of all steps.
     error: f64,
+    /// The rates that were used.
+    rates: &'static str,
 }
 
 impl Sums {
-    /// Of the steps that were predicted.
-    fn of(steps: &[Step]) -> Sums {
+    /// Of the steps that were predicted, with `rates`.
+    fn of(steps: &[Step], rates: &'static str) -> Sums {
         let pairs = steps
             .iter()
             .filter_map(|s| Some((s.predicted_ms?, s.measured_ms)));
@@ -171,13 +173,14 @@ impl Sums {
             predicted_ms: pairs.clone().map(|(p, _)| p).sum(),
             measured_ms: pairs.map(|(_, m)| m).sum(),
             error: median(&mut both.map(|(p, m)| (p / m - 1.0).abs()).collect::<Vec<_>>()),
+            rates,
         }
     }
 }
 
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let rates = match rates_used() {
+        let rates = match self.rates {
             "calibrated" => "rates calibrated on this machine",
             _ => "built-in rates; secateur calibrate measures this machine's",
         };
