@@ -246,4 +246,5 @@ def main():
     Path(args.output).write_text(report(args, engines, sections))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 
 mod cmd;
 mod engines;
+mod rates;
 
 fn main() -> std::process::ExitCode {
     cmd::start(std::env::args_os().collect())

@@ -916,6 +916,64 @@ fn b27_taxonomy() {
     assert!(kind("no such").is_none());
 }
 
+/// A plan of one sequence of `n` tokens for the variant `name`, and the operations of its attention alone.
+fn planned(name: &str, n: usize) -> (std::sync::Arc<plan::Plan>, f64) {
+    let s = Setting {
+        length: n,
+        block: 4,
+        radius: 8,
+        ..Setting::default()
+    };
+    let m = (kind(name).unwrap().build)(&s).unwrap();
+    let session = Session::builder(&m).threads(1).build().unwrap();
+    let plan = session.plan(&[vec![1, n, s.width]]).unwrap();
+    let fused = plan.steps().iter().filter(|s| s.op == "Attention");
+    let flops = fused.map(|s| s.cost.flops).sum();
+    (plan, flops)
+}
+
+#[test]
+fn b28_work_and_memory_grow_with_what_is_computed() {
+    let growth = |name: &str| {
+        let [(a, few), (b, many)] = [512, 1024].map(|n| planned(name, n));
+        assert!(few > 0.0, "{name} is not fused");
+        (many / few, b.peak_bytes() as f64 / a.peak_bytes() as f64)
+    };
+    let (work, memory) = growth("dense");
+    assert!(
+        (work - 4.0).abs() < 0.01 && memory < 2.1,
+        "dense: {work}, {memory}"
+    );
+    for name in ["dilated", "etc", "longformer"] {
+        let (work, memory) = growth(name);
+        assert!(work < 2.2 && memory < 2.1, "{name}: {work}, {memory}");
+    }
+    let [a, b] = [512, 1024].map(|n| planned("linear", n).0.peak_bytes());
+    assert!(b < 2 * a + 4096, "linear: {a}, {b}");
+}
+
+#[test]
+fn masks_of_many_tiles() {
+    let s = Setting {
+        length: 200,
+        ..two_layers()
+    };
+    let n = s.length;
+    let band = Mask::band(n, 9);
+    for mask in [
+        Mask::block(n, 50),
+        Mask::dilated(n, 3, 5),
+        Mask::random(n, 40, 1, 3).or(&Mask::band(n, 0)),
+        Mask::window(10, 20, 2),
+        Mask::axial(10, 20),
+        band.and(&Mask::causal(n)),
+        band.or(&Mask::global(n, &[0, 150])),
+        band,
+    ] {
+        parity(&masked("masked", &s, &mask).unwrap(), &s, &mask);
+    }
+}
+
 #[test]
 fn b29_prefix() {
     let build = |prefix: usize, k: Tensor, v: Tensor| {

@@ -1,6 +1,7 @@
 //! `secateur explain`: how a model is run, and why so.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use secateur::engine::ir::{Model, Node};
 use secateur::engine::ops;
 use secateur::engine::opt::infer::full_name;
 use secateur::engine::opt::{RULES, Report};
-use secateur::engine::plan::Plan;
+use secateur::engine::plan::{self, Offer, Plan};
 use secateur::engine::run::StepTime;
 use secateur::{Session, Tensor};
 use serde_json::{Value, json};
@@ -18,8 +19,10 @@ use serde_json::{Value, json};
 use super::shapes::wanted;
 use super::source::{Feeder, InputFlags};
 use super::table::Table;
+use super::timing::median;
 use super::ui::Ui;
 use super::{Cmd, Outcome, card, optimize};
+use crate::rates;
 
 /// The verb.
 pub(super) struct Explain;
@@ -57,10 +60,19 @@ fn explain(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     ui.noted(&session);
     let steps = steps(&session, &plan, &inputs).with_context(place)?;
     let rules = rules(session.report());
-    ui.say(&format!("{}\n{}", nodes_table(&steps), rules_table(&rules)));
+    let sums = Sums::of(&steps);
+    ui.say(&format!(
+        "{}\n{sums}\n\n{}",
+        nodes_table(&steps),
+        rules_table(&rules)
+    ));
     Ok(Outcome::done(json!({
         "model": place(),
         "threads": session.threads(),
+        "rates": rates_used(),
+        "predicted_ms": sums.predicted_ms,
+        "measured_ms": sums.measured_ms,
+        "median_error": sums.error,
         "nodes": steps.iter().map(Step::json).collect::<Vec<_>>(),
         "rules": rules,
     })))
@@ -72,6 +84,7 @@ struct Step {
     op: String,
     kernel: String,
     predicted_ms: Option<f64>,
+    offers: Vec<Offer>,
     measured_ms: f64,
     /// The share of zeros among its weights.
     zeros: Option<f64>,
@@ -86,27 +99,25 @@ impl Step {
             "kernel": self.kernel,
             "predicted_ms": self.predicted_ms,
             "measured_ms": self.measured_ms,
+            "offers": self.offers.iter().map(offer).collect::<Vec<_>>(),
             "zeros": self.zeros,
             "reason": self.reason,
         })
     }
 }
 
-/// Billions of operations, and of bytes, that one thread is predicted to do in a second.
-const RATES: (f64, f64) = (170.0, 16.0);
+fn offer(o: &Offer) -> Value {
+    json!({"kernel": o.kernel, "predicted_ms": o.ms, "moves_ms": o.moves_ms})
+}
 
 const TIME: Duration = Duration::from_millis(300);
 const RUNS: usize = 20;
 
 fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<Vec<Step>> {
-    let mut predicted: HashMap<(String, String), VecDeque<f64>> = HashMap::new();
-    let threads = session.threads() as f64;
+    let mut planned: HashMap<(String, String), VecDeque<&plan::Step>> = HashMap::new();
     for s in plan.steps() {
-        let ms = s.cost.ms(RATES.0 * threads, RATES.1);
-        predicted
-            .entry((s.node.clone(), s.op.clone()))
-            .or_default()
-            .push_back(ms);
+        let steps = planned.entry((s.node.clone(), s.op.clone())).or_default();
+        steps.push_back(s);
     }
     let zeros = zeros(session.model());
     // Nodes without a name are called by their operator.
@@ -118,9 +129,10 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
     let step = |t: StepTime| {
         let key = (t.node.clone(), t.op.clone());
         let share = zeros.get(&key).copied();
-        let queue = predicted.get_mut(&key);
+        let planned = planned.get_mut(&key).and_then(VecDeque::pop_front);
         Step {
-            predicted_ms: queue.and_then(VecDeque::pop_front),
+            predicted_ms: planned.map(|s| s.ms),
+            offers: planned.map_or(vec![], |s| s.offers.clone()),
             measured_ms: t.ms,
             zeros: share,
             reason: reason(&t, nodes.get(&*t.node).map_or(&[], |n| n), share),
@@ -130,6 +142,53 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
         }
     };
     Ok(times.into_iter().map(step).collect())
+}
+
+/// Which rates predictions are made with.
+fn rates_used() -> &'static str {
+    match rates::cached().threads() {
+        0 => "built-in",
+        _ => "calibrated",
+    }
+}
+
+/// How good the predictions were.
+struct Sums {
+    predicted_ms: f64,
+    measured_ms: f64,
+    /// The median of the relative errors of all steps.
+    error: f64,
+}
+
+impl Sums {
+    /// Of the steps that were predicted.
+    fn of(steps: &[Step]) -> Sums {
+        let pairs = steps
+            .iter()
+            .filter_map(|s| Some((s.predicted_ms?, s.measured_ms)));
+        let both = pairs.clone().filter(|(_, measured)| *measured > 0.0);
+        Sums {
+            predicted_ms: pairs.clone().map(|(p, _)| p).sum(),
+            measured_ms: pairs.map(|(_, m)| m).sum(),
+            error: median(&mut both.map(|(p, m)| (p / m - 1.0).abs()).collect::<Vec<_>>()),
+        }
+    }
+}
+
+impl fmt::Display for Sums {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let rates = match rates_used() {
+            "calibrated" => "rates calibrated on this machine",
+            _ => "built-in rates; secateur calibrate measures this machine's",
+        };
+        write!(
+            f,
+            "predicted {:.3} ms, measured {:.3} ms; median error of a step {:.0} % ({rates})",
+            self.predicted_ms,
+            self.measured_ms,
+            100.0 * self.error
+        )
+    }
 }
 
 /// Why the step `t`, which is one of `nodes` or part of it, is there, or is not run by a kernel of the node's own, or not by a
@@ -164,19 +223,21 @@ fn alone(node: &Node) -> &'static str {
     }
 }
 
-/// The mean time of each step over several runs.
+/// The median time of each step over several runs.
 fn measured(session: &Session, inputs: &[(String, Tensor)]) -> Result<Vec<StepTime>> {
     let run = || -> Result<Vec<StepTime>> { Ok(session.profile(inputs.iter().map(|(n, t)| (n, t)))?.1) };
     run()?;
-    let (start, mut runs) = (Instant::now(), 1);
+    let start = Instant::now();
     let mut all = run()?;
-    while runs < RUNS && start.elapsed() < TIME {
-        for (sum, one) in all.iter_mut().zip(run()?) {
-            sum.ms += one.ms;
+    let mut times: Vec<Vec<f64>> = all.iter().map(|t| vec![t.ms]).collect();
+    while times.first().is_some_and(|t| t.len() < RUNS) && start.elapsed() < TIME {
+        for (times, one) in times.iter_mut().zip(run()?) {
+            times.push(one.ms);
         }
-        runs += 1;
     }
-    all.iter_mut().for_each(|t| t.ms /= f64::from(runs as u32));
+    for (t, times) in all.iter_mut().zip(&mut times) {
+        t.ms = median(times);
+    }
     Ok(all)
 }
 

@@ -2,6 +2,7 @@
 
 mod bars;
 mod bench;
+mod calibrate;
 mod card;
 mod compare;
 mod demo;
@@ -29,6 +30,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde_json::{Value, json};
 
 use ui::{Common, Ui};
+pub(crate) use ui::{chain, stderr};
 
 /// One verb of the command line.
 pub(crate) trait Cmd: Sync {
@@ -46,6 +48,7 @@ pub(crate) trait Cmd: Sync {
 /// All verbs, sorted by name.
 pub(crate) static CMDS: &[&dyn Cmd] = &[
     &bench::Bench,
+    &calibrate::Calibrate,
     &demo::Demo,
     &explain::Explain,
     &inspect::Inspect,

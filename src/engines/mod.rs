@@ -10,6 +10,8 @@ use anyhow::{Result, bail};
 use secateur::engine::run::Builder;
 use secateur::{Model, Outputs, Session, Tensor};
 
+use crate::rates;
+
 /// A program that runs ONNX files.
 pub(crate) trait Engine: Sync {
     /// The name that `--engine` takes.
@@ -59,7 +61,9 @@ pub(crate) struct Setup {
 impl Setup {
     /// A builder of such a session of `model`.
     pub(crate) fn session<'m>(&self, model: &'m Model) -> Builder<'m> {
-        let mut builder = Session::builder(model).threads(self.threads);
+        let mut builder = Session::builder(model)
+            .threads(self.threads)
+            .rates(rates::cached());
         if let Some(bytes) = self.memory {
             builder = builder.memory(bytes);
         }

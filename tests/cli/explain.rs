@@ -16,11 +16,27 @@ fn every_node_has_a_kernel_and_every_rewrite_a_verdict() {
         }
         assert!(n["measured_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{n}");
         assert!(n["predicted_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{n}");
+        let offers = n["offers"].as_array().unwrap();
+        let own = offers.iter().find(|o| o["kernel"] == n["kernel"]);
+        assert_eq!(own.is_some(), n["op"] != "Reorder", "{n}");
+        if let Some(own) = own {
+            assert_eq!(own["predicted_ms"], n["predicted_ms"]);
+            assert!(own["moves_ms"].as_f64() >= Some(0.0), "{n}");
+        }
         assert!(
             n["zeros"].is_null() || n["zeros"].as_f64().is_some_and(|z| (0.0..=1.0).contains(&z)),
             "{n}"
         );
     }
+    for key in ["predicted_ms", "measured_ms", "median_error"] {
+        assert!(v[key].as_f64() > Some(0.0), "{key}: {v}");
+    }
+    assert_eq!(v["rates"], "built-in");
+    let said = secateur(&["explain", DIGITS]).out;
+    assert!(
+        said.contains("median error of a step") && said.contains("built-in rates"),
+        "{said}"
+    );
     let rules = v["rules"].as_array().unwrap();
     let fired = |name: &str| {
         rules

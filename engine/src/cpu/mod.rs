@@ -37,6 +37,7 @@ pub use cache::{Cache, CacheState, Order, Packed};
 pub use frame::{Frame, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
+pub use secateur_simd::isa;
 pub use threads::{Pool, default_threads};
 
 /// A computation made for one node with known shapes. Attributes were read when it was made; it sees only memory.
@@ -96,7 +97,8 @@ pub struct Cost {
     pub flops: f64,
     /// Bytes read and written.
     pub bytes: f64,
-    /// The share of the machine's arithmetic peak that it reaches, above 0.
+    /// The share of the machine's arithmetic peak that it is guessed to reach, above 0; read only where it was not
+    /// [measured](crate::plan::Rates).
     pub efficiency: f64,
 }
 
@@ -108,11 +110,6 @@ impl Cost {
             bytes: bytes as f64,
             efficiency: 1.0,
         }
-    }
-
-    /// Predicted milliseconds on one thread of a machine that makes `gflops` and moves `gbytes` a second.
-    pub fn ms(&self, gflops: f64, gbytes: f64) -> f64 {
-        (self.flops / (gflops * self.efficiency)).max(self.bytes / gbytes) * 1e-6
     }
 }
 

@@ -33,17 +33,27 @@ impl Packs {
         order: &Order,
         make: impl FnOnce() -> T,
     ) -> Arc<T> {
+        self.keep(value, &order.name, || match &self.cache {
+            Some(cache) => cache.get(weight, order, make),
+            None => Arc::new(make()),
+        })
+    }
+
+    /// What follows from `value` in the way `name`: made by the first who asks, and never in the cache.
+    pub fn keep<T: Send + Sync + 'static>(
+        &self,
+        value: ValueId,
+        name: &str,
+        make: impl FnOnce() -> Arc<T>,
+    ) -> Arc<T> {
         let shelf = || self.shelf.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let key = (value, order.name.clone());
+        let key = (value, name.to_owned());
         let found = |shelf: &Shelf| shelf.get(&key).and_then(|a| a.clone().downcast::<T>().ok());
         if let Some(found) = found(&shelf()) {
             return found;
         }
-        // Others may pack meanwhile; who is first counts.
-        let made = match &self.cache {
-            Some(cache) => cache.get(weight, order, make),
-            None => Arc::new(make()),
-        };
+        // Others may make it meanwhile; who is first counts.
+        let made = make();
         let mut shelf = shelf();
         if let Some(found) = found(&shelf) {
             return found;

@@ -320,6 +320,20 @@ impl<'a> NodeRef<'a> {
         }
     }
 
+    /// What follows from input `i` in the way `name`; that of an initialiser is made once for all plans of a session.
+    pub fn kept<T: Send + Sync + 'static>(
+        &self,
+        i: usize,
+        name: &str,
+        make: impl FnOnce() -> T,
+    ) -> std::sync::Arc<T> {
+        let make = || std::sync::Arc::new(make());
+        match (self.packs, self.input(i)) {
+            (Some(packs), Some(input)) if input.fixed => packs.keep(input.value, name, make),
+            _ => make(),
+        }
+    }
+
     /// As [`packed`](NodeRef::packed), when the kernel is made: `make` gets the elements, which must be floats and known, with 0
     /// in the place of [subnormal](number::normal) ones.
     pub fn packs<T: Packed>(

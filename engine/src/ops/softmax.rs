@@ -3,9 +3,9 @@
 use super::binary::candidate;
 use super::case::{floats, odd_floats};
 use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
-use crate::cpu::Candidate;
 use crate::cpu::arg::Along;
 use crate::cpu::softmax;
+use crate::cpu::{Candidate, Cost};
 use crate::ir::{DType, Tensor, count};
 
 /// `e^x / Σ e^x`, or with `LOG` its logarithm. Before opset 13 the sum runs over all axes from `axis` on.
@@ -95,7 +95,22 @@ impl<const LOG: bool> Op for Softmax<LOG> {
             };
             softmax::kernel(n.dtype(0)?, along, LOG)
         };
-        kernel().into_iter().map(|k| candidate(n, "", k)).collect()
+        let rows = n.dims(0).and_then(|d| {
+            let (first, end) = span(n, d.len()).ok()?;
+            let size = d[first..end].iter().product::<usize>().max(1);
+            Some(d.iter().product::<usize>() as f64 / size as f64)
+        });
+        let made = kernel().map(|k| candidate(n, "", k));
+        // Each row has a maximum, a sum, and a last vector that is not full.
+        let with_rows = |c: Candidate| Candidate {
+            cost: Cost {
+                flops: 400.0 * rows.unwrap_or(0.0),
+                efficiency: 0.04,
+                ..c.cost
+            },
+            ..c
+        };
+        made.map(with_rows).into_iter().collect()
     }
 
     fn cases(&self) -> Vec<Case> {

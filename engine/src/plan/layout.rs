@@ -6,7 +6,8 @@
 
 use std::collections::HashSet;
 
-use super::lower::{Lowering, RATES, Seat, Store};
+use super::Offer;
+use super::lower::{Lowering, Seat, Store};
 use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, width};
 use crate::cpu::{Candidate, Cost, Io, Layouts, Pool, blocked};
@@ -19,6 +20,11 @@ const CHANNELS: usize = 8;
 
 /// The share of the copy into blocks that the step which wants it is charged with.
 const BEGINNING: f64 = 0.25;
+
+/// The kernels that copy values from layout to layout.
+const INTO_BLOCKS: &str = "reorder.f32.blocks";
+const INTO_ROWS: &str = "reorder.f32.rows";
+const EXCHANGED: &str = "reorder.f32.line";
 
 /// How a step sees a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +45,8 @@ pub(super) struct Pick {
     pub(super) inputs: Vec<Form>,
     /// Which outputs are made otherwise than row by row.
     pub(super) outputs: Layouts,
+    /// All that were offered.
+    pub(super) offers: Vec<Offer>,
 }
 
 impl Pick {
@@ -48,6 +56,7 @@ impl Pick {
             candidate,
             inputs: vec![Form::Rows; node.inputs.len()],
             outputs: Layouts::default(),
+            offers: vec![],
         }
     }
 
@@ -61,6 +70,7 @@ impl Pick {
         Pick {
             inputs: (0..node.inputs.len()).map(form).collect(),
             outputs: asked,
+            offers: vec![],
             candidate,
         }
     }
@@ -156,8 +166,11 @@ impl Lowering<'_> {
             })
         });
         let n = NodeRef::new(node, n.opset(), inputs.collect()).lowered(&out, self.start.packs);
-        let ms = |c: &Candidate| c.cost.ms(RATES.0, RATES.1);
-        let best = op.cpu(&n).into_iter().min_by(|a, b| ms(a).total_cmp(&ms(b)));
+        let price = |c: &Candidate| self.price(c);
+        let best = op
+            .cpu(&n)
+            .into_iter()
+            .min_by(|a, b| price(a).total_cmp(&price(b)));
         Some(Pick {
             candidate: best?,
             inputs: forms,
@@ -165,6 +178,7 @@ impl Lowering<'_> {
                 outputs: true,
                 ..Layouts::default()
             },
+            offers: vec![],
         })
     }
 
@@ -192,11 +206,20 @@ impl Lowering<'_> {
         }
     }
 
-    /// Milliseconds of the copies that a kernel would need, or make others need.
-    pub(super) fn moves_ms(&self, node: &Node, pick: &Pick) -> f64 {
-        let copy = |v: ValueId, share: f64| {
-            let elements = self.facts.of(v).ty.dims().and_then(|d| count(&d));
-            share * elements.map_or(0.0, |n| Cost::bytes(8 * n).ms(RATES.0, RATES.1 / 2.0))
+    /// Milliseconds, on `threads` threads, of the copies that a kernel would need, or make others need.
+    pub(super) fn moves(&self, node: &Node, pick: &Pick, threads: usize) -> f64 {
+        let copy = |v: ValueId, to: &Form| {
+            let dims = self.facts.of(v).ty.dims().unwrap_or_default();
+            let (name, cost) = match to {
+                // What is once in blocks mostly goes on so: its followers share the price.
+                Form::Blocks(_) => (INTO_BLOCKS, moved_cost(sizes(&dims))),
+                Form::Rows | Form::As(_) if matches!(self.elsewhere(v), Some(Form::Blocks(_))) => {
+                    (INTO_ROWS, moved_cost(sizes(&dims)))
+                }
+                _ => (EXCHANGED, Cost::bytes(8 * count(&dims).unwrap_or(0))),
+            };
+            let share = if name == INTO_BLOCKS { BEGINNING } else { 1.0 };
+            share * self.start.rates.ms(name, &cost, threads)
         };
         let missing = |v: ValueId, form: &Form| match form {
             _ if self.facts.konst(v).is_some() => false,
@@ -204,23 +227,15 @@ impl Lowering<'_> {
             _ => !self.stores.contains_key(&(v, form.clone())),
         };
         let inputs = node.inputs.iter().zip(&pick.inputs);
-        // What is once in blocks mostly goes on so: its followers share the price.
-        let share = |form: &Form| {
-            if matches!(form, Form::Blocks(_)) {
-                BEGINNING
-            } else {
-                1.0
-            }
-        };
         let inputs = inputs.filter_map(|(v, form)| {
             let v = v.filter(|v| missing(*v, form))?;
-            Some(copy(v, share(form)))
+            Some(copy(v, form))
         });
         let output = node.outputs.first().copied().flatten();
         let turned = pick.outputs.turned && pick.outputs.outputs;
         let output =
             output.filter(|v| self.only_turned.contains(v) != turned && (turned || !pick.outputs.outputs));
-        inputs.sum::<f64>() + output.map_or(0.0, |v| copy(v, 1.0))
+        inputs.sum::<f64>() + output.map_or(0.0, |v| copy(v, &Form::Turned([0; 4])))
     }
 
     fn in_rows(&self, v: ValueId) -> bool {
@@ -313,7 +328,7 @@ impl Lowering<'_> {
         if sizes[2] == 1 && sizes[1].is_multiple_of(blocked::BLOCK) {
             return from.store;
         }
-        self.reorder(v, from, to, moved("reorder.f32.blocks", sizes, blocked::pack))
+        self.reorder(v, from, to, moved(INTO_BLOCKS, sizes, blocked::pack))
     }
 
     fn unpack(&mut self, v: ValueId, form: &Form) -> Store {
@@ -323,17 +338,22 @@ impl Lowering<'_> {
         if sizes[2] == 1 && sizes[1].is_multiple_of(blocked::BLOCK) {
             return from.store;
         }
-        self.reorder(v, from, dims, moved("reorder.f32.rows", sizes, blocked::unpack))
+        self.reorder(v, from, dims, moved(INTO_ROWS, sizes, blocked::unpack))
     }
 }
 
 /// The kernel that copies from or into blocks.
 fn moved(name: &str, sizes: [usize; 3], copy: fn(&[f32], &mut [f32], [usize; 3], &Pool)) -> Candidate {
-    let cost = Cost::bytes(8 * sizes.iter().product::<usize>());
-    Candidate::new(name, cost, move |io: &mut Io| {
+    Candidate::new(name, moved_cost(sizes), move |io: &mut Io| {
         let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
         copy(x, io.output(0).slice(), sizes, pool);
     })
+}
+
+/// What the copy of images from or into blocks costs.
+fn moved_cost([images, channels, pixels]: [usize; 3]) -> Cost {
+    let both = channels + channels.next_multiple_of(blocked::BLOCK);
+    Cost::bytes(4 * images * both * pixels)
 }
 
 /// Images, channels, pixels.

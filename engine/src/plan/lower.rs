@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::layout::{Form, Pick, only_turned, turns};
 use super::memory::{self, Buffer};
 use super::single::{Choice, Choices};
-use super::{Plan, Step, Uses};
+use super::{Offer, Plan, Rates, Step, Uses};
 use crate::cpu::{Build, Candidate, Cost, Io, Packs, Place, Slot, View};
 use crate::expr::Builder;
 use crate::ir::{Constant, DType, Graph, Model, Node, Tensor, Type, ValueId};
@@ -17,9 +17,6 @@ use crate::reference;
 
 /// The kernel of nodes that have none. It reads its inputs after it has begun to write.
 const REFERENCE: &str = "reference";
-
-/// Rough rates of one core, by which candidates are compared: GFLOP/s and GB/s.
-pub(super) const RATES: (f64, f64) = (170.0, 16.0);
 
 /// Why a graph cannot be planned.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +123,8 @@ pub(super) struct Start<'a> {
     /// The values that are there, initialisers aside.
     pub(super) known: &'a HashMap<ValueId, Known>,
     pub(super) threads: usize,
+    /// What kernels take.
+    pub(super) rates: &'a Rates,
     /// Bytes that a run may work in, if that is limited.
     pub(super) memory: Option<usize>,
     /// No kernel is built and no constant kept, so that nothing is copied.
@@ -221,6 +220,7 @@ pub fn peak_bytes(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<usiz
         from: 0,
         known: &known,
         threads: 1,
+        rates: &Rates::default(),
         memory: None,
         dry: true,
         follow: None,
@@ -488,16 +488,38 @@ impl Lowering<'_> {
         op.infer(&n).map_err(error)?;
         let offers = op.cpu(&n).into_iter().map(|c| Pick::new(c, node, &n));
         let all: Vec<_> = offers.chain(self.in_blocks(op, node, &n, &facts)).collect();
-        let ms = |p: &Pick| p.candidate.cost.ms(RATES.0, RATES.1) + self.moves_ms(node, p);
-        let key = |p: Pick| (self.strays(&node.op, &p), ms(&p), p);
-        let best = all.into_iter().map(key);
-        let best = best.min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        let best = best.map(|(.., pick)| pick);
+        let best = self.cheapest(node, all);
         // A body or a reference may read attributes that nothing else reads.
         match &n.unread()[..] {
             names if best.is_some() && !names.is_empty() => Err(error(OpError::unread(names)).into()),
             _ => Ok((best, facts)),
         }
+    }
+
+    /// The cheapest of `all`, with what was offered.
+    fn cheapest(&self, node: &Node, all: Vec<Pick>) -> Option<Pick> {
+        let price = |p: &Pick| self.price(&p.candidate) + self.moves(node, p, 1);
+        let offer = |p: &Pick| Offer {
+            kernel: p.candidate.name.clone(),
+            ms: self.ms(&p.candidate),
+            moves_ms: self.moves(node, p, self.start.threads),
+        };
+        let offers = all.iter().map(offer).collect();
+        let key = |p: &Pick| (self.strays(&node.op, p), price(p));
+        let all = all.into_iter().map(|p| (key(&p), p));
+        let best = all.min_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let (_, best) = best?;
+        Some(Pick { offers, ..best })
+    }
+
+    /// What choices compare.
+    pub(super) fn price(&self, c: &Candidate) -> f64 {
+        self.start.rates.price(&c.name, &c.cost)
+    }
+
+    /// Milliseconds that a kernel is predicted to take.
+    fn ms(&self, c: &Candidate) -> f64 {
+        self.start.rates.ms(&c.name, &c.cost, self.start.threads)
     }
 
     /// Lets `y` be the bytes of `x` under another shape.
@@ -613,6 +635,8 @@ impl Lowering<'_> {
         let step = Step {
             node: node.label().to_owned(),
             op: full_name(node),
+            ms: self.ms(&chosen.candidate),
+            offers: chosen.offers,
             kernel: chosen.candidate.name,
             cost: chosen.candidate.cost,
             opset,
@@ -643,6 +667,8 @@ impl Lowering<'_> {
         let step = Step {
             node: self.name(v),
             op: "Reorder".into(),
+            ms: self.ms(&chosen),
+            offers: vec![],
             kernel: chosen.name,
             cost: chosen.cost,
             opset: 0,

@@ -1,12 +1,15 @@
 //! Plans: the steps that run a graph for values of known types, and the memory they work in; and programs, which run
 //! plans and what lies between them.
 
+mod built_in;
 mod cost;
 mod direct;
+mod fit;
 mod layout;
 mod lower;
 mod memory;
 mod program;
+mod rates;
 mod single;
 mod uses;
 
@@ -17,11 +20,24 @@ use crate::ir::{Tensor, Type, ValueId};
 use crate::ops::OpError;
 use crate::opt::infer::NodeError;
 pub use cost::macs;
+pub use fit::{Sample, fit};
 pub use lower::{PlanError, peak_bytes};
 pub use memory::available;
 pub use program::{Context, Held, Program, StepTime, Ways};
+pub use rates::{Rate, Rates, Scaling};
 pub(crate) use single::batch;
 pub(crate) use uses::Uses;
+
+/// A kernel that a node could have had.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// Its name.
+    pub kernel: String,
+    /// Milliseconds that it is predicted to take.
+    pub ms: f64,
+    /// Milliseconds of the copies into other layouts that it is charged with.
+    pub moves_ms: f64,
+}
 
 /// One kernel on its way through the graph.
 pub struct Step {
@@ -31,8 +47,12 @@ pub struct Step {
     pub op: String,
     /// The kernel that was chosen.
     pub kernel: String,
-    /// What it is predicted to cost.
+    /// What it costs, as the kernel says.
     pub cost: Cost,
+    /// Milliseconds that it is predicted to take.
+    pub ms: f64,
+    /// The kernels that were offered, this one among them.
+    pub offers: Vec<Offer>,
     pub(crate) opset: i64,
     pub(crate) run: Box<dyn Kernel>,
     pub(crate) inputs: Vec<Option<Slot>>,

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::direct::{self, direct};
 use super::lower::{Known, PlanError, Start, choices, heaviest, lower};
 use super::single::Single;
-use super::{Plan, Uses};
+use super::{Plan, Rates, Uses};
 use crate::cpu::{Cache, Frame, Outside, Packs, Place, Pool, View};
 use crate::ir::{
     Buffer, DEPTH, DType, Data, Datum, Dim, Graph, Model, Name, Node, NodeId, Port, Tensor, Type, ValueId,
@@ -146,6 +146,8 @@ pub struct Ways {
     pub batch: Option<Vec<Name>>,
     /// Where packed weights are found and kept.
     pub cache: Option<Arc<Cache>>,
+    /// What kernels take.
+    pub rates: Arc<Rates>,
 }
 
 /// A graph made ready to run.
@@ -276,6 +278,7 @@ impl Program {
             from,
             known,
             threads,
+            rates: &self.ways.rates,
             memory,
             dry: memory.is_none(),
             follow,

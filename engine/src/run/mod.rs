@@ -12,7 +12,7 @@ use crate::cpu::{Cache, Pool, default_threads};
 use crate::ir::{DType, Dim, Model, Name, Type};
 use crate::opt::{self, Report, Scope};
 pub use crate::plan::StepTime;
-use crate::plan::{Context, Plan, Program, Ways, available, batch};
+use crate::plan::{Context, Plan, Program, Rates, Ways, available, batch};
 pub use error::{RunError, RunErrorKind, Unsupported, distance, nearest, unsupported};
 use feed::fits;
 pub use feed::{Feed, Outputs};
@@ -28,6 +28,7 @@ pub struct Builder<'a> {
     deterministic: bool,
     memory: Option<usize>,
     cache: Option<PathBuf>,
+    rates: Arc<Rates>,
 }
 
 /// A model made ready to run: optimised, its weights packed when first needed, with a plan for each set of input shapes.
@@ -111,6 +112,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Chooses kernels by what they take here, as measured by `secateur calibrate`, instead of the built-in table.
+    pub fn rates(self, rates: Arc<Rates>) -> Self {
+        Builder { rates, ..self }
+    }
+
     /// Checks and optimises the model.
     ///
     /// # Errors
@@ -167,6 +173,10 @@ impl<'a> Builder<'a> {
             reference: self.reference,
             batch,
             cache: self.cache.as_deref().map(|path| Arc::new(Cache::open(path))),
+            rates: match self.deterministic {
+                true => Arc::default(),
+                false => self.rates,
+            },
         };
         Ok(Session {
             cache: ways.cache.clone(),
@@ -231,6 +241,7 @@ impl Session {
             deterministic: false,
             memory: None,
             cache: None,
+            rates: Arc::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use secateur::{Model, Session, Tensor};
 use crate::cmd::compare::argmax;
 use crate::cmd::digits::Digits;
 use crate::cmd::timing::median;
+use crate::rates;
 
 /// Weights that can be pruned, and those of them that are zero.
 #[derive(Clone, Copy)]
@@ -72,7 +73,10 @@ impl Trial {
     ///
     /// If it does not run.
     pub(super) fn new(model: &Model, zeros: Zeros, digits: &Digits, threads: usize) -> Result<Trial> {
-        let session = Session::builder(model).threads(threads).build()?;
+        let session = Session::builder(model)
+            .threads(threads)
+            .rates(rates::cached())
+            .build()?;
         let outputs = session
             .run([("image", &digits.images)])?
             .into_first()

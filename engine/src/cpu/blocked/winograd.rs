@@ -26,6 +26,9 @@ const SHARED: usize = 1 << 20;
 /// Tasks that there should be, so that several threads are busy to the end.
 const TASKS: usize = 4;
 
+/// What a point of a transformed tile costs, in multiply-adds of its channel.
+const TRANSFORM: f64 = 4.0;
+
 const A: f64 = std::f64::consts::FRAC_1_SQRT_2;
 const B: f64 = std::f64::consts::SQRT_2;
 
@@ -128,14 +131,16 @@ impl Winograd {
 
     /// Multiply-adds at the points, and bytes of the transformed weights.
     pub fn work(shape: &Shape, four: bool) -> (f64, f64) {
+        let whole = |channels: usize| channels.next_multiple_of(BLOCK) as f64;
         let tile = if four { 4 } else { 2 };
         let tiles: usize = shape.window.output.iter().map(|n| n.div_ceil(tile)).product();
         let points = (tile + 2) * (tile + 2);
-        let weights = (points * shape.inputs.next_multiple_of(BLOCK)) as f64
-            * shape.outputs.next_multiple_of(BLOCK) as f64;
+        let (inputs, outputs) = (whole(shape.inputs), whole(shape.outputs));
+        // A channel's tile is transformed along both axes, read and written.
+        let both = inputs * outputs + TRANSFORM * (inputs + outputs);
         (
-            (shape.images * tiles) as f64 * weights,
-            weights * size_of::<f32>() as f64,
+            (shape.images * tiles * points) as f64 * both,
+            points as f64 * inputs * outputs * size_of::<f32>() as f64,
         )
     }
 

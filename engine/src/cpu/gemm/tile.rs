@@ -96,6 +96,11 @@ const fn rows<S: Simd>() -> usize {
 }
 
 impl Tile {
+    /// Whether nothing is added from elsewhere, and nothing done in the end.
+    fn is_plain(&self) -> bool {
+        self.end == Ending::NONE && !self.add.iter().any(Addend::is_some)
+    }
+
     /// Computes `height` rows.
     ///
     /// # Safety
@@ -135,32 +140,77 @@ impl<const H: usize> Vectorised for Rows<'_, H> {
     }
 }
 
+/// Products in the body of the loop, so that its end is foreseen where there are few.
+const UNROLLED: usize = 4;
+
+/// Adds the product of a column of A and a row of B.
+#[inline(always)]
+unsafe fn multiply<S: Simd, const H: usize, const V: usize>(
+    s: S,
+    a: *const f32,
+    a_row: usize,
+    b: *const f32,
+    acc: &mut [[S::F32; V]; H],
+) {
+    // SAFETY: row `k` of B is readable.
+    let row: [S::F32; V] = std::array::from_fn(|v| unsafe { s.load(b.add(v * S::LANES)) });
+    for (i, acc) in acc.iter_mut().enumerate() {
+        // SAFETY: column `k` of A is readable.
+        let x = s.splat(unsafe { *a.add(i * a_row) });
+        for (acc, &row) in acc.iter_mut().zip(&row) {
+            *acc = s.fma(x, row, *acc);
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn compute<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile) {
     let mut acc = [[s.splat(0.0); V]; H];
     // A line that is in the cache already costs a tile that has nothing to fetch next to nothing.
     let (mut next, step) = t.next.map_or((t.b, 0), |p| (p, 16));
     let (mut a, mut b) = (t.a, t.b);
-    for _ in 0..t.k {
-        s.prefetch(next);
-        next = next.wrapping_add(step);
-        // SAFETY: row `k` of B is readable.
-        let row: [S::F32; V] = std::array::from_fn(|v| unsafe { s.load(b.add(v * S::LANES)) });
-        for (i, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: column `k` of A is readable.
-            let x = s.splat(unsafe { *a.add(i * t.a_row) });
-            for (acc, &row) in acc.iter_mut().zip(&row) {
-                *acc = s.fma(x, row, *acc);
-            }
+    let mut left = t.k;
+    while left >= UNROLLED {
+        for _ in 0..UNROLLED {
+            s.prefetch(next);
+            next = next.wrapping_add(step);
+            // SAFETY: as many columns of A, and rows of B, are left.
+            unsafe { multiply(s, a, t.a_row, b, &mut acc) };
+            a = a.wrapping_add(t.a_k);
+            b = b.wrapping_add(t.b_k);
         }
+        left -= UNROLLED;
+    }
+    for _ in 0..left {
+        // SAFETY: as above.
+        unsafe { multiply(s, a, t.a_row, b, &mut acc) };
         a = a.wrapping_add(t.a_k);
         b = b.wrapping_add(t.b_k);
+    }
+    if t.is_plain() && t.cols == V * S::LANES {
+        // SAFETY: row `i` of C has all these columns.
+        unsafe { store_all(s, t, acc) };
+        return;
     }
     for (i, acc) in acc.into_iter().enumerate() {
         for (v, acc) in acc.into_iter().enumerate() {
             let j = v * S::LANES;
             // SAFETY: row `i` of C and of the addends has `cols` floats, of which these begin at `j < cols`.
             unsafe { finish(s, t, acc, i, j, t.cols - j) };
+        }
+    }
+}
+
+/// Stores whole rows, to which nothing but what is there is added.
+#[inline(always)]
+unsafe fn store_all<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile, acc: [[S::F32; V]; H]) {
+    let alpha = s.splat(t.alpha);
+    for (i, acc) in acc.into_iter().enumerate() {
+        for (v, acc) in acc.into_iter().enumerate() {
+            let c = t.c.wrapping_add(i * t.c_row + v * S::LANES);
+            let y = s.mul(acc, alpha);
+            // SAFETY: as the caller says.
+            unsafe { s.store(c, if t.accumulate { s.add(y, s.load(c)) } else { y }) };
         }
     }
 }

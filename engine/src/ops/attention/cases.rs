@@ -24,6 +24,116 @@ fn mask(dims: &[usize], seed: u64) -> Tensor {
     Tensor::of(dims, all.into_iter().enumerate().map(hide).collect())
 }
 
+/// A mask of `rows` by `keys`: `near` where a query and a key, counted from `past` queries before, are at most `radius` apart,
+/// else `far`.
+fn band([rows, keys]: [usize; 2], past: usize, radius: usize, far: f32) -> Tensor {
+    let at = |i: usize| (past + i / keys).abs_diff(i % keys) <= radius;
+    let all = (0..rows * keys).map(|i| if at(i) { 0.0 } else { far });
+    Tensor::of(&[rows, keys], all.collect())
+}
+
+/// The truth of a mask: where it is zero.
+fn open(t: &Tensor) -> Tensor {
+    let all = t.floats().unwrap_or_default();
+    Tensor::bools(t.dims(), all.into_iter().map(|x| x == 0.0))
+}
+
+/// Masks that hide and open many keys at once, known before the model runs and not.
+fn pieces() -> Vec<Case> {
+    const NONE: f32 = f32::NEG_INFINITY;
+    let apart = |name, q, k| Case::new(name, qkv(q, k, 16));
+    let long = |name| apart(name, [2, 4, 150, 16], [2, 2, 700, 16]);
+    let square = |name| apart(name, [1, 2, 300, 16], [1, 2, 300, 16]);
+    let window = |far| band([300, 300], 0, 20, far);
+    let heads = |dims: &[usize]| {
+        let all = [window(NONE), band([300, 300], 0, 300, NONE)];
+        let all: Vec<f32> = all
+            .iter()
+            .filter_map(Tensor::floats)
+            .flatten()
+            .map(|x| x as f32)
+            .collect();
+        Tensor::of(dims, all)
+    };
+    let idle = {
+        let all = window(-1e9).floats().unwrap_or_default();
+        let hide = |(i, x): (usize, f64)| if i < 900 { -1e9 } else { x as f32 };
+        Tensor::of(&[300, 300], all.into_iter().enumerate().map(hide).collect())
+    };
+    let odd = {
+        let [q, k, v] = qkv([1, 2, 300, 16], [1, 2, 300, 16], 16);
+        let all = q.floats().unwrap_or_default().into_iter().enumerate();
+        let odd = |(i, x): (usize, f64)| match i {
+            80 => f32::NAN,
+            4000 => f32::INFINITY,
+            _ => x as f32,
+        };
+        let q = Tensor::of(q.dims(), all.map(odd).collect());
+        Case::new("queries that are no numbers", [q, k, v])
+    };
+    let padding = |keys: usize, from: usize| Tensor::bools(&[1, 1, 1, keys], (0..keys).map(|j| j >= from));
+    let all = [
+        and(square("a window"), 3, open(&window(NONE))),
+        and(odd, 3, open(&window(NONE))),
+        and(square("a window, capped"), 3, window(NONE)).attr("softcap", 2.0f32),
+        and(square("a window, causal"), 3, open(&window(NONE))).attr("is_causal", 1),
+        and(square("far away"), 3, window(-1e9)),
+        and(square("far away, causal"), 3, window(-1e9)).attr("is_causal", 1),
+        and(square("nothing but far away"), 3, idle),
+        and(square("a window in one head"), 3, heads(&[1, 2, 300, 300])),
+        and(
+            long("two windows for groups"),
+            3,
+            open(&band([150, 700], 300, 9, NONE)),
+        ),
+        and(long("a window of rows"), 3, padding(700, 333)),
+        and(long("a short window"), 3, open(&band([150, 90], 0, 9, NONE))),
+        and(
+            and(
+                long("a window and padding"),
+                3,
+                open(&band([150, 700], 100, 99, NONE)),
+            ),
+            6,
+            Tensor::of(&[2], vec![111i64, 490]),
+        )
+        .opset(24),
+        past(
+            and(
+                square("a window on earlier keys"),
+                3,
+                band([300, 340], 40, 33, NONE),
+            ),
+            [1, 2, 40, 16],
+            16,
+        )
+        .attr("is_causal", 1)
+        .outputs(3),
+        and(
+            called(packed(2, [4, 2], [200, 200], 8), "a window, heads side by side"),
+            3,
+            open(&band([200, 200], 0, 12, NONE)),
+        ),
+        and(
+            apart("one query's window", [2, 4, 1, 16], [2, 2, 700, 16]),
+            3,
+            padding(700, 680),
+        ),
+        and(
+            apart("a few queries' window", [1, 2, 5, 16], [1, 2, 700, 16]),
+            3,
+            open(&band([5, 700], 600, 40, NONE)),
+        ),
+        and(
+            apart("two steps", [1, 1, 90, 16], [1, 1, 1300, 16]),
+            3,
+            open(&band([90, 1300], 500, 450, NONE)),
+        ),
+    ];
+    let known = |c: &Case| c.clone().konst(&[3]);
+    all.iter().map(known).chain(all.iter().cloned()).collect()
+}
+
 /// Queries, keys and values with heads apart.
 fn qkv(q: [usize; 4], k: [usize; 4], width: usize) -> [Tensor; 3] {
     let v = [k[0], k[1], k[2], width];
@@ -182,7 +292,8 @@ pub(super) fn all() -> Vec<Case> {
         apart("no queries", [2, 3, 0, 8], [2, 3, 5, 8], 10),
         apart("no sequences", [0, 3, 2, 8], [0, 3, 5, 8], 10),
     ];
-    let mut all: Vec<_> = all.into_iter().map(|c| c.within(5e-6, 1e-5)).collect();
+    let all = all.into_iter().chain(pieces());
+    let mut all: Vec<_> = all.map(|c| c.within(5e-6, 1e-5)).collect();
     all.extend(halves().unwrap_or_default());
     all
 }

@@ -1,83 +1,42 @@
 //! Attention of floats in tiles of keys, so that scores never leave the cache and memory grows with the length only.
 //!
 //! The softmax goes along: what was summed is scaled down whenever a greater score turns up (Milakov and Gimelshein,
-//! "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022).
+//! "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022). Keys that a mask hides from
+//! all queries of a task are not looked at.
 
+mod few;
+mod lay;
 mod linear;
+mod map;
+mod pack;
 mod rows;
+mod tiles;
 mod turn;
+
+use std::sync::Arc;
 
 use super::heads::Sizes;
 use super::{NodeRef, OpError, Options, sizes};
-use crate::cpu::gemm::{Addend, Scratch, Tile, balanced, tile_size};
-use crate::cpu::{Candidate, Cost, Ending, Io, Kernel};
-use crate::ir::DType;
+use crate::cpu::gemm::{Scratch, tile_size};
+use crate::cpu::{Candidate, Cost, Io, Kernel};
+use crate::ir::{DType, Tensor};
+use lay::{Lines, Mask, Steps, Target, copy};
 pub(super) use linear::linear;
-use rows::{Dots, Finish, Mix, Rows};
+use map::{Grid, Packed};
 pub(super) use turn::{Turns, rotary};
 
 /// Queries that a task handles.
 const QUERIES: usize = 64;
 /// Keys whose scores are held at once.
 const KEYS: usize = 512;
+/// Keys that are left out or looked at together: a multiple of a tile's columns, whatever the instruction set.
+const PANEL: usize = 32;
 /// Fewer rows than this are multiplied with keys and values as they lie.
 const FEW: usize = 8;
 
-/// Distances in floats: from sequence to sequence, head to head, and row to row.
-#[derive(Clone, Copy, Debug)]
-struct Steps {
-    batch: usize,
-    head: usize,
-    row: usize,
-}
-
-impl Steps {
-    fn of(heads: usize, length: usize, size: usize, packed: bool) -> Steps {
-        let batch = heads * length * size;
-        match packed {
-            true => Steps {
-                batch,
-                head: size,
-                row: heads * size,
-            },
-            false => Steps {
-                batch,
-                head: length * size,
-                row: size,
-            },
-        }
-    }
-}
-
-/// A mask, in elements.
-#[derive(Clone, Copy, Debug)]
-struct Mask {
-    steps: Steps,
-    /// Columns; there is nothing to be seen behind them.
-    len: usize,
-    bools: bool,
-}
-
-impl Mask {
-    fn new(dims: &[usize], bools: bool) -> Mask {
-        let step = |back: usize| match dims.len().checked_sub(back) {
-            Some(axis) if dims[axis] != 1 => dims[axis + 1..].iter().product(),
-            _ => 0,
-        };
-        Mask {
-            steps: Steps {
-                batch: step(4),
-                head: step(3),
-                row: step(2),
-            },
-            len: dims.last().copied().unwrap_or(0),
-            bools,
-        }
-    }
-}
-
 /// The kernel. A lane is what shares one head of keys without a gap between its rows: a head of queries, or where there
 /// is one query in each, all heads of a group.
+#[derive(Clone)]
 struct Attend {
     s: Sizes,
     options: Options,
@@ -92,8 +51,16 @@ struct Attend {
     k: Steps,
     v: Steps,
     out: Steps,
-    mask: Option<Mask>,
+    mask: Option<Masked>,
     lengths: bool,
+}
+
+/// A mask, and the map of it where it is a constant.
+#[derive(Clone)]
+struct Masked {
+    mask: Mask,
+    grid: Grid,
+    known: Option<Arc<Packed>>,
 }
 
 /// The memory of a run.
@@ -105,6 +72,7 @@ struct Memory<'a> {
     past_k: *const f32,
     past_v: *const f32,
     mask: *const u8,
+    tiles: Option<&'a [u32]>,
     lengths: Option<&'a [i64]>,
     out: *mut f32,
     keys: Scratch,
@@ -117,126 +85,180 @@ unsafe impl Send for Memory<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Memory<'_> {}
 
-/// Keys or values: those that were there before, and the new ones.
-#[derive(Clone, Copy)]
-struct Lines {
-    past: *const f32,
-    past_len: usize,
-    past_row: usize,
-    new: *const f32,
-    new_row: usize,
-}
-
-impl Lines {
-    /// Line `j`.
-    fn at(&self, j: usize) -> *const f32 {
-        match j.checked_sub(self.past_len) {
-            None => self.past.wrapping_add(j * self.past_row),
-            Some(j) => self.new.wrapping_add(j * self.new_row),
-        }
-    }
-
-    /// Lines `from..to` as at most two runs of equal distances: first line, distance, offset and number.
-    fn runs(self, from: usize, to: usize) -> impl Iterator<Item = (*const f32, usize, usize, usize)> {
-        let cut = self.past_len.clamp(from, to);
-        [(from, cut, self.past_row), (cut, to, self.new_row)]
-            .into_iter()
-            .filter(|(a, b, _)| a < b)
-            .map(move |(a, b, row)| (self.at(a), row, a - from, b - a))
-    }
-}
-
-/// The kernel for a node, if its types allow it.
-/// The kernels: for heads in front of their rows, and for such as stand side by side in queries, or in all three, and in the
-/// result.
+/// The kernels for a node, if its types allow them: for heads in front of their rows, and for such as stand side by side
+/// in queries, or in all three, and in the result.
 pub(super) fn attention(n: &NodeRef) -> Vec<Candidate> {
+    let Some(plain) = Attend::of(n) else { return vec![] };
     let sides = [0u64, 1, 7]
         .into_iter()
         .flat_map(|inputs| [(inputs, false), (inputs, true)]);
-    let all = sides.map(|(inputs, output)| {
-        let made = kernel(n, inputs, output)?;
-        Some(if inputs == 0 && !output {
+    // Keys and values that are handed on with earlier ones are copied as they come.
+    let kept = n.wants(1) || n.wants(2) || n.has(4) || n.has(5);
+    let fits = |&(inputs, output): &(u64, bool)| match plain.s.packed {
+        true => inputs == 0 && !output,
+        false => !kept || inputs <= 1,
+    };
+    let cost = plain.cost();
+    let name = format!("attention.f32.{}", secateur_simd::isa());
+    let made = |(inputs, output)| {
+        let made = Candidate::new(name.clone(), cost, plain.clone().turned(inputs, output));
+        if inputs == 0 && !output {
             made
         } else {
             made.turned(inputs, output)
-        })
-    });
-    all.flatten().collect()
+        }
+    };
+    sides.filter(fits).map(made).collect()
 }
 
-/// The kernel for inputs, as bits, and an output whose two middle axes are exchanged.
-fn kernel(n: &NodeRef, turned: u64, output: bool) -> Option<Candidate> {
-    let (s, options) = (sizes(n)?, Options::of(n).ok()?);
-    let floats = [0, 1, 2, 4, 5]
-        .iter()
-        .all(|&i| !n.has(i) || n.dtype(i) == Some(DType::F32));
-    let scores = n.wants(3) || options.precision.is_some_and(|p| p != DType::F32);
-    if !floats || scores {
-        return None;
+impl Masked {
+    /// Input 3 of a node, for `rows` queries in each of `lanes` lanes; `far` as [`Grid`] has it.
+    fn of(n: &NodeRef, mask: Mask, s: &Sizes, [lanes, rows]: [usize; 2], far: bool) -> Masked {
+        let all = [s.batch, lanes, rows, s.total()];
+        let grid = Grid::new(mask, all, far);
+        let pack = |tensor: &Tensor| match mask.bools {
+            true => Packed::new(&grid, tensor.bytes(), || tensor.unload()),
+            false => Packed::new(&grid, tensor.aligned().bytes(), || tensor.unload()),
+        };
+        let konst = n.input(3).and_then(|x| x.konst);
+        Masked {
+            mask,
+            known: konst.map(|t| n.kept(3, &format!("map {all:?} {far}"), || pack(t))),
+            grid,
+        }
     }
-    let mask = match (n.has(3), n.dtype(3)) {
-        (false, _) => None,
-        (true, Some(DType::Bool)) => Some(Mask::new(&n.dims(3)?, true)),
-        (true, Some(DType::F32)) => Some(Mask::new(&n.dims(3)?, false)),
-        _ => return None,
-    };
-    // Keys and values that are handed on with earlier ones are copied as they come.
-    let kept = n.wants(1) || n.wants(2) || n.has(4) || n.has(5);
-    if (s.packed && (turned != 0 || output)) || (kept && turned > 1) {
-        return None;
+
+    fn pieces(&self) -> Option<&[f32]> {
+        self.known.as_ref()?.pieces.as_deref()
     }
-    let side = |i: u32| s.packed || turned & (1 << i) != 0;
-    let per = if s.queries == 1 { s.group() } else { 1 };
-    let alone = |steps: Steps| match s.queries {
-        1 => Steps {
-            head: per * steps.head,
-            row: steps.head,
-            ..steps
-        },
-        _ => steps,
-    };
-    let kernel = Attend {
-        s,
-        options,
-        scale: options.scale(s.depth) as f32,
-        lanes: s.heads / per,
-        per,
-        rows: s.queries * per,
-        q: alone(Steps::of(s.heads, s.queries, s.depth, side(0))),
-        k: Steps::of(s.kv_heads, s.keys, s.depth, side(1)),
-        v: Steps::of(s.kv_heads, s.keys, s.width, side(2)),
-        out: alone(Steps::of(s.heads, s.queries, s.width, s.packed || output)),
-        mask: mask.map(|m| Mask {
-            steps: alone(m.steps),
-            ..m
-        }),
-        lengths: n.has(6),
-    };
-    let size = |all: [usize; 4]| all.iter().map(|&n| n as f64).product::<f64>();
-    let both = s.depth + s.width;
-    let cost = Cost {
-        flops: 2.0 * size([s.batch * s.heads, s.queries, s.total(), both]),
-        bytes: 4.0
-            * (size([s.batch, s.heads, s.queries, both]) + size([s.batch, s.kv_heads, s.total(), both])),
-        efficiency: 0.6,
-    };
-    let name = format!("attention.f32.{}", secateur_simd::isa());
-    Some(Candidate::new(name, cost, kernel))
+
+    /// Whether the mask itself is read by runs.
+    fn read(&self) -> bool {
+        self.pieces().is_none()
+    }
+
+    /// Entries of a map that runs make.
+    fn made(&self) -> usize {
+        if self.known.is_some() { 0 } else { self.grid.len() }
+    }
 }
 
 impl Attend {
+    /// The kernel for heads in front of their rows, unless inputs and output have them side by side by themselves.
+    fn of(n: &NodeRef) -> Option<Attend> {
+        let (s, options) = (sizes(n)?, Options::of(n).ok()?);
+        let floats = [0, 1, 2, 4, 5]
+            .iter()
+            .all(|&i| !n.has(i) || n.dtype(i) == Some(DType::F32));
+        let scores = n.wants(3) || options.precision.is_some_and(|p| p != DType::F32);
+        if !floats || scores {
+            return None;
+        }
+        let mask = match (n.has(3), n.dtype(3)) {
+            (false, _) => None,
+            (true, Some(DType::Bool)) => Some(Mask::new(&n.dims(3)?, true)),
+            (true, Some(DType::F32)) => Some(Mask::new(&n.dims(3)?, false)),
+            _ => return None,
+        };
+        let per = if s.queries == 1 { s.group() } else { 1 };
+        let (lanes, rows) = (s.heads / per, s.queries * per);
+        let plain = Attend {
+            s,
+            options,
+            scale: options.scale(s.depth) as f32,
+            lanes,
+            per,
+            rows,
+            q: Steps::of(s.heads, s.queries, s.depth, s.packed),
+            k: Steps::of(s.kv_heads, s.keys, s.depth, s.packed),
+            v: Steps::of(s.kv_heads, s.keys, s.width, s.packed),
+            out: Steps::of(s.heads, s.queries, s.width, s.packed),
+            mask: None,
+            lengths: n.has(6),
+        };
+        let far = !options.causal && !n.has(6);
+        let masked = |m: Mask| {
+            let steps = plain.alone(m.steps);
+            Masked::of(n, Mask { steps, ..m }, &s, [lanes, rows], far)
+        };
+        Some(Attend {
+            mask: mask.map(masked),
+            q: plain.alone(plain.q),
+            out: plain.alone(plain.out),
+            ..plain
+        })
+    }
+
+    /// The same for inputs, as bits, and an output whose two middle axes are exchanged.
+    fn turned(self, inputs: u64, output: bool) -> Attend {
+        let s = &self.s;
+        let side = |i: u32| s.packed || inputs & (1 << i) != 0;
+        Attend {
+            q: self.alone(Steps::of(s.heads, s.queries, s.depth, side(0))),
+            k: Steps::of(s.kv_heads, s.keys, s.depth, side(1)),
+            v: Steps::of(s.kv_heads, s.keys, s.width, side(2)),
+            out: self.alone(Steps::of(s.heads, s.queries, s.width, s.packed || output)),
+            ..self
+        }
+    }
+
+    /// The distances where each head has one query, which stand in one lane.
+    fn alone(&self, steps: Steps) -> Steps {
+        match self.s.queries {
+            1 => Steps {
+                head: self.per * steps.head,
+                row: steps.head,
+                ..steps
+            },
+            _ => steps,
+        }
+    }
+
+    /// What it costs, for the pairs that it does not leave out.
+    fn cost(&self) -> Cost {
+        let s = &self.s;
+        let size = |all: [usize; 4]| all.iter().map(|&n| n as f64).product::<f64>();
+        let both = s.depth + s.width;
+        Cost {
+            flops: 2.0 * self.share() * size([s.batch * s.heads, s.queries, s.total(), both]),
+            bytes: 4.0
+                * (size([s.batch, s.heads, s.queries, both]) + size([s.batch, s.kv_heads, s.total(), both])),
+            efficiency: 0.6,
+        }
+    }
+
+    /// The share of the pairs of a query and a key that is looked at, as far as that is known.
+    fn share(&self) -> f64 {
+        let bands = self.rows.div_ceil(QUERIES);
+        let keys = |band: usize| self.limit((band + 1) * QUERIES).min(self.s.total());
+        let all = (bands * self.s.total()).max(1) as f64;
+        let below = (0..bands).map(keys).sum::<usize>() as f64 / all;
+        match self
+            .mask
+            .as_ref()
+            .and_then(|m| Some((&m.grid, m.known.as_ref()?)))
+        {
+            None => below,
+            Some((grid, known)) => {
+                let open = known.open(grid, |band| keys(band).div_ceil(PANEL));
+                below.min(open as f64 / grid.len().max(1) as f64)
+            }
+        }
+    }
+
+    /// The first key that no row before `last` sees for being later than it.
+    fn limit(&self, last: usize) -> usize {
+        match (self.options.causal, self.per) {
+            (false, _) => usize::MAX,
+            (true, 1) => self.s.past + last,
+            // One query, at the first place.
+            (true, _) => self.s.past + 1,
+        }
+    }
+
     /// Whether keys and values are used as they lie.
     fn few(&self) -> bool {
         self.rows < FEW
-    }
-
-    /// Floats of all packed keys of one head, and of all its values.
-    fn packed(&self) -> [usize; 2] {
-        let (width, total) = (tile_size().1, self.s.total());
-        [
-            total.next_multiple_of(width) * self.s.depth,
-            self.s.width.next_multiple_of(width) * total,
-        ]
     }
 
     /// Floats from row to row of a task's scores, which are read and written a vector at a time.
@@ -250,13 +272,15 @@ impl Attend {
         (rows * self.pitch() + 2 * QUERIES).next_multiple_of(16)
     }
 
-    /// Floats for the packed keys and values of all heads.
-    fn shared(&self) -> [usize; 2] {
+    /// Floats for the packed keys and values of all heads, and for the map of a mask.
+    fn shared(&self) -> [usize; 3] {
         let heads = self.s.batch * self.s.kv_heads;
-        match self.few() {
+        let map = self.mask.as_ref().map_or(0, Masked::made);
+        let [keys, values] = match self.few() {
             true => [0, 0],
             false => self.packed().map(|n| n.saturating_mul(heads)),
-        }
+        };
+        [keys, values, map].map(|n| n.next_multiple_of(16))
     }
 
     fn lines(&self, new: *const f32, past: *const f32, steps: Steps, size: usize, head: usize) -> Lines {
@@ -293,278 +317,71 @@ impl Attend {
         });
     }
 
-    /// Packs the keys and values of one head from `first` on, as many as a tile has.
-    ///
-    /// # Safety
-    ///
-    /// All of them are readable, and the shared memory has room.
-    unsafe fn pack(&self, m: &Memory, head: usize, first: usize) {
-        let (s, width, [all_k, all_v]) = (&self.s, tile_size().1, self.packed());
-        let end = s.total().min(first + KEYS);
-        let (keys, to) = (self.keys(m, head), m.keys.of(head, all_k));
-        for j in first..end.next_multiple_of(width) {
-            let to = to.wrapping_add(j / width * width * s.depth + j % width);
-            for d in 0..s.depth {
-                // SAFETY: key `j` has as many numbers, and its panel as many rows.
-                unsafe { *to.add(d * width) = if j < end { *keys.at(j).add(d) } else { 0.0 } };
-            }
+    /// The map of the mask, made in `memory` unless it is known.
+    fn tiles<'a>(&'a self, io: &Io, mask: *const u8, memory: Scratch) -> Option<&'a [u32]> {
+        let Masked { grid, known, .. } = self.mask.as_ref()?;
+        if let Some(known) = known {
+            return Some(&known.tiles);
         }
-        let (values, to) = (self.values(m, head), m.values.of(head, all_v));
-        for column in (0..s.width).step_by(width) {
-            let cols = width.min(s.width - column);
-            for j in first..end {
-                let to = to.wrapping_add(column * s.total() + j * width);
-                // SAFETY: value `j` has these columns, and their panel a row for it.
-                unsafe {
-                    copy(values.at(j).add(column), to, cols);
-                    to.add(cols).write_bytes(0, width - cols);
-                }
-            }
-        }
-    }
-
-    /// Rows `first..` of lane `lane`, as many as a task handles.
-    ///
-    /// # Safety
-    ///
-    /// The memory is that of the node, the packed keys and values are there, and no other task has these rows or the
-    /// part of `thread`.
-    unsafe fn block(&self, m: &Memory, lane: usize, first: usize, thread: usize) {
-        let (b, h) = (lane / self.lanes, lane % self.lanes);
-        let at = |s: Steps| b * s.batch + h * s.head + first * s.row;
-        let (scores, pitch) = (m.own.of(thread, self.own()), self.pitch());
-        let count = self.rows.min(first + QUERIES) - first;
-        let task = Task {
-            head: b * self.s.kv_heads + h * self.per / (self.s.group()),
-            q: m.q.wrapping_add(at(self.q)),
-            out: m.out.wrapping_add(at(self.out)),
-            count,
-            scores,
-            state: scores.wrapping_add(self.rows.min(QUERIES) * pitch),
-        };
-        let end = self.end(m, b, first + count);
-        // A row sees the keys up to its own place; rows of a lane of single queries stand at the same place.
-        let step = usize::from(self.per == 1);
-        for from in (0..end).step_by(KEYS) {
-            let keys = KEYS.min(end - from);
-            let open = (self.s.past + first * step + 1) as isize - from as isize;
-            let rows = Rows {
-                scores,
-                pitch,
-                keys,
-                count,
-                open: self.options.causal.then_some((open, step)),
-                state: task.state,
-                out: task.out,
-                out_row: self.out.row,
-                width: self.s.width,
-                begun: from > 0,
-                softcap: self.options.softcap,
-                mask: self.mask.map(|mask| {
-                    let size = if mask.bools { 1 } else { size_of::<f32>() };
-                    let start = (at(mask.steps) + from) * size;
-                    (m.mask.wrapping_add(start), mask.bools, mask.steps.row)
-                }),
-            };
-            // SAFETY: as the caller says; keys `from..from + keys` are there.
+        let (mask, each) = (Shared(mask), grid.panels());
+        io.pool.run(grid.parts(), &|i| {
+            // SAFETY: the mask is there, and no two tasks have a part of the map in common.
             unsafe {
-                match self.few() {
-                    true => self.as_they_lie(m, &task, &rows, from),
-                    false => self.in_tiles(m, &task, &rows, from),
-                }
+                let tiles = std::slice::from_raw_parts_mut(memory.of(i, each).cast(), each);
+                grid.survey(mask.at(), i, tiles);
             }
-        }
-        // SAFETY: these are the rows of this task.
-        unsafe {
-            Finish {
-                out: task.out,
-                out_row: self.out.row,
-                width: self.s.width,
-                count,
-                sums: (end > 0).then(|| task.state.wrapping_add(QUERIES).cast_const()),
-            }
-            .run();
-        }
-    }
-
-    /// The keys of sequence `b` that some row before `last` may see.
-    fn end(&self, m: &Memory, b: usize, last: usize) -> usize {
-        let mask = self.mask.map_or(usize::MAX, |m| m.len);
-        let length = match m.lengths {
-            Some(all) => usize::try_from(all[b]).unwrap_or(0),
-            None => usize::MAX,
-        };
-        let causal = match (self.options.causal, self.per) {
-            (false, _) => usize::MAX,
-            (true, 1) => self.s.past + last,
-            // One query, at the first place.
-            (true, _) => self.s.past + 1,
-        };
-        self.s.total().min(mask).min(length).min(causal)
-    }
-
-    /// # Safety
-    ///
-    /// As for [`block`](Attend::block).
-    unsafe fn in_tiles(&self, m: &Memory, task: &Task, rows: &Rows, from: usize) {
-        let (height, width) = tile_size();
-        let (s, [all_k, all_v]) = (&self.s, self.packed());
-        let tiles = balanced(task.count, height);
-        let blank = Tile {
-            a: task.q,
-            a_row: self.q.row,
-            a_k: 1,
-            b: m.keys.of(task.head, all_k),
-            b_k: width,
-            k: s.depth,
-            c: task.scores,
-            c_row: rows.pitch,
-            cols: width,
-            alpha: self.scale,
-            accumulate: false,
-            add: [Addend::NONE; 2],
-            end: Ending::NONE,
-            next: None,
-        };
-        for j in (0..rows.keys).step_by(width) {
-            for t in tiles.clone() {
-                let tile = Tile {
-                    a: blank.a.wrapping_add(t.start * blank.a_row),
-                    b: blank.b.wrapping_add((from + j) * s.depth),
-                    c: blank.c.wrapping_add(t.start * blank.c_row + j),
-                    cols: width.min(rows.keys - j),
-                    ..blank
-                };
-                // SAFETY: these rows and this panel are there, and so are the scores.
-                unsafe { tile.run(t.len()) };
-            }
-        }
-        // SAFETY: the scores were computed just now.
-        unsafe { rows.run() };
-        let values = m.values.of(task.head, all_v).wrapping_add(from * width);
-        for column in (0..s.width).step_by(width) {
-            for t in tiles.clone() {
-                let tile = Tile {
-                    a: task.scores.wrapping_add(t.start * rows.pitch),
-                    a_row: rows.pitch,
-                    b: values.wrapping_add(column * s.total()),
-                    k: rows.keys,
-                    c: task.out.wrapping_add(t.start * self.out.row + column),
-                    c_row: self.out.row,
-                    cols: width.min(s.width - column),
-                    alpha: 1.0,
-                    accumulate: rows.begun,
-                    ..blank
-                };
-                // SAFETY: these rows and this panel are there, and the rows of the output are this task's.
-                unsafe { tile.run(t.len()) };
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`block`](Attend::block).
-    unsafe fn as_they_lie(&self, m: &Memory, task: &Task, rows: &Rows, from: usize) {
-        let (s, to) = (&self.s, from + rows.keys);
-        for (lines, row, offset, count) in self.keys(m, task.head).runs(from, to) {
-            let dots = Dots {
-                a: task.q,
-                a_row: self.q.row,
-                rows: task.count,
-                lines,
-                row,
-                count,
-                size: s.depth,
-                scale: self.scale,
-                to: task.scores.wrapping_add(offset),
-                pitch: rows.pitch,
-            };
-            // SAFETY: the lines are keys, and there is a score for each.
-            unsafe { dots.run() };
-        }
-        // SAFETY: the scores were computed just now.
-        unsafe { rows.run() };
-        for (lines, row, offset, count) in self.values(m, task.head).runs(from, to) {
-            let mix = Mix {
-                parts: task.scores.wrapping_add(offset),
-                pitch: rows.pitch,
-                rows: task.count,
-                lines,
-                row,
-                count,
-                size: s.width,
-                to: task.out,
-                to_row: self.out.row,
-                more: rows.begun || offset > 0,
-            };
-            // SAFETY: the lines are values, and the rows of the output are this task's.
-            unsafe { mix.run() };
-        }
+        });
+        // SAFETY: there is memory for as many, all of which was written; it outlasts the run.
+        Some(unsafe { std::slice::from_raw_parts(memory.start().cast(), grid.len()) })
     }
 }
 
-/// Lines that tasks write, each its own.
+/// A mask that tasks read.
 #[derive(Clone, Copy)]
-struct Target(*mut f32);
+struct Shared(*const u8);
 
-// SAFETY: tasks write lines of their own.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
+// SAFETY: nobody writes it.
+unsafe impl Sync for Shared {}
 
-impl Target {
-    fn line(self, i: usize, size: usize) -> *mut f32 {
-        self.0.wrapping_add(i * size)
+impl Shared {
+    fn at(&self) -> *const u8 {
+        self.0
     }
-}
-
-/// What a task works on.
-struct Task {
-    /// The head of keys, counted through all sequences.
-    head: usize,
-    q: *const f32,
-    out: *mut f32,
-    count: usize,
-    scores: *mut f32,
-    state: *mut f32,
-}
-
-/// # Safety
-///
-/// `n` floats are readable at `from` and writable at `to`, and the two do not overlap.
-unsafe fn copy(from: *const f32, to: *mut f32, n: usize) {
-    // SAFETY: as the caller says.
-    unsafe { std::ptr::copy_nonoverlapping(from, to, n) };
 }
 
 impl Kernel for Attend {
     fn scratch(&self, threads: usize) -> usize {
-        let [keys, values] = self.shared();
         let own = self.own().saturating_mul(threads);
-        let all = [keys.next_multiple_of(16), values.next_multiple_of(16), own];
-        all.into_iter()
-            .fold(0, usize::saturating_add)
+        let all = self.shared().into_iter().chain([own]);
+        all.fold(0, usize::saturating_add)
             .saturating_mul(size_of::<f32>())
+    }
+
+    fn reads(&self, i: usize) -> bool {
+        i != 3 || self.mask.as_ref().is_none_or(Masked::read)
     }
 
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let at = |i: usize| io.inputs.get(i).copied().flatten();
         let floats = |i: usize| at(i).map_or(std::ptr::null(), |v| v.ptr::<f32>());
         let scratch = Scratch::new(io.scratch);
-        let [keys, values] = self.shared().map(|n| n.next_multiple_of(16));
+        let [keys, values, map] = self.shared();
+        let mask = at(3)
+            .filter(|_| self.reads(3))
+            .map_or(std::ptr::null(), |v| v.start());
         let m = Memory {
             q: floats(0),
             k: floats(1),
             v: floats(2),
             past_k: floats(4),
             past_v: floats(5),
-            mask: at(3).map_or(std::ptr::null(), |v| v.start()),
+            mask,
+            tiles: self.tiles(io, mask, scratch.behind(keys + values)),
             lengths: at(6).filter(|_| self.lengths).map(|v| v.slice::<i64>()),
             out: io.outputs[0].as_ref().map_or(std::ptr::null_mut(), |v| v.ptr()),
             keys: scratch,
             values: scratch.behind(keys),
-            own: scratch.behind(keys + values),
+            own: scratch.behind(keys + values + map),
         };
         self.present(io, 1, |head| self.keys(&m, head), self.s.depth);
         self.present(io, 2, |head| self.values(&m, head), self.s.width);

@@ -224,6 +224,14 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// Which keys are within the window of each query, where the new ones just follow the old ones; those behind the query too.
+    fn near(&self) -> Option<Ex<'a>> {
+        let window = self.options.window.filter(|_| self.options.causal)?;
+        let columns = count_up(self.q, &[1, 1, 1, self.total], 0);
+        let before = count_up(self.q, &[1, 1, self.s.queries, 1], self.room as i64 - window);
+        Some(before.op("Less", &[columns]))
+    }
+
     fn attrs(&self, causal: bool) -> Vec<Attr> {
         let mut attrs = vec![
             Attr::new("is_causal", i64::from(causal)),
@@ -333,9 +341,10 @@ impl Op for GroupQuery {
         let (s, own) = (&parts.s, n.dtype(0)?);
         let (extra, sink) = (given(n, x, 10), given(n, x, 11));
         let sinks = sink.is_some() || parts.options.smooth;
-        let plain = extra.is_none() && !sinks && parts.options.window.is_none();
+        let plain = extra.is_none() && !sinks;
         let (y, keys, values) = if plain && parts.straight() {
-            let rest = [Some(parts.k), Some(parts.v), None, given(n, x, 3), given(n, x, 4)];
+            let (k, v) = (Some(parts.k), Some(parts.v));
+            let rest = [k, v, parts.near(), given(n, x, 3), given(n, x, 4)];
             let outputs = if n.wants(1) || n.wants(2) { 3 } else { 1 };
             let all = apply(
                 parts.q,

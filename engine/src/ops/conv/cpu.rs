@@ -33,8 +33,10 @@ pub(super) fn candidates(n: &NodeRef, post: Post) -> Vec<Candidate> {
     };
     let count = |d: &[usize]| d.iter().map(|&n| n as f64).product::<f64>();
     let elements = count(&x) + count(&w) + count(&y);
+    let pixels = s.window.positions();
+    let panels = pixels.next_multiple_of(crate::cpu::gemm::tile_size().1 / 2) as f64 / pixels.max(1) as f64;
     let cost = |bytes: usize, efficiency| Cost {
-        flops: 2.0 * shape.work(),
+        flops: 2.0 * shape.work() * panels,
         bytes: elements * bytes as f64,
         efficiency,
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use num_traits::Zero;
 
 use super::matrices::{Matrices, starts, strides};
-use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs};
+use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
 use crate::ir::{DType, Element};
@@ -50,8 +50,15 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
     };
     let op = n.node().op.to_lowercase();
     if n.dtype(0) == Some(DType::F32) {
-        let name = format!("{op}.f32.{}", secateur_simd::isa());
-        let made = product(n, m, extra).map(|build| Candidate::later(name, cost(4, 0.9), build));
+        // A matrix that is not known is brought into panels as it is read.
+        let variant = if n.konst(1).is_some() { "" } else { ".values" };
+        let name = format!("{op}.f32.{}{variant}", secateur_simd::isa());
+        let columns = m.n.next_multiple_of(tile_size().1 / 2) as f64 / m.n.max(1) as f64;
+        let cost = Cost {
+            flops: 2.0 * products * columns,
+            ..cost(4, 0.9)
+        };
+        let made = product(n, m, extra).map(|build| Candidate::later(name, cost, build));
         return made.into_iter().collect();
     }
     let Some(dtype) = n.dtype(0) else { return vec![] };

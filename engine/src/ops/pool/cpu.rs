@@ -131,7 +131,16 @@ pub(super) fn global(n: &NodeRef, mean: bool) -> Vec<Candidate> {
         let name = format!("{op}.f32.{}", secateur_simd::isa());
         return vec![
             Candidate::new(format!("{name}.blocks"), cost, in_blocks).blocked(&[0], true),
-            Candidate::new(name, cost, kernel),
+            // Each plane ends in a sum over the lanes of a vector.
+            Candidate::new(
+                name,
+                Cost {
+                    flops: channels as f64,
+                    efficiency: 3e-4,
+                    ..cost
+                },
+                kernel,
+            ),
         ];
     }
     let made = by_type(dtype, Whole { plane, mean })

@@ -112,17 +112,46 @@ fn triangle(t: &Tensor, near: impl Fn(f64) -> bool, far: impl Fn(f64) -> bool) -
     if dims[..outer].iter().any(|&d| d != 1) || rows * columns < 2 {
         return None;
     }
-    let all = numbers(t)?;
+    let all = elements(t)?;
     let is = |swap: bool| {
-        let at = |(i, &x): (usize, &f64)| match (i % columns <= i / columns) != swap {
-            true => near(x),
-            false => far(x),
+        let at = |i: usize| match (i % columns <= i / columns) != swap {
+            true => near(all(i)),
+            false => far(all(i)),
         };
-        all.iter().enumerate().all(at)
+        (0..rows * columns).all(at)
     };
     match (is(false), is(true)) {
         (true, _) => Some(true),
         (_, true) => Some(false),
         _ => None,
     }
+}
+
+/// The elements as numbers, without a copy of all of them where that can be: masks of long sequences are large.
+fn elements(t: &Tensor) -> Option<Box<dyn Fn(usize) -> f64 + '_>> {
+    Some(match t.dtype() {
+        DType::Bool => {
+            let all = t.bytes();
+            Box::new(move |i| f64::from(u8::from(all[i] != 0)))
+        }
+        DType::F32 => {
+            let all = t.elements::<f32>()?;
+            Box::new(move |i| all[i].into())
+        }
+        _ => {
+            let all = numbers(t)?;
+            Box::new(move |i| all[i])
+        }
+    })
+}
+
+/// Whether each row of the mask `t` has an element that is true, or not zero, if `when`; else one that is not.
+pub(super) fn every_row(t: &Tensor, when: bool) -> bool {
+    let columns = t.dims().last().copied().unwrap_or(0);
+    let Some(all) = elements(t).filter(|_| columns > 0) else {
+        return false;
+    };
+    let rows = 0..t.dims().iter().product::<usize>() / columns;
+    let mut rows = rows.map(|r| r * columns..(r + 1) * columns);
+    rows.all(|mut row| row.any(|i| (all(i) != 0.0) == when))
 }

@@ -4,7 +4,7 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::super::heads::Sizes;
 use super::super::linear::Update;
-use super::Target;
+use super::lay::Target;
 use crate::cpu::gemm::Scratch;
 use crate::cpu::{Candidate, Cost, Io, Kernel};
 use crate::ir::DType;

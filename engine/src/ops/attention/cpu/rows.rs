@@ -1,21 +1,24 @@
 //! What is done with rows of scores.
 
+use std::f32::consts::{LN_2, LOG2_E};
+
 use secateur_simd::{Simd, Vectorised, dispatch, math};
 
 use super::QUERIES;
+use super::tiles::Step;
 
 /// One step of the softmax of a task's rows.
-pub(super) struct Rows {
+pub(super) struct Rows<'a> {
     /// The scores, which become shares.
     pub(super) scores: *mut f32,
     /// From row to row of the scores.
     pub(super) pitch: usize,
-    /// Keys in this step.
-    pub(super) keys: usize,
+    /// The keys of this step.
+    pub(super) step: &'a Step,
     /// Rows.
     pub(super) count: usize,
-    /// How many of the keys row 0 sees, and how many more each next row does; all where `None`.
-    pub(super) open: Option<(isize, usize)>,
+    /// The first key that row 0 does not see, and how much later that of each next row is; none where `None`.
+    pub(super) open: Option<(usize, usize)>,
     /// The greatest score of each row so far; [`QUERIES`] floats on, the sums.
     pub(super) state: *mut f32,
     /// What was mixed so far.
@@ -28,11 +31,11 @@ pub(super) struct Rows {
     pub(super) begun: bool,
     /// Where scores are softly cut off; 0 for nowhere.
     pub(super) softcap: f32,
-    /// The mask of row 0: its first element, whether it has truth values, and the elements from row to row.
-    pub(super) mask: Option<(*const u8, bool, usize)>,
+    /// Whether the mask has truth values, and its elements from row to row.
+    pub(super) mask: Option<(bool, usize)>,
 }
 
-impl Rows {
+impl Rows<'_> {
     /// Makes the step.
     ///
     /// # Safety
@@ -43,18 +46,16 @@ impl Rows {
         dispatch(Softmax(self));
     }
 
-    /// The keys that row `r` sees.
-    fn seen(&self, r: usize) -> usize {
+    /// The columns that row `r` sees; not fewer than the row before.
+    pub(super) fn seen(&self, r: usize) -> usize {
         match self.open {
-            None => self.keys,
-            Some((open, step)) => usize::try_from(open + (r * step) as isize)
-                .unwrap_or(0)
-                .min(self.keys),
+            None => self.step.keys,
+            Some((open, step)) => self.step.before(open + r * step),
         }
     }
 }
 
-struct Softmax<'a>(&'a Rows);
+struct Softmax<'a>(&'a Rows<'a>);
 
 impl Vectorised for Softmax<'_> {
     type Out = ();
@@ -67,56 +68,55 @@ impl Vectorised for Softmax<'_> {
     }
 }
 
-impl Rows {
+impl Rows<'_> {
     /// # Safety
     ///
     /// As for [`run`](Rows::run).
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, s: S, r: usize) {
-        let (x, n) = (self.scores.wrapping_add(r * self.pitch), self.seen(r));
+        let (x, n, all) = (
+            self.scores.wrapping_add(r * self.pitch),
+            self.seen(r),
+            self.step.keys,
+        );
         let (greatest, sum) = (self.state.wrapping_add(r), self.state.wrapping_add(QUERIES + r));
-        let vectors = || (0..n).step_by(S::LANES);
         // SAFETY: a row has room for a further vector; the rest is as the caller says.
         unsafe {
-            let filled = n.next_multiple_of(S::LANES);
-            (n..filled.max(self.keys)).for_each(|i| *x.add(i) = f32::NEG_INFINITY);
+            (n..n.next_multiple_of(S::LANES)).for_each(|i| *x.add(i) = f32::NEG_INFINITY);
             if self.softcap > 0.0 {
                 self.cap(s, x, n);
             }
-            if let Some((mask, bools, row)) = self.mask {
-                match bools {
-                    true => hide(x, mask.add(r * row), n),
-                    false => add(s, x, mask.cast::<f32>().add(r * row), n),
+            if let Some((bools, row)) = self.mask {
+                for (columns, mask) in self.step.masked().filter(|(c, _)| c.start < n) {
+                    let (x, n) = (x.add(columns.start), columns.end.min(n) - columns.start);
+                    match bools {
+                        true => hide(x, mask.add(r * row), n),
+                        false => add(s, x, mask.cast::<f32>().add(r * row), n),
+                    }
                 }
-            }
-            let mut most = s.splat(f32::NEG_INFINITY);
-            for i in vectors() {
-                most = s.max(s.load(x.add(i)), most);
             }
             let (old, kept) = match self.begun {
                 true => (*greatest, *sum),
                 false => (f32::NEG_INFINITY, 0.0),
             };
-            let new = old.max(s.greatest(most));
+            let new = old.max(most(s, x, n));
             *greatest = new;
             if new == f32::NEG_INFINITY {
                 // The search for the greatest passes over NaN.
                 let odd = (0..n).any(|i| (*x.add(i)).is_nan()) || kept.is_nan();
                 *sum = if odd { f32::NAN } else { 0.0 };
-                (0..self.keys).for_each(|i| *x.add(i) = 0.0);
+                x.write_bytes(0, all);
                 return;
             }
-            let (mut all, shift) = (s.splat(0.0), s.splat(new));
-            for i in vectors() {
-                let e = math::exp(s, s.sub(s.load(x.add(i)), shift));
-                s.store(x.add(i), e);
-                all = s.add(all, e);
-            }
-            (n..self.keys).for_each(|i| *x.add(i) = 0.0);
-            let factor = (old - new).exp();
-            *sum = kept * factor + s.sum(all);
-            if self.begun && factor != 1.0 {
-                scale(s, self.out.add(r * self.out_row), self.width, factor);
+            let total = shares(s, x, n, new);
+            x.add(n).write_bytes(0, all - n);
+            *sum = total;
+            if self.begun {
+                let factor = (old - new).exp();
+                *sum += kept * factor;
+                if factor != 1.0 {
+                    scale(s, self.out.add(r * self.out_row), self.width, factor);
+                }
             }
         }
     }
@@ -138,6 +138,77 @@ impl Rows {
     }
 }
 
+/// Vectors of a row that are looked at together.
+const TOGETHER: usize = 4;
+
+/// The greatest of `n` floats, NaN aside.
+///
+/// # Safety
+///
+/// They are there, and as many more as fill a vector.
+#[inline(always)]
+unsafe fn most<S: Simd>(s: S, x: *const f32, n: usize) -> f32 {
+    let mut most = [s.splat(f32::NEG_INFINITY); TOGETHER];
+    let whole = n - n % (TOGETHER * S::LANES);
+    // SAFETY: as the caller says.
+    unsafe {
+        for i in (0..whole).step_by(TOGETHER * S::LANES) {
+            for (v, most) in most.iter_mut().enumerate() {
+                *most = s.max(s.load(x.add(i + v * S::LANES)), *most);
+            }
+        }
+        for i in (whole..n).step_by(S::LANES) {
+            most[0] = s.max(s.load(x.add(i)), most[0]);
+        }
+    }
+    s.greatest(s.max(s.max(most[0], most[1]), s.max(most[2], most[3])))
+}
+
+/// Makes shares of `n` scores of which none is above `shift`; gives their sum.
+///
+/// # Safety
+///
+/// As for [`most`], and nobody else sees them.
+#[inline(always)]
+unsafe fn shares<S: Simd>(s: S, x: *mut f32, n: usize, shift: f32) -> f32 {
+    let (mut sums, shift) = ([s.splat(0.0); 2], s.splat(shift));
+    for i in (0..n).step_by(2 * S::LANES) {
+        for (v, sum) in sums.iter_mut().enumerate() {
+            let at = i + v * S::LANES;
+            if at < n {
+                // SAFETY: as the caller says.
+                unsafe {
+                    let e = power(s, s.sub(s.load(x.add(at)), shift));
+                    s.store(x.add(at), e);
+                    *sum = s.add(*sum, e);
+                }
+            }
+        }
+    }
+    s.sum(s.add(sums[0], sums[1]))
+}
+
+/// Below this, [`power`] is 0.
+const LOWEST: f32 = -88.0;
+/// 1.5 * 2^23 and the bias of exponents: adding it leaves the exponent of the nearest power of two in the low bits.
+const SHIFT: f32 = 12582912.0 + 127.0;
+
+/// `e^x` for `x <= 0`, less than 2e-7 away; 0 instead of denormal numbers.
+#[inline(always)]
+fn power<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    // NaN is the second operand, which is what this returns then.
+    let x = s.max(s.splat(LOWEST), x);
+    let (shift, log2e) = (s.splat(SHIFT), s.splat(LOG2_E));
+    let shifted = s.fma(x, log2e, shift);
+    let r = s.fma(x, log2e, s.sub(shift, shifted));
+    // 2^r for |r| <= 1/2, by a minimax polynomial.
+    let mut y = s.splat(0.0013300607);
+    for c in [0.009669691, 0.055505585, 0.24022283, LN_2, 1.0] {
+        y = s.fma(y, r, s.splat(c));
+    }
+    s.mul(y, s.from_bits(s.shl_i32::<23>(s.bits(shifted))))
+}
+
 /// # Safety
 ///
 /// Both have `n` elements.
@@ -146,9 +217,13 @@ unsafe fn hide(x: *mut f32, seen: *const u8, n: usize) {
     for i in 0..n {
         // SAFETY: as the caller says.
         unsafe {
-            if *seen.add(i) == 0 {
-                *x.add(i) = f32::NEG_INFINITY;
-            }
+            // Without a branch, so that this is done with vectors.
+            let score = *x.add(i);
+            *x.add(i) = if *seen.add(i) == 0 {
+                f32::NEG_INFINITY
+            } else {
+                score
+            };
         }
     }
 }
@@ -226,170 +301,33 @@ impl Vectorised for Finish {
     }
 }
 
-/// Scores of a few rows: `to[r, j] = scale * a[r] . lines[j]`.
-pub(super) struct Dots {
-    /// The rows.
-    pub(super) a: *const f32,
-    /// From row to row.
-    pub(super) a_row: usize,
-    /// Their number.
-    pub(super) rows: usize,
-    /// The lines.
-    pub(super) lines: *const f32,
-    /// From line to line.
-    pub(super) row: usize,
-    /// Their number.
-    pub(super) count: usize,
-    /// Numbers of a row and a line.
-    pub(super) size: usize,
-    /// What products are multiplied by.
-    pub(super) scale: f32,
-    /// The scores.
-    pub(super) to: *mut f32,
-    /// From row to row of them.
-    pub(super) pitch: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Dots {
-    /// Computes the scores.
-    ///
-    /// # Safety
-    ///
-    /// All that the fields describe is there, and nobody else sees the scores.
-    pub(super) unsafe fn run(self) {
-        dispatch(self);
-    }
-}
+    struct Powers(Vec<f32>);
 
-impl Vectorised for Dots {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for j in 0..self.count {
-            let line = self.lines.wrapping_add(j * self.row);
-            for r in 0..self.rows {
-                // SAFETY: `Dots::run` is promised all this.
-                unsafe {
-                    let product = dot(s, self.a.add(r * self.a_row), line, self.size);
-                    *self.to.add(r * self.pitch + j) = self.scale * product;
-                }
+    impl Vectorised for Powers {
+        type Out = Vec<f32>;
+        #[inline(always)]
+        fn run<S: Simd>(mut self, s: S) -> Vec<f32> {
+            for x in self.0.chunks_exact_mut(S::LANES) {
+                // SAFETY: these are as many floats as a vector has.
+                unsafe { s.store(x.as_mut_ptr(), power(s, s.load(x.as_ptr()))) };
             }
+            self.0
         }
     }
-}
 
-/// # Safety
-///
-/// Both have `n` floats.
-#[inline(always)]
-unsafe fn dot<S: Simd>(s: S, a: *const f32, b: *const f32, n: usize) -> f32 {
-    let mut acc = [s.splat(0.0); 4];
-    let mut i = 0;
-    // SAFETY: as the caller says.
-    unsafe {
-        while i + 4 * S::LANES <= n {
-            for (k, acc) in acc.iter_mut().enumerate() {
-                let at = i + k * S::LANES;
-                *acc = s.fma(s.load(a.add(at)), s.load(b.add(at)), *acc);
-            }
-            i += 4 * S::LANES;
+    #[test]
+    fn powers_are_near_and_end_in_zero() {
+        let x: Vec<f32> = (0..1 << 17).map(|i| i as f32 * -7e-4).collect();
+        for (x, y) in x.iter().zip(dispatch(Powers(x.clone()))) {
+            let want = f64::from(*x).exp();
+            assert!((f64::from(y) - want).abs() < 2e-7, "{x}: {y}, {want}");
         }
-        while i < n {
-            let left = S::LANES.min(n - i);
-            acc[0] = s.fma(s.load_first(a.add(i), left), s.load_first(b.add(i), left), acc[0]);
-            i += left;
-        }
-    }
-    s.sum(s.add(s.add(acc[0], acc[1]), s.add(acc[2], acc[3])))
-}
-
-/// Values of a few rows: `to[r] = [to[r] +] sum of parts[r, j] * lines[j]`.
-pub(super) struct Mix {
-    /// The shares.
-    pub(super) parts: *const f32,
-    /// From row to row of them.
-    pub(super) pitch: usize,
-    /// Rows.
-    pub(super) rows: usize,
-    /// The lines.
-    pub(super) lines: *const f32,
-    /// From line to line.
-    pub(super) row: usize,
-    /// Their number.
-    pub(super) count: usize,
-    /// Numbers of a line.
-    pub(super) size: usize,
-    /// The rows of the result.
-    pub(super) to: *mut f32,
-    /// From row to row of it.
-    pub(super) to_row: usize,
-    /// Whether they hold something already.
-    pub(super) more: bool,
-}
-
-impl Mix {
-    /// Computes the result.
-    ///
-    /// # Safety
-    ///
-    /// All that the fields describe is there, and nobody else sees the result.
-    pub(super) unsafe fn run(self) {
-        dispatch(self);
-    }
-}
-
-/// Vectors of a row that are summed at a time.
-const WIDE: usize = 4;
-
-impl Vectorised for Mix {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let wide = WIDE * S::LANES;
-        for r in 0..self.rows {
-            let (parts, to) = (
-                self.parts.wrapping_add(r * self.pitch),
-                self.to.wrapping_add(r * self.to_row),
-            );
-            let whole = self.size - self.size % wide;
-            for c in (0..whole).step_by(wide) {
-                // SAFETY: `Mix::run` is promised all this.
-                unsafe { self.sum::<S, WIDE>(s, parts, c, to.wrapping_add(c), S::LANES) };
-            }
-            for c in (whole..self.size).step_by(S::LANES) {
-                let left = S::LANES.min(self.size - c);
-                // SAFETY: as above.
-                unsafe { self.sum::<S, 1>(s, parts, c, to.wrapping_add(c), left) };
-            }
-        }
-    }
-}
-
-impl Mix {
-    /// `V` vectors of a row from column `c` on, each of `n` numbers.
-    ///
-    /// # Safety
-    ///
-    /// As for [`run`](Mix::run).
-    #[inline(always)]
-    unsafe fn sum<S: Simd, const V: usize>(&self, s: S, parts: *const f32, c: usize, to: *mut f32, n: usize) {
-        // SAFETY: as the caller says.
-        unsafe {
-            let mut acc = [s.splat(0.0); V];
-            if self.more {
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    *acc = s.load_first(to.add(v * S::LANES), n);
-                }
-            }
-            for j in 0..self.count {
-                let (part, line) = (s.splat(*parts.add(j)), self.lines.add(j * self.row + c));
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    *acc = s.fma(part, s.load_first(line.add(v * S::LANES), n), *acc);
-                }
-            }
-            for (v, acc) in acc.into_iter().enumerate() {
-                s.store_first(to.add(v * S::LANES), n, acc);
-            }
-        }
+        let odd = [0.0, f32::NAN, f32::NEG_INFINITY, f32::MIN].repeat(4);
+        let y = dispatch(Powers(odd));
+        assert!(y[0] == 1.0 && y[1].is_nan() && y[2..4] == [0.0; 2], "{y:?}");
     }
 }

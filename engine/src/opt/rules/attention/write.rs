@@ -4,7 +4,7 @@ use super::operands::Found;
 use super::peel::{Mask, Scores};
 use crate::expr::{Builder, Call, Ex};
 use crate::ir::{Attr, DType, Dim, Shape, Tensor, ValueId};
-use crate::opt::rules::causal::{FAR, added_to_later, lower, square};
+use crate::opt::rules::causal::{FAR, added_to_later, every_row, lower, square};
 use crate::opt::rules::read::one;
 use crate::opt::{Site, Why};
 
@@ -25,7 +25,7 @@ impl<'a> Writer<'_, 'a> {
     pub(super) fn write(&self, scores: &Scores, [q, k, v]: [ValueId; 3]) -> Result<Ex<'a>, Why> {
         let (causal, masks) = self.split(&scores.masks);
         let sure = self.sure(&masks) && self.found.dtype == DType::F32;
-        let mask = self.mask(&masks, q)?;
+        let mask = self.mask(&masks, q, causal)?;
         let [q, k, v] = [q, k, v].map(|v| self.b.at(v));
         let turn = |x: Ex<'a>, perm: &Option<Vec<i64>>| match perm {
             Some(p) => x.with("Transpose", &[], vec![Attr::new("perm", p.clone())]),
@@ -111,13 +111,13 @@ impl<'a> Writer<'_, 'a> {
     }
 
     /// All masks as one.
-    fn mask(&self, masks: &[Mask], q: ValueId) -> Result<Option<Ex<'a>>, Why> {
+    fn mask(&self, masks: &[Mask], q: ValueId, causal: bool) -> Result<Option<Ex<'a>>, Why> {
         let Some((&first, more)) = masks.split_first() else {
             return Ok(None);
         };
         masks.iter().try_for_each(|mask| self.fits(mask))?;
         let one = match first {
-            Mask::Filled(c, when, f64::NEG_INFINITY) if more.is_empty() => {
+            Mask::Filled(c, when, fill) if more.is_empty() && self.hides(c, when, fill, causal) => {
                 let c = self.b.at(c);
                 if when { c.op("Not", &[]) } else { c }
             }
@@ -131,6 +131,13 @@ impl<'a> Writer<'_, 'a> {
             (3, Some(3)) => self.axis(one, "Unsqueeze"),
             _ => one,
         }))
+    }
+
+    /// Whether `fill` where `c` is as `when` says leaves nothing of scores. What is finite leaves all where a row gets nothing
+    /// else, as it may if it is `causal` too.
+    fn hides(&self, c: ValueId, when: bool, fill: f64, causal: bool) -> bool {
+        let near = || self.site.facts.konst(c).is_some_and(|t| every_row(t, !when));
+        fill == f64::NEG_INFINITY || (!causal && self.far(fill) && near())
     }
 
     /// What `mask` adds to scores of the queries `q`, as floats.
