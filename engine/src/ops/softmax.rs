@@ -95,16 +95,17 @@ impl<const LOG: bool> Op for Softmax<LOG> {
             };
             softmax::kernel(n.dtype(0)?, along, LOG)
         };
+        // Rows and elements of one, where elements stand side by side.
         let rows = n.dims(0).and_then(|d| {
             let (first, end) = span(n, d.len()).ok()?;
-            let size = d[first..end].iter().product::<usize>().max(1);
-            Some(d.iter().product::<usize>() as f64 / size as f64)
+            let beside = count(&d[end..])? == 1;
+            beside.then(|| d[..first].iter().product::<usize>())
         });
-        let made = kernel().map(|k| candidate(n, "", k));
+        let made = kernel().map(|k| candidate(n, if rows.is_some() { "" } else { ".columns" }, k));
         // Each row has a maximum, a sum, and a last vector that is not full.
         let with_rows = |c: Candidate| Candidate {
             cost: Cost {
-                flops: 400.0 * rows.unwrap_or(0.0),
+                flops: 400.0 * rows.unwrap_or(0) as f64,
                 efficiency: 0.04,
                 ..c.cost
             },

@@ -22,7 +22,7 @@ const CHANNELS: usize = 8;
 const BEGINNING: f64 = 0.25;
 
 /// The kernels that copy values from layout to layout.
-const INTO_BLOCKS: &str = "reorder.f32.blocks";
+const INTO_BLOCKS: [&str; 2] = ["reorder.f32.blocks", "reorder.f32.far.blocks"];
 const INTO_ROWS: &str = "reorder.f32.rows";
 const EXCHANGED: &str = "reorder.f32.line";
 
@@ -212,13 +212,17 @@ impl Lowering<'_> {
             let dims = self.facts.of(v).ty.dims().unwrap_or_default();
             let (name, cost) = match to {
                 // What is once in blocks mostly goes on so: its followers share the price.
-                Form::Blocks(_) => (INTO_BLOCKS, moved_cost(sizes(&dims))),
+                Form::Blocks(_) => (into_blocks(sizes(&dims)), moved_cost(sizes(&dims))),
                 Form::Rows | Form::As(_) if matches!(self.elsewhere(v), Some(Form::Blocks(_))) => {
                     (INTO_ROWS, moved_cost(sizes(&dims)))
                 }
                 _ => (EXCHANGED, Cost::bytes(8 * count(&dims).unwrap_or(0))),
             };
-            let share = if name == INTO_BLOCKS { BEGINNING } else { 1.0 };
+            let share = if matches!(to, Form::Blocks(_)) {
+                BEGINNING
+            } else {
+                1.0
+            };
             share * self.start.rates.ms(name, &cost, threads)
         };
         let missing = |v: ValueId, form: &Form| match form {
@@ -328,7 +332,7 @@ impl Lowering<'_> {
         if sizes[2] == 1 && sizes[1].is_multiple_of(blocked::BLOCK) {
             return from.store;
         }
-        self.reorder(v, from, to, moved(INTO_BLOCKS, sizes, blocked::pack))
+        self.reorder(v, from, to, moved(into_blocks(sizes), sizes, blocked::pack))
     }
 
     fn unpack(&mut self, v: ValueId, form: &Form) -> Store {
@@ -348,6 +352,14 @@ fn moved(name: &str, sizes: [usize; 3], copy: fn(&[f32], &mut [f32], [usize; 3],
         let (x, pool) = (io.input(0).slice::<f32>(), io.pool);
         copy(x, io.output(0).slice(), sizes, pool);
     })
+}
+
+/// Bytes of a plane beyond which lines of neighbouring channels lie on pages of their own, and come slowly.
+const PAGE: usize = 2048;
+
+/// The kernel that copies images into blocks.
+fn into_blocks([_, _, pixels]: [usize; 3]) -> &'static str {
+    INTO_BLOCKS[usize::from(4 * pixels > PAGE)]
 }
 
 /// What the copy of images from or into blocks costs.

@@ -77,6 +77,16 @@ impl Post {
         })
     }
 
+    /// Operations for each element, as predictions count them: next to none in registers, else as many as what a product does
+    /// in the same time.
+    pub fn flops(self) -> f64 {
+        match self.act {
+            _ if self.ending().is_some() => 0.0,
+            Act::HardSigmoid { .. } | Act::LeakyRelu { .. } | Act::ThresholdedRelu { .. } | Act::None => 20.0,
+            _ => 130.0,
+        }
+    }
+
     fn affine(self) -> Option<(f32, f32)> {
         (self != Post::from(self.act)).then_some((self.scale, self.shift))
     }

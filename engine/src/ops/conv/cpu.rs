@@ -33,10 +33,9 @@ pub(super) fn candidates(n: &NodeRef, post: Post) -> Vec<Candidate> {
     };
     let count = |d: &[usize]| d.iter().map(|&n| n as f64).product::<f64>();
     let elements = count(&x) + count(&w) + count(&y);
-    let pixels = s.window.positions();
-    let panels = pixels.next_multiple_of(crate::cpu::gemm::tile_size().1 / 2) as f64 / pixels.max(1) as f64;
+    let after = post.flops() * count(&y);
     let cost = |bytes: usize, efficiency| Cost {
-        flops: 2.0 * shape.work() * panels,
+        flops: 2.0 * shape.work() + after,
         bytes: elements * bytes as f64,
         efficiency,
     };
@@ -85,9 +84,13 @@ fn floats(n: &NodeRef, shape: Shape, cost: impl Fn(usize, f64) -> Cost) -> Vec<C
     // Vectors hold neighbouring pixels.
     let (lanes, pixels) = (tile_size().1 / 2, shape.window.positions().max(1));
     let filled = pixels as f64 / pixels.next_multiple_of(lanes) as f64;
+    let rows = cost(4, 0.6);
     all.push(Candidate::later(
         format!("conv.f32.{isa}"),
-        cost(4, 0.6 * filled),
+        Cost {
+            flops: rows.flops / filled,
+            ..rows
+        },
         move || General {
             kernel: Convolution::new(shape, weights.map_or(Weights::Plain, |w| Weights::Packed(w()))),
             extra,
@@ -162,8 +165,9 @@ fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
             ((s.images * s.window.positions()) as f64 * each, 4.0 * each, 0.9)
         }
     };
+    let elements = s.images as f64 * whole(outputs) * s.window.positions() as f64;
     Cost {
-        flops: 2.0 * macs,
+        flops: 2.0 * macs + s.post.flops() * elements,
         bytes: 2.0 * s.images as f64 * pixels + 1.3 * weights,
         efficiency,
     }
@@ -186,7 +190,8 @@ fn blocks(
     };
     let (shape, residual) = (shape.clone(), n.has(3));
     let rows = variant == "direct" && blocked::Direct::reads_rows(&shape);
-    let name = format!("conv.f32.{}.blocks.{variant}", secateur_simd::isa());
+    let shown = if rows { "rows" } else { variant };
+    let name = format!("conv.f32.{}.blocks.{shown}", secateur_simd::isa());
     let made = Candidate::later(name, cost_in_blocks(&shape, variant), move || InBlocks {
         kernel: build(shape),
         bias: bias.map(|b| b()),

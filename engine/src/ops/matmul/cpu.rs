@@ -55,7 +55,7 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
         let name = format!("{op}.f32.{}{variant}", secateur_simd::isa());
         let columns = m.n.next_multiple_of(tile_size().1 / 2) as f64 / m.n.max(1) as f64;
         let cost = Cost {
-            flops: 2.0 * products * columns,
+            flops: 2.0 * products * columns + extra.post.flops() * elements(&out),
             ..cost(4, 0.9)
         };
         let made = product(n, m, extra).map(|build| Candidate::later(name, cost, build));
