@@ -252,6 +252,9 @@ impl Direct {
         let weights = self.panels.0.slice().as_ptr();
         let weights = weights.wrapping_add(group * count * units(s) * depth * width());
         let out = place * s.outputs.div_ceil(BLOCK) * plane;
+        // The tiles that fetch the next weights: those of two, or of four half as fast.
+        let slowly = block.spots.len() >= 4 && depth > 1;
+        let share = if slowly { BLOCK / 2 } else { BLOCK };
         for part in &self.parts {
             let rows = part.len() * depth;
             for panel in panels.clone() {
@@ -277,7 +280,8 @@ impl Direct {
                         residual: given(x.residual, at),
                         accumulate: !first,
                         end: s.post.ending().filter(|_| last).unwrap_or(Ending::NONE),
-                        next: (t * BLOCK < width()).then(|| w.wrapping_add((width() + t * BLOCK) * rows)),
+                        next: (t * share < width()).then(|| w.wrapping_add((width() + t * share) * rows)),
+                        slowly,
                     };
                     // SAFETY: these are pixels of the source, rows of the panel and this part's own pixels.
                     unsafe {

@@ -34,6 +34,8 @@ pub(super) struct Tile<'a> {
     pub(super) end: Ending,
     /// Where the weights stand that are needed next: a cache line of them is fetched for each row of weights.
     pub(super) next: Option<*const f32>,
+    /// Whether only for every second row, where other tiles fetch the rest: what is asked for at once comes late.
+    pub(super) slowly: bool,
 }
 
 /// Output channels of a panel of weights, for the instruction set in use.
@@ -122,11 +124,12 @@ unsafe fn compute<S: Simd, const H: usize, const V: usize, const N: usize>(s: S,
     let mut w = t.w;
     // A line that is in the cache already costs a tile that has nothing to fetch next to nothing.
     let (mut next, step) = t.next.map_or((t.w, 0), |p| (p, 16));
+    let steps = [if t.slowly { 0 } else { step }, step];
     for &offset in t.offsets {
         let x = t.x.wrapping_add(offset);
         for lane in 0..N {
             s.prefetch(next);
-            next = next.wrapping_add(step);
+            next = next.wrapping_add(steps[if N == 1 { 1 } else { lane % 2 }]);
             // SAFETY: the row of weights is readable, and so is the channel of each pixel.
             unsafe {
                 let row: [S::F32; V] = std::array::from_fn(|v| s.load(w.add(v * S::LANES)));

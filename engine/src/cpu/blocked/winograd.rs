@@ -283,6 +283,9 @@ impl Winograd {
         let blocks = (s.outputs - panel * width()).div_ceil(BLOCK).min(width() / BLOCK);
         let offsets: Vec<_> = (0..inputs / BLOCK).map(|c| c * at.tiles * BLOCK).collect();
         let size = inputs * width();
+        // As in direct convolutions.
+        let slowly = tiles(at.tiles).count() >= 4;
+        let share = if slowly { BLOCK / 2 } else { BLOCK };
         for point in 0..self.points() {
             let w = self
                 .filters
@@ -303,7 +306,8 @@ impl Winograd {
                     residual: std::ptr::null(),
                     accumulate: false,
                     end: Ending::NONE,
-                    next: (t * BLOCK < width()).then(|| w.wrapping_add(size + t * BLOCK * inputs)),
+                    next: (t * share < width()).then(|| w.wrapping_add(size + t * share * inputs)),
+                    slowly,
                 };
                 // SAFETY: these are tiles of the block and rows of the filters.
                 unsafe { tile.run(spot.len(), false) };

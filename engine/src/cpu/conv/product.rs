@@ -300,6 +300,7 @@ impl Convolution {
                         ],
                         end: s.post.ending().filter(|_| last).unwrap_or(Ending::NONE),
                         next: (j == 0).then(|| a.wrapping_add(rows.len() * ks.len())),
+                        slowly: false,
                     };
                     // SAFETY: these are rows and columns of the matrices; those of the output are this part's own.
                     unsafe {

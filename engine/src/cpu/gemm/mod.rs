@@ -176,6 +176,9 @@ impl Gemm {
     unsafe fn part(&self, x: Operands, part: Part, scratch: *mut f32) {
         let (width, place) = (tile_size().1, self.batch[part.place]);
         let tiles = balanced(part.rows.len(), tile_size().0);
+        // The tiles that fetch the next weights: those of two, or of four half as fast.
+        let slowly = tiles.clone().count() >= 4;
+        let share = if slowly { 8 } else { 16 };
         for ks in k_blocks(self.k) {
             let last = ks.end == self.k;
             for panel in part.panels.clone() {
@@ -184,11 +187,12 @@ impl Gemm {
                 // SAFETY: the panel is within B, as `run` is promised.
                 let (b, b_k) =
                     unsafe { self.panel(x.b.wrapping_add(place.b), j, &ks, part.rows.len(), scratch) };
-                // The same rows of the next panel, or the next rows of the first.
-                let ahead = match panel + 1 < part.panels.end || last {
-                    true => self.k * width,
+                // The same rows of the next panel, or the next rows of the first, or what lies behind all.
+                let ahead = match (panel + 1 < part.panels.end, last) {
+                    (true, _) => self.k * width,
+                    (false, true) => (self.k - ks.start) * width,
                     // Wrapping, for it lies before this one.
-                    false => ks
+                    (false, false) => ks
                         .len()
                         .wrapping_sub((part.panels.len() - 1) * self.k)
                         .wrapping_mul(width),
@@ -206,7 +210,7 @@ impl Gemm {
                         }
                     });
                     let c = x.c.wrapping_add((part.place * self.m + i) * self.n + j);
-                    let next = b.wrapping_add(ahead.wrapping_add(t * ks.len() * 16));
+                    let next = b.wrapping_add(ahead.wrapping_add(t * ks.len() * share));
                     let one = Tile {
                         a: x.a.wrapping_add(place.a + i * self.a.row + ks.start * self.a.col),
                         a_row: self.a.row,
@@ -221,7 +225,8 @@ impl Gemm {
                         accumulate: ks.start > 0,
                         add,
                         end: self.post.ending().filter(|_| last).unwrap_or(Ending::NONE),
-                        next: (self.b == Rhs::Packed && t * 16 < width).then_some(next),
+                        next: (self.b == Rhs::Packed && t * share < width).then_some(next),
+                        slowly,
                     };
                     // SAFETY: these are rows and columns of the matrices; C's are this part's own.
                     unsafe {

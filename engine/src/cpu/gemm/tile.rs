@@ -69,8 +69,10 @@ pub(crate) struct Tile {
     pub(crate) add: [Addend; 2],
     /// What is done in the end.
     pub(crate) end: Ending,
-    /// Where the weights stand that are needed next: a cache line of them is fetched for each `k`.
+    /// Where the weights stand that are needed next: a cache line of them is fetched for each `k`, or for every second.
     pub(crate) next: Option<*const f32>,
+    /// Whether for every second, where others fetch the rest: what is asked for at once comes late.
+    pub(crate) slowly: bool,
 }
 
 /// The greatest tile of the instruction set in use: rows, columns.
@@ -168,12 +170,13 @@ unsafe fn compute<S: Simd, const H: usize, const V: usize>(s: S, t: &Tile) {
     let mut acc = [[s.splat(0.0); V]; H];
     // A line that is in the cache already costs a tile that has nothing to fetch next to nothing.
     let (mut next, step) = t.next.map_or((t.b, 0), |p| (p, 16));
+    let steps = [if t.slowly { 0 } else { step }, step];
     let (mut a, mut b) = (t.a, t.b);
     let mut left = t.k;
     while left >= UNROLLED {
-        for _ in 0..UNROLLED {
+        for i in 0..UNROLLED {
             s.prefetch(next);
-            next = next.wrapping_add(step);
+            next = next.wrapping_add(steps[i % 2]);
             // SAFETY: as many columns of A, and rows of B, are left.
             unsafe { multiply(s, a, t.a_row, b, &mut acc) };
             a = a.wrapping_add(t.a_k);

@@ -232,6 +232,7 @@ impl Attend {
             add: [Addend::NONE; 2],
             end: Ending::NONE,
             next: None,
+            slowly: false,
         };
         for (key, column, count) in rows.step.runs(rows.step.keys) {
             for j in (0..count).step_by(width) {
