@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use super::fork::{self, Load, Turn};
 use super::layout::{Form, Pick, only_turned, turns};
 use super::memory::{self, Buffer};
 use super::single::{Choice, Choices};
 use super::{Offer, Plan, Rates, Step, Uses};
-use crate::cpu::{Build, Candidate, Cost, Io, Packs, Place, Slot, View};
+use crate::cpu::{Build, Candidate, Cost, Io, LINE, Packs, Place, Slot, View};
 use crate::expr::Builder;
 use crate::ir::{Constant, DType, Graph, Model, Node, Tensor, Type, ValueId};
 use crate::ops::{self, Fact, NodeRef, Op, OpError};
@@ -718,8 +719,38 @@ impl Lowering<'_> {
     }
 
     /// Where each buffer stands, and the bytes of the arena; `outputs` outlast all steps.
-    fn assign(&mut self, outputs: &[(ValueId, Seat)]) -> (Vec<Place>, usize) {
-        let last = self.steps.len();
+    /// The steps, as far as running them side by side goes.
+    fn loads(&self) -> Vec<Load> {
+        let load = |d: &Draft| {
+            let touch = |written| {
+                move |s: &Seat| match s.store {
+                    Store::Buffer(b) => Some((b, written)),
+                    _ => None,
+                }
+            };
+            let read = d.inputs.iter().flatten().filter_map(touch(false));
+            let written = d.outputs.iter().flatten().filter_map(touch(true));
+            let ms = |threads| self.start.rates.ms(&d.step.kernel, &d.step.cost, threads);
+            Load {
+                together: ms(self.start.threads),
+                alone: ms(1),
+                touches: read.chain(written).collect(),
+            }
+        };
+        self.steps.iter().map(load).collect()
+    }
+
+    fn assign(&mut self, outputs: &[(ValueId, Seat)], turns: &[Turn]) -> (Vec<Place>, usize) {
+        let mut times = vec![0; self.steps.len()];
+        for (time, turn) in turns.iter().enumerate() {
+            turn.steps().for_each(|i| times[i] = time);
+        }
+        let time = |step: usize| times.get(step).copied().unwrap_or(turns.len());
+        for room in &mut self.rooms {
+            room.buffer.from = time(room.buffer.from);
+            room.buffer.to = time(room.buffer.to);
+        }
+        let last = turns.len();
         for (i, (_, seat)) in outputs.iter().enumerate() {
             if let Store::Buffer(b) = seat.store {
                 self.rooms[b].buffer.to = last;
@@ -756,7 +787,8 @@ impl Lowering<'_> {
             .into_iter()
             .map(|v| (v, self.seat(v, &Form::Rows)))
             .collect();
-        let (places, arena) = self.assign(&outputs);
+        let turns = fork::turns(&self.loads(), self.start.threads);
+        let (places, arena) = self.assign(&outputs, &turns);
         let slot = |seat: Seat| Slot {
             place: match seat.store {
                 Store::Input(i) => Place::Input(i),
@@ -779,11 +811,18 @@ impl Lowering<'_> {
             })
             .collect();
         let outputs: Vec<_> = outputs.into_iter().map(|(v, seat)| (v, slot(seat))).collect();
-        let scratch = steps
-            .iter()
-            .map(|s| s.run.scratch(self.start.threads))
-            .max()
-            .unwrap_or(0);
+        let scratch = |i: usize| steps[i].run.scratch(self.start.threads).next_multiple_of(LINE);
+        // Every share of a fork has as much as the one that wants most.
+        let scratch = turns.iter().map(|t| match t {
+            Turn::Step(i) => scratch(*i),
+            Turn::Fork(all) => t
+                .steps()
+                .map(scratch)
+                .max()
+                .unwrap_or(0)
+                .saturating_mul(all.len()),
+        });
+        let scratch = scratch.max().unwrap_or(0);
         let sizes = [arena, scratch]
             .into_iter()
             .chain(outputs.iter().map(|(_, s)| s.bytes()));
@@ -807,6 +846,7 @@ impl Lowering<'_> {
                 false => self.constants_of(&steps, &outputs),
             },
             steps,
+            turns,
             inputs: self.inputs,
             outputs,
             known,

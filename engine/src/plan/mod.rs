@@ -5,6 +5,7 @@ mod built_in;
 mod cost;
 mod direct;
 mod fit;
+mod fork;
 mod layout;
 mod lower;
 mod memory;
@@ -15,12 +16,13 @@ mod uses;
 
 use std::sync::Arc;
 
-use crate::cpu::{Cost, Frame, Kernel, Slot};
+use crate::cpu::{Cost, Frame, Job, Kernel, Slot};
 use crate::ir::{Tensor, Type, ValueId};
 use crate::ops::OpError;
 use crate::opt::infer::NodeError;
 pub use cost::macs;
 pub use fit::{Sample, fit};
+pub(crate) use fork::Turn;
 pub use lower::{PlanError, peak_bytes};
 pub use memory::available;
 pub use program::{Context, Held, Program, StepTime, Ways};
@@ -81,6 +83,25 @@ impl Step {
         }
     }
 
+    /// What is run.
+    pub(crate) fn job(&self) -> Job<'_> {
+        Job {
+            kernel: &*self.run,
+            inputs: &self.inputs,
+            outputs: &self.outputs,
+        }
+    }
+
+    /// That it took `ms` milliseconds.
+    fn took(&self, ms: f64) -> StepTime {
+        StepTime {
+            node: self.node.clone(),
+            op: self.op.clone(),
+            kernel: self.kernel.clone(),
+            ms,
+        }
+    }
+
     /// Shapes of the outputs that are wanted.
     pub fn out_dims(&self) -> Vec<&[usize]> {
         self.outputs.iter().flatten().map(|s| &s.dims[..]).collect()
@@ -90,6 +111,7 @@ impl Step {
 /// How to run a graph, or a stretch of it, for values of known types.
 pub struct Plan {
     pub(crate) steps: Vec<Step>,
+    pub(crate) turns: Vec<Turn>,
     pub(crate) constants: Vec<Tensor>,
     /// The values from outside that steps read, by number.
     pub(crate) inputs: Vec<ValueId>,
@@ -111,6 +133,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The steps that run side by side with others, each thread's for itself.
+    pub fn forks(&self) -> impl Iterator<Item = &[Vec<usize>]> {
+        self.turns.iter().filter_map(|t| match t {
+            Turn::Fork(shares) => Some(&shares[..]),
+            Turn::Step(_) => None,
+        })
+    }
+
     /// The steps, in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::direct::{self, direct};
+use super::fork::Turn;
 use super::lower::{Known, PlanError, Start, choices, heaviest, lower};
 use super::single::Single;
 use super::{Plan, Rates, Uses};
@@ -531,22 +532,24 @@ impl Program {
                 false => Buffer::default(),
             })
             .collect();
-        let mut outside = Outside {
-            inputs: &views,
-            constants: &plan.constants,
-            outputs: &mut outputs,
-        };
-        for s in &plan.steps {
-            let start = context.times.as_ref().map(|_| Instant::now());
-            let done = frame.step(&*s.run, &s.inputs, &s.outputs, &mut outside, context.pool);
-            done.map_err(|what| PlanError::Run(s.error(what)))?;
-            if let (Some(start), Some(times)) = (start, &mut context.times) {
-                times.push(StepTime {
-                    node: s.node.clone(),
-                    op: s.op.clone(),
-                    kernel: s.kernel.clone(),
-                    ms: start.elapsed().as_secs_f64() * 1e3,
-                });
+        let mut outside = Outside::new(&views, &plan.constants, &mut outputs);
+        let error = |i: usize, what| PlanError::Run(plan.steps[i].error(what));
+        let job = |i: usize| plan.steps[i].job();
+        for turn in &plan.turns {
+            // Steps are timed one by one.
+            if let (Turn::Fork(shares), None) = (turn, &context.times) {
+                let done = frame.fork(shares, &job, &mut outside, context.pool);
+                done.map_err(|(i, what)| error(i, what))?;
+                continue;
+            }
+            for i in turn.steps() {
+                let start = context.times.as_ref().map(|_| Instant::now());
+                let done = frame.step(job(i), &mut outside, context.pool);
+                done.map_err(|what| error(i, what))?;
+                if let (Some(start), Some(times)) = (start, &mut context.times) {
+                    let ms = start.elapsed().as_secs_f64() * 1e3;
+                    times.push(plan.steps[i].took(ms));
+                }
             }
         }
         let made = collect(plan, &frame, env, outputs);
