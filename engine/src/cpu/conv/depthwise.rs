@@ -22,7 +22,9 @@ pub struct Depthwise {
 impl Depthwise {
     /// `None` if a group has several input channels or the image more than two axes.
     pub fn new(shape: Shape) -> Option<Depthwise> {
-        let plane = Plane::new(&shape.window, *shape.window.output.first()?).filter(|_| shape.inputs == 1)?;
+        // Many sums of the only channel are a matter for products.
+        let fits = shape.inputs == 1 && (shape.groups > 1 || shape.outputs == 1);
+        let plane = Plane::new(&shape.window, *shape.window.output.first()?).filter(|_| fits)?;
         Some(Depthwise { shape, plane })
     }
 

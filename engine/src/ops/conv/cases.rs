@@ -15,6 +15,9 @@ pub(super) fn plain() -> Vec<Case> {
         Tensor::rounded(dtype, dims, &values).unwrap_or_else(|| Tensor::scalar(0f32))
     };
     vec![
+        case("many sums of one channel", &[&[1, 1, 120], &[18, 1, 40]])
+            .attr("strides", vec![20i64])
+            .konst(&[1]),
         case("3x3 with a border", &[&[2, 5, 9, 11], &[14, 5, 3, 3], &[14]])
             .attr("pads", vec![1i64; 4])
             .konst(&[1, 2]),
