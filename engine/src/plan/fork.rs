@@ -88,8 +88,15 @@ struct Group<'a> {
     first: usize,
     /// The chain of each step.
     chain: Vec<usize>,
-    /// The steps that last wrote to memory, and that read it since.
-    seen: HashMap<usize, Vec<usize>>,
+    /// Who used which memory.
+    seen: HashMap<usize, Seen>,
+}
+
+/// The step that last wrote to some memory, and those that have read it since.
+#[derive(Default)]
+struct Seen {
+    writer: Option<usize>,
+    readers: Vec<usize>,
 }
 
 impl<'a> Group<'a> {
@@ -106,22 +113,21 @@ impl<'a> Group<'a> {
         let own = self.chain.len();
         self.chain.push(own);
         for &(memory, writes) in &self.loads[step].touches {
-            let before = self.seen.entry(memory).or_default();
-            let others = std::mem::take(before);
-            // A list that begins with a writer says so by its first place; readers do not need each other.
-            let (writer, readers) = match others.split_first() {
-                Some((&w, readers)) => (w, readers.to_vec()),
-                None => (usize::MAX, vec![]),
-            };
-            let needs = readers.iter().filter(|_| writes).copied().chain(Some(writer));
-            for other in needs.filter(|&o| o != usize::MAX) {
+            let mut seen = self.seen.remove(&memory).unwrap_or_default();
+            let readers = seen.readers.iter().filter(|_| writes);
+            for &other in readers.chain(&seen.writer) {
                 self.join(other - self.first, own);
             }
-            let before = self.seen.entry(memory).or_default();
-            *before = match writes {
-                true => vec![step],
-                false => [&[writer], &readers[..], &[step]].concat(),
-            };
+            match writes {
+                true => {
+                    seen = Seen {
+                        writer: Some(step),
+                        readers: vec![],
+                    }
+                }
+                false => seen.readers.push(step),
+            }
+            self.seen.insert(memory, seen);
         }
     }
 
