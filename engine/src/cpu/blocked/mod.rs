@@ -64,6 +64,8 @@ pub enum Convolution {
     Winograd(Winograd),
     /// Each channel by itself.
     Depthwise(Depthwise),
+    /// The transposed one.
+    Transposed(Transposed),
 }
 
 impl Convolution {
@@ -73,6 +75,7 @@ impl Convolution {
             Convolution::Direct(k) => k.scratch(threads),
             Convolution::Winograd(k) => k.scratch(threads),
             Convolution::Depthwise(_) => 0,
+            Convolution::Transposed(k) => k.scratch(threads),
         }
     }
 
@@ -83,12 +86,13 @@ impl Convolution {
     ///
     /// All that the shape describes is readable, the output writable, and nobody else writes to them.
     pub unsafe fn run(&self, x: Images, scratch: &mut [u8], pool: &Pool) {
-        let images = match self {
-            Convolution::Direct(k) => k.shape(),
-            Convolution::Winograd(k) => k.shape(),
-            Convolution::Depthwise(k) => k.shape(),
+        let shape = match self {
+            Convolution::Direct(k) => Some(k.shape()),
+            Convolution::Winograd(k) => Some(k.shape()),
+            Convolution::Depthwise(k) => Some(k.shape()),
+            Convolution::Transposed(k) => k.shape(),
         };
-        if images.images * images.window.positions() == 0 {
+        if shape.is_none_or(|s| s.images * s.window.positions() == 0) {
             return;
         }
         // SAFETY: as the caller says.
@@ -97,6 +101,7 @@ impl Convolution {
                 Convolution::Direct(k) => k.run(x, scratch, pool),
                 Convolution::Winograd(k) => k.run(x, scratch, pool),
                 Convolution::Depthwise(k) => k.run(x, pool),
+                Convolution::Transposed(k) => k.run(x, scratch, pool),
             }
         }
     }

@@ -144,6 +144,11 @@ impl Transposed {
         self.0.iter().map(|d| d.scratch(threads)).max().unwrap_or(0)
     }
 
+    /// What one of the phases convolves.
+    pub(super) fn shape(&self) -> Option<&Shape> {
+        self.0.first().map(Direct::shape)
+    }
+
     /// Computes the output.
     ///
     /// # Safety

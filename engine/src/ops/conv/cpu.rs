@@ -179,37 +179,42 @@ fn blocks(
     variant: &'static str,
     build: impl FnOnce(Shape) -> blocked::Convolution + Send + 'static,
 ) -> Option<Candidate> {
-    let bias = match n.has(2) {
-        true => {
-            let len = n.konst(2)?.len().next_multiple_of(2 * BLOCK);
-            Some(n.packs(2, Order::floats("whole panels", len), |b| {
-                Floats::whole(b, 2 * BLOCK)
-            })?)
-        }
-        false => None,
-    };
+    let bias = bias(n, 2)?;
     let (shape, residual) = (shape.clone(), n.has(3));
     let rows = variant == "direct" && blocked::Direct::reads_rows(&shape);
     let shown = if rows { "rows" } else { variant };
     let name = format!("conv.f32.{}.blocks.{shown}", secateur_simd::isa());
     let made = Candidate::later(name, cost_in_blocks(&shape, variant), move || InBlocks {
         kernel: build(shape),
-        bias: bias.map(|b| b()),
+        bias: bias(),
         residual,
     });
     Some(made.blocked(if rows { &[3] } else { &[0, 3] }, true))
 }
 
-/// A convolution on blocks of channels, with its bias.
-struct InBlocks {
-    kernel: blocked::Convolution,
-    bias: Option<Arc<Floats>>,
-    residual: bool,
+/// What packs input `i`, the bias, if there is one; `None` where it is not known.
+pub(crate) fn bias(n: &NodeRef, i: usize) -> Option<impl FnOnce() -> Option<Arc<Floats>> + Send + 'static> {
+    let pack = match n.has(i) {
+        true => {
+            let len = n.konst(i)?.len().next_multiple_of(2 * BLOCK);
+            let order = Order::floats("whole panels", len);
+            Some(n.packs(i, order, |b| Floats::whole(b, 2 * BLOCK))?)
+        }
+        false => None,
+    };
+    Some(move || pack.map(|pack| pack()))
+}
+
+/// A convolution on blocks of channels, with its bias and perhaps a residual, input 3.
+pub(crate) struct InBlocks {
+    pub(crate) kernel: blocked::Convolution,
+    pub(crate) bias: Option<Arc<Floats>>,
+    pub(crate) residual: bool,
 }
 
 impl Kernel for InBlocks {
     fn reads(&self, i: usize) -> bool {
-        i == 0 || i == 3
+        i == 0 || (self.residual && i == 3)
     }
 
     fn scratch(&self, threads: usize) -> usize {

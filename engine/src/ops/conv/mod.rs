@@ -1,7 +1,7 @@
 //! `Conv`, and the private one that adds a residual and applies an activation.
 
 mod cases;
-mod cpu;
+pub(crate) mod cpu;
 mod runtime;
 
 use super::matmul::{fits, matrices::check_size};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Inputs, Sizes};
-use crate::cpu::blocked::{BLOCK, Phase, Transposed};
+use crate::cpu::blocked::{BLOCK, Convolution, Phase, Transposed};
 use crate::cpu::conv::{self, Images, Shape};
-use crate::cpu::gemm::Floats;
-use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Post};
+use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
 use crate::ir::DType;
+use crate::ops::conv::cpu::{InBlocks, bias};
 use crate::ops::{NodeRef, OpError};
 
 pub(super) fn candidates(n: &NodeRef, inputs: Inputs) -> Vec<Candidate> {
@@ -43,14 +43,7 @@ pub(super) fn candidates(n: &NodeRef, inputs: Inputs) -> Vec<Candidate> {
 
 /// The kernel on blocks of channels, for weights that are known.
 fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Option<Candidate> {
-    let bias = match n.has(inputs.bias) {
-        true => {
-            let len = n.konst(inputs.bias)?.len().next_multiple_of(2 * BLOCK);
-            let order = Order::floats("whole panels", len);
-            Some(n.packs(inputs.bias, order, |b| Floats::whole(b, 2 * BLOCK))?)
-        }
-        false => None,
-    };
+    let bias = bias(n, inputs.bias)?;
     let shape = Shape {
         images: s.images,
         groups: s.groups,
@@ -79,41 +72,13 @@ fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Option<Candidate> {
     };
     let name = format!("convtranspose.f32.{}.blocks", secateur_simd::isa());
     let made = Candidate::later(name, cost, move || InBlocks {
-        kernel: Transposed::new(packs.into_iter().map(|(p, w)| (p, w())).collect()),
-        bias: bias.map(|b| b()),
+        kernel: Convolution::Transposed(Transposed::new(
+            packs.into_iter().map(|(p, w)| (p, w())).collect(),
+        )),
+        bias: bias(),
+        residual: false,
     });
     Some(made.blocked(&[0], true))
-}
-
-/// A transposed convolution on blocks of channels, with its bias.
-struct InBlocks {
-    kernel: Transposed,
-    bias: Option<Arc<Floats>>,
-}
-
-impl Kernel for InBlocks {
-    fn reads(&self, i: usize) -> bool {
-        i == 0
-    }
-
-    fn scratch(&self, threads: usize) -> usize {
-        self.kernel.scratch(threads)
-    }
-
-    fn run(&self, io: &mut Io) -> Result<(), OpError> {
-        let images = Images {
-            x: io.input(0).ptr(),
-            bias: self
-                .bias
-                .as_ref()
-                .map_or(std::ptr::null(), |b| b.slice().as_ptr()),
-            residual: std::ptr::null(),
-            y: io.output(0).ptr(),
-        };
-        // SAFETY: the sizes are those of the input and the output, which nobody else writes to.
-        unsafe { self.kernel.run(images, io.scratch, io.pool) };
-        Ok(())
-    }
 }
 
 struct Spreading {
