@@ -55,6 +55,9 @@ impl Rule for LinearScale {
             return Err(Why::NoEffect);
         }
         let c = floats(factor)?;
+        if c.iter().any(|c| !c.is_finite()) {
+            return Err(Why::No("a factor is not finite"));
+        }
         let at = |n: usize| c[if c.len() == 1 { 0 } else { n }];
         let old = floats(w)?;
         let scaled = old.iter().enumerate().map(|(i, x)| (x * at(i % columns)) as f32);
