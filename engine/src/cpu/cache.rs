@@ -27,12 +27,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::LINE;
 use crate::ir::{Bytes, Tensor};
 
 const MAGIC: &[u8; 8] = b"secateur";
 const FORMAT: u64 = 1;
 const HEADER: usize = 64;
-const LINE: usize = 64;
 
 /// What is said of a file that is something else.
 const STRANGE: &str = "it is no cache of packed weights";

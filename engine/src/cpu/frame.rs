@@ -4,12 +4,9 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::{Arena, Io, Kernel, Pool, View, ViewMut};
+use super::{Arena, Io, Kernel, LINE, Pool, View, ViewMut};
 use crate::ir::{Buffer, DType, Tensor};
 use crate::ops::OpError;
-
-/// Scratch memory of shares begins at multiples of this many bytes.
-pub(crate) const LINE: usize = 64;
 
 /// Where a value lives while a plan runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,12 +34,14 @@ pub mod window;
 use crate::ops::OpError;
 pub use act::{Act, Ending, Post};
 pub use cache::{Cache, CacheState, Order, Packed};
-pub(crate) use frame::LINE;
 pub use frame::{Frame, Job, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
 pub use secateur_simd::isa;
 pub use threads::{Pool, default_threads};
+
+/// Bytes of a cache line, at whose multiples values, scratch memory and packed weights begin.
+pub(crate) const LINE: usize = 64;
 
 /// A computation made for one node with known shapes. Attributes were read when it was made; it sees only memory.
 pub trait Kernel: Send + Sync {

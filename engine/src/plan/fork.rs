@@ -49,19 +49,28 @@ pub(super) fn turns(loads: &[Load], threads: usize) -> Vec<Turn> {
         if threads < 2 {
             continue;
         }
+        let ahead = &loads[s..n.min(s + LONGEST)];
+        let sums = ahead.iter().scan((0.0, 0.0), |(together, alone), l| {
+            (*together, *alone) = (*together + l.together, *alone + l.alone);
+            Some((*together, *alone))
+        });
+        // Mostly nothing can be gained, whatever the chains are.
+        let enough = |slowest: f64, together: f64| slowest + SHARE < PART * together;
+        let sums: Vec<_> = sums.collect();
+        let possible = |&(together, alone): &(f64, f64)| enough(alone / threads as f64, together);
+        let Some(last) = sums.iter().rposition(possible) else {
+            continue;
+        };
         let mut group = Group::new(loads, s);
-        let (mut together, mut alone) = (0.0, 0.0);
-        for e in s + 1..=n.min(s + LONGEST) {
-            group.push(e - 1);
-            (together, alone) = (together + loads[e - 1].together, alone + loads[e - 1].alone);
-            let enough = |slowest: f64| slowest + SHARE < PART * together;
-            if !enough(alone / threads as f64) || group.chains() < 2 {
+        for (i, sum) in sums.iter().enumerate().take(last + 1) {
+            group.push(s + i);
+            if !possible(sum) || group.chains() < 2 {
                 continue;
             }
             let slowest = group.shares(threads).iter().map(|s| s.0).fold(0.0, f64::max);
-            let time = slowest + SHARE + best[e].0;
-            if enough(slowest) && time < best[s].0 {
-                best[s] = (time, e - s);
+            let time = slowest + SHARE + best[s + i + 1].0;
+            if enough(slowest, sum.0) && time < best[s].0 {
+                best[s] = (time, i + 1);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Where values live: which share memory, and at which offset of the arena.
 
+use crate::cpu::LINE;
+
 /// A stretch of memory that one or more values use, and the steps during which it must not change hands.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Buffer {
@@ -9,9 +11,6 @@ pub(super) struct Buffer {
     /// The last step that reads or writes it.
     pub(super) to: usize,
 }
-
-/// Offsets are multiples of this many bytes: a cache line.
-const ALIGN: usize = 64;
 
 /// An offset for each buffer, such that no two that live at the same time overlap, and the bytes that all take together.
 ///
@@ -59,7 +58,7 @@ pub fn available() -> Option<usize> {
 }
 
 fn rounded(bytes: usize) -> usize {
-    bytes.div_ceil(ALIGN).saturating_mul(ALIGN)
+    bytes.div_ceil(LINE).saturating_mul(LINE)
 }
 
 #[cfg(test)]
@@ -93,7 +92,7 @@ mod tests {
             .collect();
         let (at, total) = place(&buffers);
         for (i, a) in buffers.iter().enumerate() {
-            assert!(at[i] % ALIGN == 0 && at[i] + a.bytes <= total);
+            assert!(at[i] % LINE == 0 && at[i] + a.bytes <= total);
             for (j, b) in buffers.iter().enumerate().take(i) {
                 let together = a.from <= b.to && b.from <= a.to;
                 assert!(!together || at[i] + a.bytes <= at[j] || at[j] + b.bytes <= at[i]);

@@ -4,6 +4,7 @@
 mod built_in;
 mod cost;
 mod direct;
+mod finish;
 mod fit;
 mod fork;
 mod layout;

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::direct::{self, direct};
+use super::finish::heaviest;
 use super::fork::Turn;
-use super::lower::{Known, PlanError, Start, choices, heaviest, lower};
+use super::lower::{Known, PlanError, Start, choices, lower};
 use super::single::Single;
 use super::{Plan, Rates, Uses};
 use crate::cpu::{Cache, Frame, Outside, Packs, Place, Pool, View};
