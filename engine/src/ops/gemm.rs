@@ -114,6 +114,12 @@ impl Op for Fused {
                 .attr("transB", 1)
                 .konst(&[1, 2]),
             case("no bias", [&[5, 7], &[7, 3], &[], &[1, 3]]).without(2),
+            case("scaled", [&[5, 70], &[33, 70], &[33], &[5, 33]])
+                .attr("activation", "Relu")
+                .attr("scale", -0.5f32)
+                .attr("shift", 3.0f32)
+                .attr("transB", 1)
+                .konst(&[1, 2]),
             case("no residual", [&[5, 7], &[7, 3], &[5, 3], &[]])
                 .without(3)
                 .attr("beta", 0.5f32),

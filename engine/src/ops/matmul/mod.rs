@@ -166,6 +166,16 @@ impl Op for Fused {
                 .attr("activation", "Clip")
                 .attr("params", vec![-1.0, 2.5])
                 .konst(&[1]),
+            case("scaled", [&[5, 1300], &[1300, 33], &[33], &[5, 33]])
+                .attr("activation", "Tanh")
+                .attr("scale", -0.5f32)
+                .attr("shift", 3.0f32)
+                .konst(&[1, 2]),
+            case("a scaled row", [&[1, 40], &[40, 33], &[33], &[1, 33]])
+                .attr("activation", "HardSwish")
+                .attr("scale", -0.5f32)
+                .attr("shift", 3.0f32)
+                .konst(&[1, 2]),
             case("an activation", [&[3, 5], &[5, 20], &[20], &[3, 20]]).attr("activation", "HardSwish"),
         ]
     }
