@@ -12,6 +12,8 @@ mod inspect;
 mod new;
 mod optimize;
 mod prune;
+mod pruning;
+mod rival;
 mod run;
 mod shapes;
 mod source;
@@ -31,6 +33,8 @@ use serde_json::{Value, json};
 
 use ui::{Common, Ui};
 pub(crate) use ui::{chain, stderr};
+#[cfg(feature = "ort")]
+pub(crate) use written::Scratch;
 
 /// One verb of the command line.
 pub(crate) trait Cmd: Sync {
