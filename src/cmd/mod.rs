@@ -17,6 +17,7 @@ mod rival;
 mod run;
 mod shapes;
 mod source;
+mod sweep;
 mod table;
 mod timing;
 mod ui;
@@ -60,6 +61,7 @@ pub(crate) static CMDS: &[&dyn Cmd] = &[
     &optimize::Optimize,
     &prune::Prune,
     &run::Run,
+    &sweep::Sweep,
     &verify::Verify,
 ];
 
