@@ -2,6 +2,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod matrices;
+mod sparse;
 
 use super::case::{floats, tame_floats};
 use super::shape::{broadcast, same_dtype, show};
