@@ -6,7 +6,7 @@
 
 MODELS is the folder that fetch.sh fills; models that `secateur new` writes are put there too. Needs numpy and onnx; BIN is built with
 `cargo build --release --features ort`; the PYTHONs are interpreters with numpy and openvino, or numpy<2 and deepsparse==1.8.0 (Python
-3.11 at most). DeepSparse reads no recent opsets: --opset N writes all files, for all engines, in an older one.
+3.11 at most). --opset N writes all files, for all engines, in an older opset, should one need it.
 
 Each sparse file is measured together with its dense one, in every engine, each in a process of its own and all in turn, as
 compare.py does it. So a speed-up is of one engine within the same minute. Files are pruned by `secateur prune --method magnitude

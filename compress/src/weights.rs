@@ -439,7 +439,13 @@ mod tests {
 
     #[test]
     fn outputs_and_inputs_are_told_apart() {
-        let cases: &[(&str, &[usize], &[(&str, i64)], &str)] = &[
+        type Case = (
+            &'static str,
+            &'static [usize],
+            &'static [(&'static str, i64)],
+            &'static str,
+        );
+        let cases: &[Case] = &[
             ("Conv", &[8, 3, 5, 7], &[], "8 Output, 3 Input, 5 Tap, 7 Tap"),
             (
                 "Conv",

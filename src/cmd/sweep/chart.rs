@@ -236,7 +236,7 @@ pub(super) fn chart(title: &str, caption: &str, lines: &[Line]) -> String {
         let dense = [Axes::x(0.0), axes.y(1.0)];
         match (&measured[..], &*line.engine) {
             // A single point says nothing of what lies before it.
-            ([[x, y]], "self") => dots + &text([x + 8.0, y - 6.0], "mark", "start", &line.pattern),
+            ([[x, y]], "self") => dots + &text([x - 8.0, y + 4.0], "mark", "end", &line.pattern),
             ([_], _) => dots,
             _ => pen.curve(&[&[dense], &measured[..]].concat()) + &dots,
         }
