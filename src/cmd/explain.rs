@@ -334,7 +334,7 @@ fn measured(session: &Session, inputs: &[(String, Tensor)]) -> Result<Vec<StepTi
 }
 
 /// The share of zeros among the weights of each node: the largest constant of floats that it reads, if it has two axes.
-fn zeros(model: &Model) -> HashMap<(String, String), f64> {
+pub(super) fn zeros(model: &Model) -> HashMap<(String, String), f64> {
     let g = &model.graph;
     let share = |node: &Node| {
         let constants = node.inputs.iter().flatten().filter_map(|&v| g.konst(v));
