@@ -169,10 +169,13 @@ fn thinned(t: Tensor, percent: u64) -> Tensor {
         (z ^ (z >> 27)) >> 32
     };
     let all = t.elements::<f32>().unwrap_or_default().into_owned();
-    let some = all.into_iter().enumerate().map(|(i, x)| match place(i).wrapping_mul(100) >> 32 {
-        p if p < percent => 0.0,
-        _ => x,
-    });
+    let some = all
+        .into_iter()
+        .enumerate()
+        .map(|(i, x)| match place(i).wrapping_mul(100) >> 32 {
+            p if p < percent => 0.0,
+            _ => x,
+        });
     Tensor::of(t.dims(), some.collect::<Vec<f32>>())
 }
 

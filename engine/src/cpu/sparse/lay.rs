@@ -70,9 +70,13 @@ impl Vectorised for Fill<'_> {
             false => (vectors, self.all.len()),
         };
         for o in 0..outer {
+            // SAFETY: `Fill::run` is promised this.
+            if !self.by_channels && self.channel == 1 && unsafe { self.lines(s, o) } {
+                continue;
+            }
             for i in 0..inner {
                 let (channels, vector) = if self.by_channels { (o, i) } else { (i, o) };
-                // SAFETY: `Fill::run` is promised this.
+                // SAFETY: as above.
                 unsafe {
                     match self.channel {
                         1 => self.turned(s, channels, vector),
@@ -85,6 +89,40 @@ impl Vectorised for Fill<'_> {
 }
 
 impl Fill<'_> {
+    /// All channels of a vector of positions, where all of these are there and all blocks whole; else nothing.
+    #[inline(always)]
+    unsafe fn lines<S: Simd>(&self, s: S, vector: usize) -> bool {
+        let from = &self.from[vector * S::LANES..][..S::LANES];
+        if from.contains(&NOWHERE) || self.all.iter().any(|c| c.live < BLOCK) {
+            return false;
+        }
+        let mut lines = [self.x; BLOCK];
+        for (line, &at) in lines.iter_mut().zip(from) {
+            *line = self.x.wrapping_add(at as usize);
+        }
+        let (to, pitch) = (
+            self.to.wrapping_add(vector * S::LANES),
+            self.slot[0] * self.slot[1],
+        );
+        for c in self.all {
+            for first in (0..BLOCK).step_by(S::LANES) {
+                let mut rows = lines;
+                for row in &mut rows {
+                    *row = row.wrapping_add(c.x + first);
+                }
+                let to = to.wrapping_add(c.slot * self.slot[0] + first * pitch);
+                // SAFETY: as the caller says.
+                unsafe {
+                    let square = s.load_turned(&rows);
+                    for i in 0..S::LANES {
+                        s.store(to.wrapping_add(i * pitch), square[i]);
+                    }
+                }
+            }
+        }
+        true
+    }
+
     #[inline(always)]
     unsafe fn turned<S: Simd>(&self, s: S, channels: usize, vector: usize) {
         // SAFETY: there are as many.
@@ -242,24 +280,12 @@ impl Vectorised for Drain<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (all, vectors) = (self.rows.div_ceil(S::LANES), self.to.len() / S::LANES);
-        // Along what lies side by side: the pixels of a block of channels, or the channels of a row.
-        let (outer, inner) = if self.whole {
-            (all, vectors)
-        } else {
-            (vectors, all)
-        };
-        for o in 0..outer {
-            for i in 0..inner {
-                let (rows, vector) = if self.whole { (o, i) } else { (i, o) };
-                let first = rows * S::LANES;
-                // SAFETY: as `Drain::run` says.
-                unsafe {
-                    match first + S::LANES <= self.rows {
-                        true => self.square::<S, true>(s, first, vector),
-                        false => self.square::<S, false>(s, first, vector),
-                    }
-                }
+        // SAFETY: as `Drain::run` says.
+        unsafe {
+            match self.add.map(|a| a.is_some_and(|a| a.at.is_some())) {
+                [false, false] => self.all::<S, 0>(s),
+                [true, true] => self.all::<S, 2>(s),
+                _ => self.all::<S, 1>(s),
             }
         }
         let live = self.rows % BLOCK;
@@ -275,38 +301,73 @@ impl Vectorised for Drain<'_> {
     }
 }
 
+/// What is added at each position: where it begins for some channels, and its places.
+type Placed = (*const f32, *const u32);
+
 impl Drain<'_> {
+    /// All squares; of what is added, `R` have places.
+    #[inline(always)]
+    unsafe fn all<S: Simd, const R: usize>(&self, s: S) {
+        let (all, vectors) = (self.rows.div_ceil(S::LANES), self.to.len() / S::LANES);
+        // Along what lies side by side: the pixels of a block of channels, or the channels of a row.
+        let (outer, inner) = if self.whole {
+            (all, vectors)
+        } else {
+            (vectors, all)
+        };
+        for o in 0..outer {
+            for i in 0..inner {
+                let (rows, vector) = if self.whole { (o, i) } else { (i, o) };
+                let first = rows * S::LANES;
+                // SAFETY: as the caller says.
+                unsafe {
+                    match first + S::LANES <= self.rows {
+                        true => self.square::<S, R, true>(s, first, vector),
+                        false => self.square::<S, R, false>(s, first, vector),
+                    }
+                }
+            }
+        }
+    }
+
     /// A vector of positions of `LANES` rows from `first` on, or of as many as there are.
     #[inline(always)]
-    unsafe fn square<S: Simd, const WHOLE: bool>(&self, s: S, first: usize, vector: usize) {
+    unsafe fn square<S: Simd, const R: usize, const WHOLE: bool>(&self, s: S, first: usize, vector: usize) {
         let live = self.rows - first;
         let channel = |block: usize| first / BLOCK * block + first % BLOCK;
         let pitch = self.vectors * S::LANES;
-        let y = self.y.wrapping_add(channel(self.block));
         let sums = self.sums.wrapping_add(first * pitch + vector * S::LANES);
         let mut rows = [sums; BLOCK];
         for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
             *row = sums.wrapping_add(i * pitch);
         }
+        let (mut fixed, mut placed, mut count): (_, [Placed; 2], _) =
+            (s.splat(0.0), [(sums, std::ptr::null()); 2], 0);
         // SAFETY: as the caller says; what is read or written of fewer rows is cut off.
         unsafe {
-            let load = |x: *const f32| if WHOLE { s.load(x) } else { s.load_first(x, live) };
-            let mut fixed = s.splat(0.0);
-            for a in self.add.iter().flatten().filter(|a| a.at.is_none()) {
-                fixed = s.add(fixed, load(a.x.wrapping_add(channel(a.block))));
+            for a in self.add.iter().flatten() {
+                let x = a.x.wrapping_add(channel(a.block));
+                match a.at {
+                    None if WHOLE => fixed = s.add(fixed, s.load(x)),
+                    None => fixed = s.add(fixed, s.load_first(x, live)),
+                    Some(at) => {
+                        placed[count] = (x, at.as_ptr().add(vector * S::LANES));
+                        count += 1;
+                    }
+                }
             }
             let square = s.load_turned(&rows);
+            let y = self.y.wrapping_add(channel(self.block));
+            let to = self.to.as_ptr().add(vector * S::LANES);
             for lane in 0..S::LANES {
-                let at = vector * S::LANES + lane;
-                let to = *self.to.get_unchecked(at);
+                let to = *to.add(lane);
                 if to == NOWHERE {
                     continue;
                 }
                 let mut sum = s.add(square[lane], fixed);
-                for a in self.add.iter().flatten() {
-                    let Some(places) = a.at else { continue };
-                    let place = *places.get_unchecked(at) as usize;
-                    sum = s.add(sum, load(a.x.wrapping_add(place + channel(a.block))));
+                for (x, at) in &placed[..R] {
+                    let x = x.wrapping_add(*at.add(lane) as usize);
+                    sum = s.add(sum, if WHOLE { s.load(x) } else { s.load_first(x, live) });
                 }
                 sum = self.end.apply(s, sum);
                 let to = y.wrapping_add(to as usize);
