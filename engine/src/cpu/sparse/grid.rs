@@ -28,7 +28,7 @@ pub(super) struct Frame {
     phases: Vec<(usize, usize)>,
     /// Rows and columns, where there are planes.
     axes: Option<[Axis; 2]>,
-    images: usize,
+    pub(super) images: usize,
 }
 
 /// Where positions read and write.
@@ -187,11 +187,11 @@ impl Frame {
         (self.halo[0] + self.vectors + self.halo[1]) | 1
     }
 
-    /// Where the positions of a window read and write.
-    pub(super) fn grid(&self, w: &Window, [x, y]: [Pixels; 2], lanes: usize) -> Grid {
+    /// Where the positions of a window read and write, of so many images of those that there may be.
+    pub(super) fn grid(&self, w: &Window, [x, y]: [Pixels; 2], images: usize, lanes: usize) -> Grid {
         let Some([rows, cols]) = &self.axes else {
             let plane = w.positions().max(1);
-            let each = || (0..self.images).flat_map(move |n| (0..plane).map(move |p| (n, p)));
+            let each = || (0..images).flat_map(move |n| (0..plane).map(move |p| (n, p)));
             let from = each().map(|(n, p)| w.under(p, 0).map_or(NOWHERE, |u| x.at(n, u)));
             return self.grid_of(from, each().map(|(n, p)| y.at(n, p)), lanes);
         };
@@ -200,7 +200,7 @@ impl Frame {
             let all = (0..self.vectors * lanes).map(|at| {
                 let p = at % lanes * self.vectors + at / lanes;
                 let (n, r, c) = (p / image, p % image / cols.pitch, p % cols.pitch);
-                if n < self.images { real(n, r, c) } else { None }
+                if n < images { real(n, r, c) } else { None }
             });
             all.map(|at| at.unwrap_or(NOWHERE)).collect::<Vec<_>>()
         };

@@ -39,8 +39,19 @@ use super::{Ending, Pool};
 pub struct Addend<'a> {
     /// That of the first channel and position.
     pub x: *const f32,
-    /// Its place for each position, as [`Plan::places`] makes them; none where all positions have the same.
-    pub at: Option<&'a [u32]>,
+    /// Its place for each position.
+    pub at: At<'a>,
+}
+
+/// Where an addend is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum At<'a> {
+    /// The same for all positions.
+    Nowhere,
+    /// As the output.
+    Output,
+    /// As [`Plan::places`] makes them.
+    Places(&'a [u32]),
 }
 
 /// The memory of a product.
@@ -63,17 +74,36 @@ unsafe impl Sync for Operands<'_> {}
 pub struct Product {
     plan: Plan,
     code: Arc<Code>,
-    grid: Grid,
     /// What is brought near.
     channels: Vec<Channels>,
+    /// For as many images as are taken at once, and for those that are left.
+    tables: Vec<Table>,
+}
+
+/// Where positions are in memory.
+struct Table {
+    grid: Grid,
     /// Where positions follow each other in the output, for each strip, where the end of sums needs it.
     runs: Vec<Vec<(u32, u32)>>,
 }
 
+/// What is computed at once: some images, or all rows of a matrix.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    x: *const f32,
+    y: *mut f32,
+    add: [Option<Addend<'a>>; 2],
+    table: &'a Table,
+}
+
+// SAFETY: as above.
+unsafe impl Send for Batch<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Batch<'_> {}
+
 impl Product {
     /// The product with weights that were encoded as [`Plan::cut`] says.
     pub fn new(plan: Plan, code: Arc<Code>) -> Product {
-        let grid = plan.grid();
         let (taps, phases) = (plan.frame.taps.len().max(1), plan.frame.planes());
         let parts = plan.slots.iter().zip(&plan.cut.parts);
         let channels = parts.flat_map(|(&slot, columns)| {
@@ -85,16 +115,26 @@ impl Product {
             })
         });
         let step = if plan.whole { BLOCK } else { plan.cut.matrix.rows };
-        let runs = |strip: &Range<usize>| plan.frame.runs(&grid.to, strip.clone(), step, lanes());
-        let runs = match plan.post.ending() {
-            Some(_) => vec![],
-            None => plan.strips.iter().map(runs).collect(),
+        let table = |images: usize| {
+            let grid = plan.grid(images);
+            let runs = |strip: &Range<usize>| plan.frame.runs(&grid.to, strip.clone(), step, lanes());
+            Table {
+                runs: match plan.post.ending() {
+                    Some(_) => vec![],
+                    None => plan.strips.iter().map(runs).collect(),
+                },
+                grid,
+            }
         };
+        let (whole, left) = (
+            plan.images.min(plan.frame.images),
+            plan.images % plan.frame.images,
+        );
+        let counts = [Some(whole), (left != whole % plan.frame.images).then_some(left)];
         Product {
             channels: channels.collect(),
-            runs,
+            tables: counts.into_iter().flatten().map(table).collect(),
             code,
-            grid,
             plan,
         }
     }
@@ -146,6 +186,33 @@ impl Product {
     /// All that the plan was made for is readable, the output writable, and nobody else writes to them; the output is not the
     /// input. An addend may be the output itself, position by position.
     pub unsafe fn run(&self, x: Operands, scratch: &mut [u8], pool: &Pool) {
+        let p = &self.plan;
+        for first in (0..p.images).step_by(p.frame.images) {
+            let of_y = first * p.y.image;
+            let add = x.add.map(|a| {
+                a.map(|a| Addend {
+                    x: a.x.wrapping_add(if a.at == At::Output { of_y } else { 0 }),
+                    ..a
+                })
+            });
+            let batch = Batch {
+                x: x.x.wrapping_add(first * p.x.image),
+                y: x.y.wrapping_add(of_y),
+                add,
+                table: match self.tables.get(1).filter(|_| first + p.frame.images > p.images) {
+                    Some(rest) => rest,
+                    None => &self.tables[0],
+                },
+            };
+            // SAFETY: as the caller says.
+            unsafe { self.batch(batch, scratch, pool) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`run`](Product::run).
+    unsafe fn batch(&self, x: Batch, scratch: &mut [u8], pool: &Pool) {
         debug_assert!(scratch.len() >= self.scratch(pool.threads()), "scratch memory");
         let (p, threads) = (&self.plan, pool.threads());
         let (blocks, strips) = (p.cut.blocks(), p.strips.len());
@@ -185,7 +252,7 @@ impl Product {
     /// Where a thread has what is read at a strip; it is brought there unless it is there, as the tag says.
     unsafe fn brought(
         &self,
-        x: Operands,
+        x: Batch,
         [group, strip]: [usize; 2],
         near: *mut f32,
         tags: *mut f32,
@@ -221,14 +288,14 @@ impl Product {
         let all = Operands {
             x: x.x,
             y: x.y,
-            add: [given(x.bias, None), given(x.residual, Some(&self.grid.to[..]))],
+            add: [given(x.bias, At::Nowhere), given(x.residual, At::Output)],
         };
         // SAFETY: as the caller says.
         unsafe { self.run(all, scratch, pool) };
     }
 
     /// Brings all channels at the positions of a strip near.
-    unsafe fn fill_strip(&self, x: Operands, group: usize, strip: usize, near: *mut f32) {
+    unsafe fn fill_strip(&self, x: Batch, group: usize, strip: usize, near: *mut f32) {
         let p = &self.plan;
         let (strip, lanes) = (p.strips[strip].clone(), lanes());
         let slot = self.slot(strip.len());
@@ -240,7 +307,7 @@ impl Product {
             x: x.x.wrapping_add(group * p.x.group),
             channel: p.x.channel,
             all: &self.channels,
-            from: &self.grid.from[0][strip.start * lanes..strip.end * lanes],
+            from: &x.table.grid.from[0][strip.start * lanes..strip.end * lanes],
             to: near,
             slot: [slot, 1],
             by_channels: p.whole,
@@ -250,7 +317,7 @@ impl Product {
     }
 
     /// Brings the planes of a part near.
-    unsafe fn fill_planes(&self, x: Operands, group: usize, part: usize, near: *mut f32) {
+    unsafe fn fill_planes(&self, x: Batch, group: usize, part: usize, near: *mut f32) {
         let (p, lanes) = (&self.plan, lanes());
         let (slot, phases) = (self.slot(0), p.frame.planes());
         let slots = p.slots[part]..p.slots[part + 1];
@@ -259,7 +326,7 @@ impl Product {
         unsafe {
             std::slice::from_raw_parts_mut(first, slot).fill(0.0);
             for channels in self.channels.iter().filter(|c| slots.contains(&c.slot)) {
-                for (phase, from) in self.grid.from.iter().enumerate() {
+                for (phase, from) in x.table.grid.from.iter().enumerate() {
                     let to = near.wrapping_add(phase * slot + p.frame.halo[0] * lanes);
                     let fill = Fill {
                         x: x.x.wrapping_add(group * p.x.group),
@@ -285,7 +352,7 @@ impl Product {
     /// [`fill_planes`](Product::fill_planes) filled.
     unsafe fn block<'a>(
         &self,
-        x: Operands<'a>,
+        x: Batch<'a>,
         [group, block, strip]: [usize; 3],
         near: *const f32,
         sums: *mut f32,
@@ -312,7 +379,11 @@ impl Product {
         let rows = p.cut.rows(block);
         let positions = vectors.start * lanes..vectors.end * lanes;
         let added = |a: Addend<'a>| {
-            let at = a.at.map(|at| &at[positions.clone()]);
+            let at = match a.at {
+                At::Nowhere => None,
+                At::Output => Some(&x.table.grid.to[positions.clone()]),
+                At::Places(at) => Some(&at[positions.clone()]),
+            };
             let (of_group, of_block) = match (at, p.whole) {
                 (Some(_), _) => (p.y.group, p.y.block),
                 (None, _) => (p.cut.matrix.rows, BLOCK),
@@ -331,7 +402,7 @@ impl Product {
             rows: rows.len(),
             add: x.add.map(|a| a.map(added)),
             end: p.post.ending().unwrap_or(Ending::NONE),
-            to: &self.grid.to[positions.clone()],
+            to: &x.table.grid.to[positions.clone()],
             y,
             block: p.y.block,
             whole: p.whole,
@@ -339,14 +410,14 @@ impl Product {
         // SAFETY: as `run` says.
         unsafe {
             drain.run();
-            self.end(y, strip, rows.len());
+            self.end(x, y, strip, rows.len());
         }
     }
 
     /// What the end of sums does not do in registers.
-    unsafe fn end(&self, y: *mut f32, strip: usize, rows: usize) {
+    unsafe fn end(&self, x: Batch, y: *mut f32, strip: usize, rows: usize) {
         let p = &self.plan;
-        for &(start, len) in self.runs.get(strip).into_iter().flatten() {
+        for &(start, len) in x.table.runs.get(strip).into_iter().flatten() {
             let y = y.wrapping_add(start as usize);
             // SAFETY: these are the positions and channels that were just written.
             unsafe {

@@ -27,9 +27,10 @@ const NARROW: f64 = 0.25;
 /// The share of zeros from which on sparse kernels are offered.
 const WORTH: f64 = 0.1;
 
-/// How channels lie in memory: floats from group to group, block to block, and channel to channel.
+/// How channels lie in memory: floats from image to image, group to group, block to block, and channel to channel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
+    pub(super) image: usize,
     pub(super) group: usize,
     pub(super) block: usize,
     pub(super) channel: usize,
@@ -60,6 +61,8 @@ pub struct Plan {
     pub(super) post: Post,
     pub(super) x: Side,
     pub(super) y: Side,
+    /// All images; the frame has those that are taken at once.
+    pub(super) images: usize,
     /// Whether whole blocks of channels are written.
     pub(super) whole: bool,
     pub(super) strips: Vec<Range<usize>>,
@@ -116,16 +119,18 @@ impl Plan {
             false => (grid::in_blocks(inputs, w.plane()), 1),
             true => (grid::row_by_row(inputs, w.plane()), w.plane()),
         };
-        if !x.fit(shape.images, w.plane()) || !y.fit(shape.images, w.positions()) {
+        let images = together(w, shape.images, lanes())?;
+        if !x.fit(images, w.plane()) || !y.fit(images, w.positions()) {
             return None;
         }
-        let side = |channels: usize, plane: usize, channel| Side {
+        let side = |channels: usize, plane: usize, image, channel| Side {
+            image,
             group: channels * plane,
             block: BLOCK * plane,
             channel,
         };
         let matrix = Matrix::rows(shape.outputs, shape.depth());
-        let frame = Frame::new(w, shape.images, lanes())?;
+        let frame = Frame::new(w, images, lanes())?;
         let places = Places::Window(w.clone(), [x, y]);
         let plan = Plan::new(
             (frame, places),
@@ -135,8 +140,9 @@ impl Plan {
             shape.post,
         )?;
         Some(Plan {
-            x: side(shape.inputs, w.plane(), channel),
-            y: side(shape.outputs, w.positions(), 1),
+            x: side(shape.inputs, w.plane(), x.image, channel),
+            y: side(shape.outputs, w.positions(), y.image, 1),
+            images: shape.images,
             whole: true,
             ..plan
         })
@@ -164,11 +170,12 @@ impl Plan {
         if frame.vectors == 0 || groups * matrix.rows * matrix.cols == 0 {
             return None;
         }
-        let kind = work(zeros).0;
+        let (kind, frame_images) = (work(zeros).0, frame.images);
         let most = tile::widest(kind);
         let narrow = frame.single() && zeros.density() < NARROW && kind == Kind::Pairs;
-        let strips = strips(frame.vectors, if narrow { most.div_ceil(2) } else { most });
-        let wide = strips.iter().map(Range::len).max().unwrap_or(1);
+        // Nothing of how sums are made may depend on the number of positions, that is, on the batch.
+        let wide = if narrow { most.div_ceil(2) } else { most };
+        let strips = strips(frame.vectors, wide);
         let (slots, parts, places_of) = cut(&frame, (matrix.cols / taps, taps), wide)?;
         let all = frame.vectors * lanes() * matrix.cols * size_of::<f32>();
         let (near, by_rows) = match (frame.single(), strips.len()) {
@@ -177,12 +184,9 @@ impl Plan {
             (true, count) if 6 * zeros.live > SHARED && all < KEPT => (Near::Own(count), true),
             (true, _) => (Near::Own(1), false),
         };
-        let least = match strips.len() {
-            8.. => 1,
-            _ => (matrix.rows / 128).clamp(1, 4),
-        };
-        let blocks = matrix.rows.div_ceil(ROWS).max(least);
+        let blocks = matrix.rows.div_ceil(ROWS).max((matrix.rows / 128).clamp(1, 4));
         let side = Side {
+            image: 0,
             group: 0,
             block: BLOCK,
             channel: 1,
@@ -201,6 +205,7 @@ impl Plan {
             post,
             x: side,
             y: side,
+            images: frame_images,
             whole: false,
             strips,
             slots,
@@ -255,7 +260,8 @@ impl Plan {
         let planes = frame.planes() as f64 * (1.0 + halo);
         let parts = self.cut.parts.len() as f64;
         let beside = groups * (3.0 * rows * parts + 5.0 * (channels * planes + rows));
-        let elements = (frame.vectors * lanes()) as f64;
+        let times = self.images as f64 / self.frame.images as f64;
+        let elements = times * (frame.vectors * lanes()) as f64;
         let all = elements * groups;
         Cost {
             flops: PER_CYCLE * elements / 16.0 * (work(zeros).1 + beside) + self.post.flops() * all * rows,
@@ -264,10 +270,10 @@ impl Plan {
         }
     }
 
-    /// Where positions read and write.
-    pub(super) fn grid(&self) -> Grid {
+    /// Where positions read and write, of so many images.
+    pub(super) fn grid(&self, images: usize) -> Grid {
         match &self.places {
-            Places::Window(w, pixels) => self.frame.grid(w, *pixels, lanes()),
+            Places::Window(w, pixels) => self.frame.grid(w, *pixels, images, lanes()),
             Places::Rows([from, to]) => self
                 .frame
                 .grid_of(from.iter().copied(), to.iter().copied(), lanes()),
@@ -318,6 +324,22 @@ fn share_of_pairs(density: f64) -> f64 {
 /// Floating-point operations in a cycle, by which cycles are turned into operations.
 const PER_CYCLE: f64 = 64.0;
 
+/// Vectors of planes of several images that are taken at once, to stay in the second cache.
+const TOGETHER: usize = 256;
+
+/// How many images are taken at once.
+fn together(w: &Window, images: usize, lanes: usize) -> Option<usize> {
+    let fits = |n: usize| Some(Frame::new(w, n, lanes)?.vectors <= TOGETHER);
+    if w.taps() == 1 {
+        return (images > 0).then_some(images);
+    }
+    let mut all = 1;
+    while 2 * all <= images && fits(2 * all)? {
+        all *= 2;
+    }
+    Some(all)
+}
+
 /// Strips of at most `most` vectors; where there are several, an even number of them, for two threads.
 fn strips(vectors: usize, most: usize) -> Vec<Range<usize>> {
     let count = vectors.div_ceil(most);
@@ -343,7 +365,10 @@ fn cut(frame: &Frame, (channels, taps): (usize, usize), wide: usize) -> Option<P
     read.sort_unstable();
     read.dedup();
     let bytes = read.len().max(wide) * lanes() * size_of::<f32>();
-    let room = (u16::MAX as usize / pitch).checked_sub(2)? / phases;
+    // As for the most vectors that are taken at once.
+    let most = pitch.max(TOGETHER + frame.halo[0] + frame.halo[1] + 1);
+    let most = if frame.single() { 1 } else { most };
+    let room = (u16::MAX as usize / most).checked_sub(2)? / phases;
     let most = (NEAR / bytes).clamp(1, room.max(1));
     let most = if most > BLOCK { most / BLOCK * BLOCK } else { most };
     if room == 0 {

@@ -178,6 +178,8 @@ fn shapes() -> Vec<Shape> {
         shape([2, 3, 16, 32], &[[4, 1, 1, 1, 0, 0], [9, 1, 1, 1, 0, 0]], silu),
         shape([1, 1, 24, 16], &[[19, 3, 1, 1, 1, 1]], none),
         shape([2, 1, 16, 16], &[[18, 4, 2, 1, 3, 0]], relu),
+        // Each image by itself, for its planes are large.
+        shape([2, 1, 16, 16], &[[66, 3, 1, 1, 1, 1], [65, 3, 1, 1, 1, 1]], none),
         // A window larger than the image.
         shape([1, 1, 16, 16], &[[3, 5, 1, 1, 2, 2], [2, 7, 1, 1, 3, 3]], none),
         // Several blocks of rows, several parts.
@@ -279,7 +281,7 @@ fn rows_of_matrices_are_multiplied() {
             let all = Operands {
                 x: x.as_ptr(),
                 y: y.as_mut_ptr(),
-                add: [given(&bias, None), given(&residual, Some(&places))],
+                add: [given(&bias, At::Nowhere), given(&residual, At::Places(&places))],
             };
             // SAFETY: all is of the sizes that were planned.
             unsafe { product.run(all, scratch.bytes_mut(), &Pool::new(2)) };

@@ -2,7 +2,7 @@
 
 use super::cpu::{Added, Extra, addends};
 use super::matrices::Matrices;
-use crate::cpu::sparse::{Addend, Code, Matrix, Operands, Plan, Product, Rows};
+use crate::cpu::sparse::{Addend, At, Code, Matrix, Operands, Plan, Product, Rows};
 use crate::cpu::{Candidate, Io, Kernel};
 use crate::ops::{NodeRef, OpError};
 
@@ -95,7 +95,7 @@ impl Kernel for Sparse {
             let (input, at) = self.add[i].as_ref()?;
             Some(Addend {
                 x: io.input(*input).ptr(),
-                at: at.as_deref(),
+                at: at.as_deref().map_or(At::Nowhere, At::Places),
             })
         });
         let all = Operands {
