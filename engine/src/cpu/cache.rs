@@ -45,7 +45,7 @@ pub trait Packed: Send + Sync + Sized + 'static {
     /// The memory.
     fn parts(&self) -> Vec<&[u8]>;
 
-    /// The same from memory of these lengths, at multiples of 64.
+    /// The same from memory of these lengths, at multiples of 64, which may hold anything.
     fn from_parts(parts: &[Bytes]) -> Option<Self>;
 }
 
@@ -64,7 +64,7 @@ impl Packed for Vec<u8> {
 pub struct Order {
     /// All that the result depends on, beside the weight itself and the instruction set.
     pub name: String,
-    /// Bytes of each part.
+    /// Bytes of each part; none where the weight itself decides, and [`Packed::from_parts`] has to look.
     pub parts: Vec<usize>,
 }
 
@@ -218,7 +218,8 @@ impl Cache {
 
     fn found<T: Packed>(&self, key: &Key, order: &Order) -> Option<T> {
         let entry = self.stock.entries.get(key)?;
-        if !entry.parts.iter().map(|p| p.1).eq(order.parts.iter().copied()) {
+        let same = entry.parts.iter().map(|p| p.1).eq(order.parts.iter().copied());
+        if !order.parts.is_empty() && !same {
             return None;
         }
         let parts = self.parts(entry)?;

@@ -26,6 +26,7 @@ pub mod reduce;
 pub mod rows;
 pub mod rowwise;
 pub mod softmax;
+pub mod sparse;
 mod threads;
 pub mod trig;
 pub mod walk;

@@ -1,0 +1,5 @@
+//! Products whose weights have zeros.
+
+mod vector;
+
+pub use vector::{Tokens, Vector};
