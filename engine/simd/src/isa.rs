@@ -100,6 +100,35 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The last halves of both, lane by lane in turn
     fn zip_last(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
+    /// Reads `LANES` rows of `LANES` floats and turns them: lane `r` of vector `c` is float `c` of row `r`. What is behind
+    /// `LANES` in either list is of no account; no alignment is asked for.
+    ///
+    /// # Safety
+    ///
+    /// `LANES` floats of each of the first `LANES` rows are readable.
+    #[inline(always)]
+    unsafe fn load_turned(self, rows: &[*const f32; 16]) -> [Self::F32; 16] {
+        let mut square = [self.splat(0.0); 16];
+        for (i, square) in square.iter_mut().enumerate().take(Self::LANES) {
+            // SAFETY: as the caller says.
+            *square = unsafe { self.load(rows[i]) };
+        }
+        self.turned(square)
+    }
+    /// Turns the first `LANES` vectors: lane `r` of vector `c` is lane `c` of vector `r`.
+    #[inline(always)]
+    fn turned(self, mut square: [Self::F32; 16]) -> [Self::F32; 16] {
+        // Each turn moves the highest bit of the place of a float to the end.
+        for _ in 0..Self::LANES.ilog2() {
+            let old = square;
+            for i in 0..Self::LANES / 2 {
+                square[2 * i] = self.zip_first(old[i], old[i + Self::LANES / 2]);
+                square[2 * i + 1] = self.zip_last(old[i], old[i + Self::LANES / 2]);
+            }
+        }
+        square
+    }
+
     /// `a < b`; false where either is NaN
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a == b`; false where either is NaN

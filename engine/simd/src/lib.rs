@@ -49,5 +49,6 @@ mod dispatch;
 mod isa;
 pub mod math;
 
+pub use arch::opaque;
 pub use dispatch::{IsaError, Vectorised, dispatch, isa, isa_or_error};
 pub use isa::Simd;

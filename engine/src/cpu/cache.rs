@@ -45,8 +45,13 @@ pub trait Packed: Send + Sync + Sized + 'static {
     /// The memory.
     fn parts(&self) -> Vec<&[u8]>;
 
-    /// The same from memory of these lengths, at multiples of 64, which may hold anything.
+    /// The same from memory of these lengths, at multiples of 64.
     fn from_parts(parts: &[Bytes]) -> Option<Self>;
+
+    /// Whether the numbers in it keep to [`Order::limits`], where it is read by them.
+    fn keeps(&self, _limits: &[usize]) -> bool {
+        true
+    }
 }
 
 impl Packed for Vec<u8> {
@@ -60,12 +65,14 @@ impl Packed for Vec<u8> {
 }
 
 /// An order of packed weights.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Order {
     /// All that the result depends on, beside the weight itself and the instruction set.
     pub name: String,
-    /// Bytes of each part; none where the weight itself decides, and [`Packed::from_parts`] has to look.
+    /// Bytes of each part; none where they follow from the weights.
     pub parts: Vec<usize>,
+    /// What numbers in it must keep to, where it holds such.
+    pub limits: Vec<usize>,
 }
 
 impl Order {
@@ -75,6 +82,7 @@ impl Order {
         Order {
             name: name.into(),
             parts: vec![bytes.checked_next_multiple_of(LINE).unwrap_or(usize::MAX)],
+            ..Order::default()
         }
     }
 }
@@ -218,8 +226,8 @@ impl Cache {
 
     fn found<T: Packed>(&self, key: &Key, order: &Order) -> Option<T> {
         let entry = self.stock.entries.get(key)?;
-        let same = entry.parts.iter().map(|p| p.1).eq(order.parts.iter().copied());
-        if !order.parts.is_empty() && !same {
+        let lens = entry.parts.iter().map(|p| p.1);
+        if !order.parts.is_empty() && !lens.eq(order.parts.iter().copied()) {
             return None;
         }
         let parts = self.parts(entry)?;
@@ -229,7 +237,7 @@ impl Cache {
             news.state.refused = Some("a part of it is damaged".into());
             return None;
         }
-        T::from_parts(&parts)
+        T::from_parts(&parts).filter(|packed| packed.keeps(&order.limits))
     }
 
     fn parts(&self, entry: &Entry) -> Option<Vec<Bytes>> {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
+use crate::cpu::sparse::{Matrix, Zeros};
 use crate::cpu::{Order, Packed, Packs, number};
 use crate::ir::{AttrValue, DType, Dim, Node, Shape, Tensor, Type, ValueId};
 
@@ -332,6 +333,13 @@ impl<'a> NodeRef<'a> {
             (Some(packs), Some(input)) if input.fixed => packs.keep(input.value, name, make),
             _ => make(),
         }
+    }
+
+    /// How many zeros input `i` has, seen as a matrix; `None` unless it is of floats and known.
+    pub fn zeros(&self, i: usize, matrix: Matrix) -> Option<Zeros> {
+        let w = self.konst(i).filter(|w| w.dtype() == DType::F32)?;
+        let count = || Zeros::count(&w.elements().unwrap_or_default(), matrix);
+        Some(*self.kept(i, &format!("zeros {matrix:?}"), count))
     }
 
     /// As [`packed`](NodeRef::packed), when the kernel is made: `make` gets the elements, which must be floats and known, with 0

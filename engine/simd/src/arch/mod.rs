@@ -19,3 +19,17 @@ macro_rules! register_methods {
 }
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 use register_methods;
+
+/// The same address, of which the compiler does not know how it came about: it stays in a register of its own.
+#[inline(always)]
+pub fn opaque<T>(p: *const T) -> *const T {
+    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+    {
+        let mut p = p;
+        // SAFETY: no instruction is executed.
+        unsafe { std::arch::asm!("/* {} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
+        p
+    }
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+    p
+}

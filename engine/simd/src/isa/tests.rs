@@ -541,3 +541,40 @@ fn gathered_floats_are_where_bytes_say() {
         }
     });
 }
+
+#[derive(Clone, Copy)]
+struct Turn;
+
+impl Vectorised for Turn {
+    type Out = (Vec<Vec<f32>>, Vec<Vec<f32>>);
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Out {
+        let x: Vec<f32> = (0..16 * 19).map(|i| i as f32).collect();
+        let rows = std::array::from_fn(|r| x[r * 19..].as_ptr());
+        let written = |all: [S::F32; 16]| {
+            let mut out = vec![vec![0f32; S::LANES]; S::LANES];
+            for (out, v) in out.iter_mut().zip(all) {
+                // SAFETY: it has as many floats.
+                unsafe { s.store(out.as_mut_ptr(), v) };
+            }
+            out
+        };
+        // SAFETY: each row has 16 floats.
+        let loaded = unsafe { s.load_turned(&rows) };
+        // SAFETY: as above.
+        let given = std::array::from_fn(|r| unsafe { s.load(rows[r]) });
+        (written(loaded), written(s.turned(given)))
+    }
+}
+
+#[test]
+fn squares_are_turned() {
+    each_isa(Turn, |isa, (loaded, turned)| {
+        for (c, vector) in loaded.iter().enumerate() {
+            for (r, &x) in vector.iter().enumerate() {
+                assert_eq!(x, (r * 19 + c) as f32, "{isa}: {r}, {c}");
+            }
+        }
+        assert_eq!(loaded, turned, "{isa}");
+    });
+}

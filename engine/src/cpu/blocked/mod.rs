@@ -26,7 +26,8 @@ pub use transposed::{Phase, Transposed};
 pub use winograd::Winograd;
 
 use super::Pool;
-use super::conv::Images;
+use super::conv::{Images, Shape};
+use super::sparse::Product;
 
 /// Channels of a block.
 pub const BLOCK: usize = 16;
@@ -48,7 +49,7 @@ pub fn dims(d: &[usize]) -> Option<Vec<usize>> {
 /// # Safety
 ///
 /// The pixels are writable.
-unsafe fn clear_tail(y: *mut f32, pixels: usize, channels: usize) {
+pub(crate) unsafe fn clear_tail(y: *mut f32, pixels: usize, channels: usize) {
     let live = channels % BLOCK;
     for i in (0..pixels).filter(|_| live > 0) {
         // SAFETY: as the caller says.
@@ -66,6 +67,8 @@ pub enum Convolution {
     Depthwise(Depthwise),
     /// The transposed one.
     Transposed(Transposed),
+    /// Without the weights that are zero.
+    Sparse(Box<Product>),
 }
 
 impl Convolution {
@@ -76,6 +79,7 @@ impl Convolution {
             Convolution::Winograd(k) => k.scratch(threads),
             Convolution::Depthwise(_) => 0,
             Convolution::Transposed(k) => k.scratch(threads),
+            Convolution::Sparse(k) => k.scratch(threads),
         }
     }
 
@@ -86,13 +90,15 @@ impl Convolution {
     ///
     /// All that the shape describes is readable, the output writable, and nobody else writes to them.
     pub unsafe fn run(&self, x: Images, scratch: &mut [u8], pool: &Pool) {
-        let shape = match self {
-            Convolution::Direct(k) => Some(k.shape()),
-            Convolution::Winograd(k) => Some(k.shape()),
-            Convolution::Depthwise(k) => Some(k.shape()),
-            Convolution::Transposed(k) => k.shape(),
+        let some = |s: &Shape| s.images * s.window.positions() > 0;
+        let something = match self {
+            Convolution::Direct(k) => some(k.shape()),
+            Convolution::Winograd(k) => some(k.shape()),
+            Convolution::Depthwise(k) => some(k.shape()),
+            Convolution::Transposed(k) => k.shape().is_some_and(some),
+            Convolution::Sparse(_) => true,
         };
-        if shape.is_none_or(|s| s.images * s.window.positions() == 0) {
+        if !something {
             return;
         }
         // SAFETY: as the caller says.
@@ -102,6 +108,7 @@ impl Convolution {
                 Convolution::Winograd(k) => k.run(x, scratch, pool),
                 Convolution::Depthwise(k) => k.run(x, pool),
                 Convolution::Transposed(k) => k.run(x, scratch, pool),
+                Convolution::Sparse(k) => k.convolve(x, scratch, pool),
             }
         }
     }

@@ -85,7 +85,7 @@ impl Vectorised for Pack<'_> {
                         *row = unsafe { s.load(from.as_ptr()) };
                     }
                 }
-                turn(s, &mut square);
+                let square = s.turned(square);
                 for (i, &row) in square.iter().enumerate().take(S::LANES) {
                     let to = &mut self.to[(pixel + i) * BLOCK + lane..][..S::LANES];
                     // SAFETY: there are as many.
@@ -126,7 +126,7 @@ impl Vectorised for Unpack<'_> {
                     // SAFETY: there are as many.
                     *row = unsafe { s.load(from.as_ptr()) };
                 }
-                turn(s, &mut square);
+                let square = s.turned(square);
                 for (i, &row) in square.iter().enumerate().take(S::LANES.min(self.live - lane)) {
                     // SAFETY: `unpack` gave the pixels of the live channels to this task alone.
                     unsafe { s.store(self.to.add((lane + i) * self.pixels + pixel), row) };
@@ -138,18 +138,6 @@ impl Vectorised for Unpack<'_> {
                 // SAFETY: as above.
                 unsafe { *self.to.add(lane * self.pixels + pixel) = x };
             }
-        }
-    }
-}
-
-/// Transposes the first `LANES` rows: each turn moves the highest bit of the place of an element to the end.
-#[inline(always)]
-fn turn<S: Simd>(s: S, square: &mut [S::F32; BLOCK]) {
-    for _ in 0..S::LANES.ilog2() {
-        let old = *square;
-        for i in 0..S::LANES / 2 {
-            square[2 * i] = s.zip_first(old[i], old[i + S::LANES / 2]);
-            square[2 * i + 1] = s.zip_last(old[i], old[i + S::LANES / 2]);
         }
     }
 }

@@ -90,12 +90,16 @@ impl Phase {
 
     /// The order of its weights.
     pub fn order(&self) -> Order {
-        let Order { name, parts } = Panels::order(&self.shape);
+        let Order { name, parts, .. } = Panels::order(&self.shape);
         let name = format!(
             "{name} of {:?} from {:?} by {:?}",
             self.size, self.taps, self.strides
         );
-        Order { name, parts }
+        Order {
+            name,
+            parts,
+            ..Order::default()
+        }
     }
 
     /// Packs those of the weights `[groups * inputs, outputs, window]` that fall on its pixels.

@@ -151,6 +151,7 @@ impl Vector {
         Order {
             name: format!("sparse vector {k}x{n} by {}, {strides:?}", lanes()),
             parts: vec![],
+            limits: vec![k, n],
         }
     }
 
@@ -176,11 +177,6 @@ impl Vector {
             blocks,
             form,
         }
-    }
-
-    /// Whether it is of a matrix `[k, n]`: what a file of packed weights gives may be of another.
-    pub fn fits(&self, size: (usize, usize)) -> bool {
-        self.size == size
     }
 
     /// Bytes of the weights.
@@ -352,5 +348,9 @@ impl Packed for Vector {
             blocks,
             form,
         })
+    }
+
+    fn keeps(&self, limits: &[usize]) -> bool {
+        limits == [self.size.0, self.size.1]
     }
 }

@@ -9,6 +9,7 @@ use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::conv::{Convolution, Depthwise, Images, Shape, Weights};
 use crate::cpu::gemm::{Bands, Floats, Strides, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
+use crate::cpu::sparse::{self, Code, Matrix, Plan, Product};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Post};
 use crate::ir::DType;
 use crate::ops::{NodeRef, OpError};
@@ -111,7 +112,7 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
             blocked::Depthwise::pack(w, &s)
         });
         all.extend(w.and_then(|w| {
-            blocks(n, shape, "depthwise", |s| {
+            blocks(n, shape, dense(shape, "depthwise"), |s| {
                 blocked::Convolution::Depthwise(blocked::Depthwise::new(s, w()))
             })
         }));
@@ -122,7 +123,7 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
             blocked::Panels::new(w, &s)
         });
         all.extend(w.and_then(|w| {
-            blocks(n, shape, "direct", |s| {
+            blocks(n, shape, dense(shape, "direct"), |s| {
                 blocked::Convolution::Direct(Box::new(blocked::Direct::new(s, w())))
             })
         }));
@@ -136,12 +137,35 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
             blocked::Filters::new(w, &s, four)
         });
         all.extend(w.and_then(|w| {
-            blocks(n, shape, variant, move |s| {
+            blocks(n, shape, dense(shape, variant), move |s| {
                 blocked::Convolution::Winograd(blocked::Winograd::new(s, w(), four))
             })
         }));
     }
+    all.extend(sparse(n, shape));
     all
+}
+
+/// The kernel that leaves out weights that are zero.
+fn sparse(n: &NodeRef, shape: &Shape) -> Option<Candidate> {
+    let matrix = Matrix::rows(shape.groups * shape.outputs, shape.depth());
+    let zeros = n.zeros(1, matrix).filter(|z| z.share() > sparse::WORTH)?;
+    let plan = Plan::conv(shape, &zeros)?;
+    let cut = plan.cut().clone();
+    let w = n.packs(1, cut.order(), move |w| Code::new(w, &cut))?;
+    let kind = ("sparse", plan.cost(), Plan::reads_rows(shape));
+    blocks(n, shape, kind, |_| {
+        blocked::Convolution::Sparse(Box::new(Product::new(plan, w())))
+    })
+}
+
+/// Name, cost, and whether it reads images row by row.
+type Kind<'a> = (&'a str, Cost, bool);
+
+fn dense<'a>(shape: &Shape, variant: &'a str) -> Kind<'a> {
+    let rows = variant == "direct" && blocked::Direct::reads_rows(shape);
+    let shown = if rows { "rows" } else { variant };
+    (shown, cost_in_blocks(shape, variant), rows)
 }
 
 /// What a convolution on blocks costs: multiply-adds, bytes of weights, and the share of the peak that it reaches.
@@ -176,15 +200,13 @@ fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
 fn blocks(
     n: &NodeRef,
     shape: &Shape,
-    variant: &'static str,
+    (shown, cost, rows): Kind,
     build: impl FnOnce(Shape) -> blocked::Convolution + Send + 'static,
 ) -> Option<Candidate> {
     let bias = bias(n, 2)?;
     let (shape, residual) = (shape.clone(), n.has(3));
-    let rows = variant == "direct" && blocked::Direct::reads_rows(&shape);
-    let shown = if rows { "rows" } else { variant };
     let name = format!("conv.f32.{}.blocks.{shown}", secateur_simd::isa());
-    let made = Candidate::later(name, cost_in_blocks(&shape, variant), move || InBlocks {
+    let made = Candidate::later(name, cost, move || InBlocks {
         kernel: build(shape),
         bias: bias(),
         residual,

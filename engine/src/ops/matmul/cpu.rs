@@ -5,6 +5,7 @@ use std::sync::Arc;
 use num_traits::Zero;
 
 use super::matrices::{Matrices, starts, strides};
+use super::{sparse, vector};
 use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
@@ -58,8 +59,9 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
             flops: 2.0 * products * columns + extra.post.flops() * elements(&out),
             ..cost(4, 0.9)
         };
+        let others = [sparse::candidate(n, &m, &extra), vector::candidate(n, &m, &extra)];
         let made = product(n, m, extra).map(|build| Candidate::later(name, cost, build));
-        return made.into_iter().collect();
+        return made.into_iter().chain(others.into_iter().flatten()).collect();
     }
     let Some(dtype) = n.dtype(0) else { return vec![] };
     let kernel = by_type(dtype, Plain { n, m, extra }).flatten();
@@ -74,16 +76,16 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
 }
 
 /// An input that is added: `scale * input[start + i * row + j * col]`, with a start for each product.
-struct Added {
-    input: usize,
-    row: usize,
-    col: usize,
-    scale: f32,
-    starts: Vec<usize>,
+pub(super) struct Added {
+    pub(super) input: usize,
+    pub(super) row: usize,
+    pub(super) col: usize,
+    pub(super) scale: f32,
+    pub(super) starts: Vec<usize>,
 }
 
 /// The inputs that are there to be added.
-fn addends(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<[Option<Added>; 2]> {
+pub(super) fn addends(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<[Option<Added>; 2]> {
     let mut all = [const { None }; 2];
     for (slot, &(input, scale)) in all.iter_mut().zip(&extra.add) {
         if !n.has(input) || scale == 0.0 {

@@ -64,6 +64,7 @@ impl Bytes {
                 let order = Order {
                     name: format!("int8 conv {} {}", made.sizes.groups, made.signed[1]),
                     parts: vec![made.packed_bytes()],
+                    ..Order::default()
                 };
                 n.packed(at.w, &order, || {
                     let mut all = vec![0; made.packed_bytes()];

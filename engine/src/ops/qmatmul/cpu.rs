@@ -56,6 +56,7 @@ impl Operands {
             let order = Order {
                 name: format!("int8 {} {} {}", m.k, m.n, signed[1]),
                 parts: vec![len * matrices],
+                ..Order::default()
             };
             n.packed(at.b, &order, || {
                 let mut all = vec![0; len * matrices];

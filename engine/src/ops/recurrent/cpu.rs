@@ -101,6 +101,7 @@ fn order_of_state(cell: Cell, s: &Sizes) -> Order {
             all.iter().map(|o| &*o.name).collect::<Vec<_>>().join(", ")
         ),
         parts: all.into_iter().flat_map(|o| o.parts).collect(),
+        ..Order::default()
     }
 }
 

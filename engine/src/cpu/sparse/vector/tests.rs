@@ -207,7 +207,7 @@ fn a_file_gives_back_what_was_packed() {
         let all = weights(k * n, zeros, 11);
         let v = Vector::new(&all, (k, n), Strides::rows(n));
         let back = loaded(&stored(&v)).expect("it is as it was");
-        assert!(back.fits((k, n)) && !back.fits((n, k + 1)) && back.bytes() == v.bytes());
+        assert!(back.keeps(&[k, n]) && !back.keeps(&[k + 1, n]) && back.bytes() == v.bytes());
         let w = Matrix {
             w: &all,
             k,

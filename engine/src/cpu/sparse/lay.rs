@@ -1,0 +1,272 @@
+//! From channels that stand side by side to vectors of positions, and back.
+
+use secateur_simd::{Simd, Vectorised, dispatch};
+
+use super::grid::NOWHERE;
+use crate::cpu::Ending;
+use crate::cpu::blocked::BLOCK;
+
+/// Floats in a vector.
+pub(super) fn lanes() -> usize {
+    struct Lanes;
+    impl Vectorised for Lanes {
+        type Out = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            S::LANES
+        }
+    }
+    dispatch(Lanes)
+}
+
+/// Copies up to [`BLOCK`] channels at positions of an input to vectors.
+pub(super) struct Fill<'a> {
+    /// The first channel of the input.
+    pub(super) x: *const f32,
+    /// Floats from channel to channel: 1, or that of a plane.
+    pub(super) channel: usize,
+    /// Channels.
+    pub(super) live: usize,
+    /// The place of each position, vector by vector.
+    pub(super) from: &'a [u32],
+    /// The first vector of the first channel.
+    pub(super) to: *mut f32,
+    /// Floats from channel to channel there.
+    pub(super) pitch: usize,
+}
+
+impl Fill<'_> {
+    /// # Safety
+    ///
+    /// The places are within the input for all channels, and the vectors writable.
+    pub(super) unsafe fn run(self) {
+        dispatch(self);
+    }
+}
+
+/// What is read where there is nothing.
+static ZEROS: [f32; BLOCK] = [0.0; BLOCK];
+
+impl Vectorised for Fill<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (vector, from) in self.from.chunks_exact(S::LANES).enumerate() {
+            let to = self.to.wrapping_add(vector * S::LANES);
+            // SAFETY: `Fill::run` is promised this.
+            unsafe {
+                match self.channel {
+                    1 => self.turned(s, from, to),
+                    _ => self.single(s, from, to),
+                }
+            }
+        }
+    }
+}
+
+impl Fill<'_> {
+    #[inline(always)]
+    unsafe fn turned<S: Simd>(&self, s: S, from: &[u32], to: *mut f32) {
+        let at = |at: u32, first: usize| match at {
+            NOWHERE => ZEROS.as_ptr(),
+            at => self.x.wrapping_add(at as usize + first),
+        };
+        let mut rows = [ZEROS.as_ptr(); BLOCK];
+        for first in (0..self.live).step_by(S::LANES) {
+            for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
+                *row = at(from[i], first);
+            }
+            let live = S::LANES.min(self.live - first);
+            // SAFETY: as the caller says.
+            unsafe {
+                if live == S::LANES {
+                    let square = s.load_turned(&rows);
+                    for (i, &row) in square.iter().enumerate().take(S::LANES) {
+                        s.store(to.wrapping_add((first + i) * self.pitch), row);
+                    }
+                    continue;
+                }
+                let mut square = [s.splat(0.0); BLOCK];
+                for (i, square) in square.iter_mut().enumerate().take(S::LANES) {
+                    *square = s.load_first(rows[i], live);
+                }
+                let square = s.turned(square);
+                for (i, &row) in square.iter().enumerate().take(live) {
+                    s.store(to.wrapping_add((first + i) * self.pitch), row);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn single<S: Simd>(&self, s: S, from: &[u32], to: *mut f32) {
+        for channel in 0..self.live {
+            let x = self.x.wrapping_add(channel * self.channel);
+            let mut all = [0f32; BLOCK];
+            for (y, &at) in all.iter_mut().zip(from) {
+                if at != NOWHERE {
+                    // SAFETY: as the caller says.
+                    *y = unsafe { *x.wrapping_add(at as usize) };
+                }
+            }
+            // SAFETY: as the caller says.
+            unsafe { s.store(to.wrapping_add(channel * self.pitch), s.load(all.as_ptr())) };
+        }
+    }
+}
+
+/// Writes the halo of a plane whose vectors are there from `plane` on.
+pub(super) struct Halo {
+    /// The first vector.
+    pub(super) plane: *mut f32,
+    /// Vectors.
+    pub(super) vectors: usize,
+    /// Vectors before and behind.
+    pub(super) halo: [usize; 2],
+}
+
+impl Halo {
+    /// # Safety
+    ///
+    /// All vectors are readable, those of the halo writable, and a float before and behind them readable.
+    pub(super) unsafe fn run(self) {
+        dispatch(self);
+    }
+}
+
+impl Vectorised for Halo {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let at = |vector: usize| self.plane.wrapping_add(vector.wrapping_mul(S::LANES));
+        for i in 1..=self.halo[0] {
+            let to = at(0usize.wrapping_sub(i));
+            // SAFETY: as `Halo::run` says; the vector `vectors` further is there, or was written before.
+            unsafe {
+                s.store(to, s.load(at(self.vectors.wrapping_sub(i)).wrapping_sub(1)));
+                *to = 0.0;
+            }
+        }
+        for i in 0..self.halo[1] {
+            let to = at(self.vectors + i);
+            // SAFETY: as above.
+            unsafe {
+                s.store(to, s.load(at(i).wrapping_add(1)));
+                *to.wrapping_add(S::LANES - 1) = 0.0;
+            }
+        }
+    }
+}
+
+/// Something that is added to sums.
+#[derive(Clone, Copy)]
+pub(super) struct Added<'a> {
+    /// That of the first channel.
+    pub(super) x: *const f32,
+    /// The place for each position, vector by vector; none where all positions have the same.
+    pub(super) at: Option<&'a [u32]>,
+    /// Floats from block to block of channels.
+    pub(super) block: usize,
+}
+
+/// Ends the sums of a strip, [`BLOCK`] channels at a time.
+pub(super) struct Drain<'a> {
+    /// The first row of sums.
+    pub(super) sums: *const f32,
+    /// Vectors of a row.
+    pub(super) vectors: usize,
+    /// Rows.
+    pub(super) rows: usize,
+    /// What is added.
+    pub(super) add: [Option<Added<'a>>; 2],
+    /// What is done in the end.
+    pub(super) end: Ending,
+    /// The place of each position in the output, vector by vector.
+    pub(super) to: &'a [u32],
+    /// The first channel of the output.
+    pub(super) y: *mut f32,
+    /// Floats from block to block of channels there.
+    pub(super) block: usize,
+    /// Whether the last block is written as a whole, with zeros behind the last row.
+    pub(super) whole: bool,
+}
+
+impl Drain<'_> {
+    /// # Safety
+    ///
+    /// The sums are readable, whole blocks of them; the places, those of what is added too, are within their memory, and
+    /// those of the output writable.
+    pub(super) unsafe fn run(self) {
+        dispatch(self);
+    }
+}
+
+impl Vectorised for Drain<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let whole = self.rows / S::LANES * S::LANES;
+        for first in (0..whole).step_by(S::LANES) {
+            // SAFETY: as `Drain::run` says.
+            unsafe { self.rows::<S, true>(s, first) };
+        }
+        if whole < self.rows {
+            // SAFETY: as `Drain::run` says.
+            unsafe { self.rows::<S, false>(s, whole) };
+        }
+        let live = self.rows % BLOCK;
+        if self.whole && live > 0 {
+            let last = self.y.wrapping_add(self.rows / BLOCK * self.block);
+            for &at in self.to.iter().filter(|&&at| at != NOWHERE) {
+                for lane in live..BLOCK {
+                    // SAFETY: as above.
+                    unsafe { *last.wrapping_add(at as usize + lane) = 0.0 };
+                }
+            }
+        }
+    }
+}
+
+impl Drain<'_> {
+    /// `LANES` rows from `first` on, or as many as there are.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const WHOLE: bool>(&self, s: S, first: usize) {
+        let live = self.rows - first;
+        let channel = |block: usize| first / BLOCK * block + first % BLOCK;
+        let pitch = self.vectors * S::LANES;
+        let y_channel = self.y.wrapping_add(channel(self.block));
+        // SAFETY: as the caller says; what is read or written of fewer rows is cut off.
+        unsafe {
+            let load = |x: *const f32| if WHOLE { s.load(x) } else { s.load_first(x, live) };
+            let mut fixed = s.splat(0.0);
+            for a in self.add.iter().flatten().filter(|a| a.at.is_none()) {
+                fixed = s.add(fixed, load(a.x.wrapping_add(channel(a.block))));
+            }
+            for (vector, to) in self.to.chunks_exact(S::LANES).enumerate() {
+                let mut rows = [self.sums; BLOCK];
+                for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
+                    *row = self.sums.wrapping_add((first + i) * pitch + vector * S::LANES);
+                }
+                let square = s.load_turned(&rows);
+                for lane in 0..S::LANES {
+                    if to[lane] == NOWHERE {
+                        continue;
+                    }
+                    let mut y = s.add(square[lane], fixed);
+                    for a in self.add.iter().flatten() {
+                        let Some(places) = a.at else { continue };
+                        let place = places[vector * S::LANES + lane] as usize;
+                        y = s.add(y, load(a.x.wrapping_add(place + channel(a.block))));
+                    }
+                    y = self.end.apply(s, y);
+                    let to = y_channel.wrapping_add(to[lane] as usize);
+                    if WHOLE {
+                        s.store(to, y);
+                    } else {
+                        s.store_first(to, live, y);
+                    }
+                }
+            }
+        }
+    }
+}
