@@ -32,7 +32,7 @@ const fn places() -> [[u8; 16]; 16] {
         let (bits, byte) = (at / 16, at % 16);
         let lane = byte / 4;
         if bits >> lane & 1 == 1 {
-            let before = (bits & ((1 << lane) - 1)).count_ones() as usize;
+            let before = (bits & ((1usize << lane) - 1)).count_ones() as usize;
             all[bits][byte] = (4 * before + byte % 4) as u8;
         }
         at += 1;
