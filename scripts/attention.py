@@ -17,7 +17,6 @@ Graphs, all of inputs q, k, v [1, 8, n, 64] but the one for MultiHeadAttention:
 """
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,8 +26,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-import compare
-from compare import ROOT, machine, table
+from workers import ROOT, Worker, commit, machine, run_in_turn, table
 
 HEADS, SIZE, RADIUS, BASE = 8, 64, 128, 16
 
@@ -98,15 +96,10 @@ def measure(args, threads, curves, lengths, folder):
                 path = Path(folder) / f"{kind}{n}.onnx"
                 if not path.exists():
                     onnx.save(graph(kind, n), path)
-                worker = compare.Worker(engine, args, str(path), threads, {})
+                worker = Worker(engine, args, str(path), threads, {})
                 worker.name = name
                 workers.append(worker)
-            start, turns = time.perf_counter(), 0
-            while turns < compare.TURNS or time.perf_counter() - start < args.time * len(workers):
-                for worker in workers:
-                    worker.times += worker.turn(compare.TURN)
-                    time.sleep(compare.REST)
-                turns += 1
+            run_in_turn(workers, args.time)
             for worker in workers:
                 results[worker.name][n] = worker.figures()
         finally:
@@ -178,7 +171,6 @@ def main():
     args.openvino = sys.executable
     lengths, load, output = [int(n) for n in args.lengths.split(",")], os.getloadavg()[0], Path(args.output)
     curves = [c for c in CURVES if not args.only or c[0] in args.only]
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     sections, charts = [], []
     for threads in map(int, args.threads.split(",")):
         with tempfile.TemporaryDirectory() as folder:
@@ -192,7 +184,7 @@ def main():
     output.write_text(
         f"# Attention at every length\n\nWritten by `scripts/attention.py --lengths={args.lengths} --threads={args.threads} "
         f"--time={args.time:g}` on {time.strftime('%Y-%m-%d')}.\n\n- Machine: {machine()}\n- Versions: "
-        f"{'; '.join(map(' '.join, versions.items()))}; checkout {commit}. Load average before: {load:.2f}.\n"
+        f"{'; '.join(map(' '.join, versions.items()))}; checkout {commit()}. Load average before: {load:.2f}.\n"
         "- Method: a process for each curve, in turn, as `scripts/compare.py` does it. Exponents are of the least times.\n\n"
         f"Graphs, {kinds}\n" + "".join(sections))  # fmt: skip
     for path, text in charts:

@@ -73,6 +73,16 @@ pub(crate) fn file() -> Result<PathBuf> {
     Ok(cache.join("secateur").join(name))
 }
 
+/// The name of the processor; where Linux does not say, its architecture.
+pub(crate) fn cpu_name() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let fields = text.lines().filter_map(|l| l.split_once(':'));
+    let mut names = fields.filter(|(k, _)| k.trim() == "model name");
+    names
+        .next()
+        .map_or(std::env::consts::ARCH.into(), |(_, name)| name.trim().into())
+}
+
 /// The processor, as Linux describes it; elsewhere its architecture.
 pub(crate) fn cpu() -> String {
     const KEYS: [&str; 6] = [

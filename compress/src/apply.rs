@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use secateur_engine::Tensor;
 use secateur_engine::ir::{Buffer, Bytes, Constant, Data, Model};
 
-use crate::change::{Change, Mask, Plan};
+use crate::change::{Change, Cut, Mask, Plan};
 use crate::error::{ApplyError, ApplyErrorKind};
 use crate::math::float::with_float;
+use crate::math::tiles::{Gone, Grid};
 use crate::math::{Float, Kind, mask};
 use crate::place::{Site, places};
 use crate::scan::Effort;
@@ -102,22 +103,83 @@ pub fn preview(plan: &Plan, model: &Model, effort: &Effort) -> Result<Report, Ap
     Ok(Report { edits })
 }
 
-/// What `m` does to `t`, and the type of its elements.
-fn edit(m: &Mask, t: &Tensor, effort: &Effort) -> Result<(Edit, Kind), ApplyError> {
-    let kind = Kind::of(t.dtype()).filter(|_| t.len() as u64 == m.elements && m.threshold >= 0.0);
-    let kind = kind.ok_or_else(|| mismatch(m, t))?;
-    let census = effort.sums(
-        &[t],
-        |_, bytes| with_float!(kind, F => mask::census::<F>(F::split(bytes), m.threshold)),
-    )[0];
-    let edit = Edit {
-        value: m.value.clone(),
-        elements: m.elements,
-        zeros_before: census.zeros,
-        zeros_after: census.zeros_after(m.ties),
-        nans: census.nans,
-    };
-    Ok((edit, kind))
+/// Which elements of a tensor become zero.
+enum Goes {
+    /// Those of at most a magnitude, but the first so many that equal it.
+    Small(f64, u64),
+    /// Tiles, or elements of them.
+    Tiles(Grid, Gone),
+}
+
+impl Goes {
+    /// What `m` says of a tensor of `elements` elements, if it makes sense.
+    fn of(m: &Mask, elements: usize) -> Option<Goes> {
+        let grid = m.tiles.as_ref().map(|t| t.grid(elements));
+        match (&m.cut, grid) {
+            (&Cut::Small { threshold, .. }, _) if threshold.is_nan() || threshold < 0.0 => None,
+            (&Cut::Small { threshold, ties }, None) => Some(Goes::Small(threshold, ties)),
+            (&Cut::Small { threshold, ties }, Some(grid)) => {
+                Some(Goes::Tiles(grid?, Gone::Small(threshold, ties)))
+            }
+            (&Cut::AllBut(keep), grid) => {
+                let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+                Some(Goes::Tiles(grid??, Gone::AllBut(keep)))
+            }
+        }
+    }
+
+    /// What it does to `t`, called `value`.
+    fn edit(&self, value: &str, (t, kind): (&Tensor, Kind), effort: &Effort) -> Edit {
+        let threshold = match self {
+            Goes::Small(threshold, _) => *threshold,
+            Goes::Tiles(..) => 0.0,
+        };
+        let census = effort.sums(
+            &[t],
+            |_, bytes| with_float!(kind, F => mask::census::<F>(F::split(bytes), threshold)),
+        )[0];
+        let zeros_after = match self {
+            Goes::Small(_, ties) => census.zeros_after(*ties),
+            Goes::Tiles(grid, which) => {
+                let mut new = 0;
+                with_float!(kind, F => {
+                    let x = F::split(t.bytes());
+                    let live = |at: usize| u64::from(F::value(F::magnitude(x[at])) != 0.0);
+                    grid.gone::<F>(x, *which, |at| new += live(at));
+                });
+                census.zeros + new
+            }
+        };
+        Edit {
+            value: value.to_owned(),
+            elements: t.len() as u64,
+            zeros_before: census.zeros,
+            zeros_after,
+            nans: census.nans,
+        }
+    }
+
+    /// Writes `from` to `to` with zeros in their place.
+    fn write(&self, kind: Kind, from: &[u8], to: &mut [u8]) {
+        with_float!(kind, F => {
+            let (from, to) = (F::split(from), F::split_mut(to));
+            match self {
+                Goes::Small(threshold, ties) => mask::mask::<F>(from, to, *threshold, *ties),
+                Goes::Tiles(grid, which) => {
+                    to.copy_from_slice(from);
+                    grid.gone::<F>(from, *which, |at| to[at] = Default::default());
+                }
+            }
+        });
+    }
+}
+
+/// What `m` does to `t`, how, and the type of its elements.
+fn edit(m: &Mask, t: &Tensor, effort: &Effort) -> Result<(Edit, Goes, Kind), ApplyError> {
+    let kind = Kind::of(t.dtype()).filter(|_| t.len() as u64 == m.elements);
+    let both = kind.and_then(|kind| Some((kind, Goes::of(m, t.len())?)));
+    let (kind, goes) = both.ok_or_else(|| mismatch(m, t))?;
+    Ok((goes.edit(&m.value, (t, kind), effort), goes, kind))
 }
 
 /// The size of all constants at `sites`.
@@ -138,13 +200,8 @@ fn unknown(value: &str) -> ApplyError {
 }
 
 fn mismatch(m: &Mask, t: &Tensor) -> ApplyError {
-    let what = format!(
-        "expected {} floats and a threshold of at least 0, found {}{:?} and {}",
-        m.elements,
-        t.dtype(),
-        t.dims(),
-        m.threshold
-    );
+    let found = format!("{}{:?}", t.dtype(), t.dims());
+    let what = format!("{found} does not fit the change: {m}");
     ApplyError::new(ApplyErrorKind::Mismatch(what), &m.value)
 }
 
@@ -165,20 +222,16 @@ impl Edited<'_> {
         let constant = self.new.get(&site).or_else(|| site.constant(self.model));
         let constant = constant.cloned().ok_or_else(|| unknown(&m.value))?;
         let t = &*constant.tensor;
-        let (edit, kind) = edit(m, t, effort)?;
+        let (edit, goes, kind) = edit(m, t, effort)?;
         if edit.zeros_after > edit.zeros_before {
-            let new = self.masked(m, t, kind)?;
+            let write = |to: &mut [u8]| goes.write(kind, t.bytes(), to);
+            let bytes = self.make(t, write);
+            let bytes = bytes.map_err(|e| ApplyError::new(ApplyErrorKind::Spill(e), &m.value))?;
+            let new = Tensor::new(t.dtype(), t.dims().to_vec(), Data::Bytes(bytes));
+            let new = new.map_err(|_| mismatch(m, t))?;
             self.new.insert(site, constant.with(new));
         }
         Ok(edit)
-    }
-
-    fn masked(&mut self, m: &Mask, t: &Tensor, kind: Kind) -> Result<Tensor, ApplyError> {
-        let bytes = self.make(t, |to| {
-            with_float!(kind, F => mask::mask::<F>(F::split(t.bytes()), F::split_mut(to), m.threshold, m.ties));
-        });
-        let bytes = bytes.map_err(|e| ApplyError::new(ApplyErrorKind::Spill(e), &m.value))?;
-        Tensor::new(t.dtype(), t.dims().to_vec(), Data::Bytes(bytes)).map_err(|_| mismatch(m, t))
     }
 
     /// As many bytes as `t` has.
@@ -199,14 +252,28 @@ impl Edited<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::Tiles;
     use crate::methods::tests::chain;
 
     fn mask(value: &str, elements: u64, threshold: f64) -> Change {
         Change::Mask(Mask {
             value: value.into(),
             elements,
-            threshold,
-            ties: 0,
+            tiles: None,
+            cut: Cut::Small { threshold, ties: 0 },
+        })
+    }
+
+    fn tiled(tile: &[usize], cut: Cut) -> Change {
+        let tiles = Tiles {
+            dims: vec![2, 3],
+            tile: tile.to_vec(),
+        };
+        Change::Mask(Mask {
+            value: "w0".into(),
+            elements: 6,
+            tiles: Some(tiles),
+            cut,
         })
     }
 
@@ -256,10 +323,39 @@ mod tests {
     }
 
     #[test]
+    fn tiles_go_as_a_whole() {
+        let x = vec![1f32, 0.0, 3.0, -2.0, -1.0, f32::NAN];
+        let after = |change| {
+            let mut model = chain(vec![Tensor::of(&[2, 3], x.clone())]);
+            let plan = Plan(vec![change]);
+            let said = preview(&plan, &model, &Effort::default()).unwrap();
+            assert_eq!(apply(&plan, &mut model).unwrap(), said);
+            let zeros = values(&model, 0).iter().filter(|x| **x == 0.0).count() as u64;
+            assert_eq!((said.edits[0].zeros_after, said.edits[0].nans), (zeros, 1));
+            zeros
+        };
+        let (threshold, ties) = (1.5, 0);
+        assert_eq!(after(tiled(&[2, 1], Cut::Small { threshold, ties })), 4);
+        assert_eq!(after(tiled(&[1, 3], Cut::Small { threshold, ties })), 3);
+        assert_eq!(after(tiled(&[1, 3], Cut::AllBut(1))), 4);
+    }
+
+    #[test]
     fn a_plan_for_another_model_changes_nothing() {
         let mut model = chain(vec![Tensor::of(&[1, 2], vec![1f32, 2.0])]);
         let before = model.clone();
-        for bad in [mask("w1", 2, 1.0), mask("w0", 3, 1.0), mask("w0", 2, f64::NAN)] {
+        let threshold = 1.0;
+        let tiled = tiled(&[1, 1], Cut::Small { threshold, ties: 0 });
+        let mut single = mask("w0", 2, 1.0);
+        let Change::Mask(m) = &mut single;
+        m.cut = Cut::AllBut(1);
+        for bad in [
+            mask("w1", 2, 1.0),
+            mask("w0", 3, 1.0),
+            mask("w0", 2, f64::NAN),
+            tiled,
+            single,
+        ] {
             let plan = Plan(vec![mask("w0", 2, 1.0), bad]);
             assert!(apply(&plan, &mut model).is_err());
             assert_eq!(model, before);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::math::Tiles;
+
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
@@ -13,19 +15,36 @@ pub enum Change {
     Mask(Mask),
 }
 
-/// Small elements of one constant become zero: those with |x| ≤ `threshold`, except that of those with |x| = `threshold`
-/// the first `ties` in row-major order stay. NaNs stay.
+/// Small elements of one constant become zero, or whole tiles of them. NaNs stay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mask {
     /// The constant; see [`Weight::name`](crate::Weight::name).
     pub value: String,
     /// The number of elements it has.
     pub elements: u64,
-    /// The threshold, ≥ 0. In files it is text, which keeps every number exactly, infinity too.
-    #[serde(with = "text")]
-    pub threshold: f64,
-    /// How many elements of the threshold's magnitude stay.
-    pub ties: u64,
+    /// What becomes zero as a whole, or is chosen from; single elements where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<Tiles>,
+    /// Which of them become zero.
+    #[serde(flatten)]
+    pub cut: Cut,
+}
+
+/// Which elements or tiles become zero.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// Those whose (mean) magnitude is at most `threshold`, except that of those that equal it the first `ties` in
+    /// row-major order stay.
+    Small {
+        /// The threshold, ≥ 0. In files it is text, which keeps every number exactly, infinity too.
+        #[serde(with = "text")]
+        threshold: f64,
+        /// How many that equal it stay.
+        ties: u64,
+    },
+    /// In each tile all elements but this many of the largest; of equal ones the first stay.
+    AllBut(u64),
 }
 
 /// What a method decided.
@@ -44,22 +63,27 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Change::Mask(m) => {
-                let Mask {
-                    value,
-                    elements,
-                    threshold,
-                    ties,
-                } = m;
-                write!(
-                    f,
-                    "mask {value:?} ({elements} elements): |x| ≤ {threshold} becomes 0"
-                )?;
-                match ties {
-                    0 => Ok(()),
-                    n => write!(f, ", but the first {n} of |x| = {threshold} stay"),
-                }
-            }
+            Change::Mask(m) => m.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (value, elements) = (&self.value, self.elements);
+        write!(f, "mask {value:?} ({elements} elements")?;
+        match &self.tiles {
+            Some(t) => write!(f, " as {:?} in tiles of {:?}): ", t.dims, t.tile)?,
+            None => f.write_str("): ")?,
+        }
+        let what = if self.tiles.is_some() { "mean |x|" } else { "|x|" };
+        match &self.cut {
+            Cut::Small { threshold, ties: 0 } => write!(f, "{what} ≤ {threshold} becomes 0"),
+            Cut::Small { threshold, ties } => write!(
+                f,
+                "{what} ≤ {threshold} becomes 0, but the first {ties} of {what} = {threshold} stay"
+            ),
+            Cut::AllBut(keep) => write!(f, "all but the {keep} largest of each become 0"),
         }
     }
 }
@@ -98,34 +122,58 @@ mod tests {
         Change::Mask(Mask {
             value: "w".into(),
             elements: 10,
-            threshold,
-            ties,
+            tiles: None,
+            cut: Cut::Small { threshold, ties },
+        })
+    }
+
+    /// A mask over tiles of 5.
+    fn tiled(cut: Cut) -> Change {
+        let (dims, tile) = (vec![2, 5], vec![1, 5]);
+        Change::Mask(Mask {
+            value: "w".into(),
+            elements: 10,
+            tiles: Some(Tiles { dims, tile }),
+            cut,
         })
     }
 
     #[test]
     fn a_plan_comes_back_as_it_was_written() {
         let thresholds = [0.0, 0.1, f64::from(0.1f32), 5e-324, f64::MAX, f64::INFINITY];
-        let plan = Plan(thresholds.iter().map(|&x| mask(x, 3)).collect());
+        let mut plan = Plan(thresholds.iter().map(|&x| mask(x, 3)).collect());
+        plan.0.push(tiled(Cut::AllBut(2)));
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
-        assert!(text.starts_with(r#"[{"change":"mask","value":"w","elements":10,"threshold":"0","ties":3}"#));
+        let first = r#"[{"change":"mask","value":"w","elements":10,"small":{"threshold":"0","ties":3}}"#;
+        let last = r#""tiles":{"dims":[2,5],"tile":[1,5]},"all_but":2}]"#;
+        assert!(text.starts_with(first) && text.ends_with(last), "{text}");
     }
 
     #[test]
     fn an_impossible_threshold_is_refused() {
         for bad in ["-1", "NaN", "x"] {
-            let text =
-                format!(r#"[{{"change":"mask","value":"w","elements":1,"threshold":"{bad}","ties":0}}]"#);
-            assert!(serde_json::from_str::<Plan>(&text).is_err());
+            let text = |x: &str| {
+                format!(
+                    r#"[{{"change":"mask","value":"w","elements":1,"small":{{"threshold":"{x}","ties":0}}}}]"#
+                )
+            };
+            assert!(serde_json::from_str::<Plan>(&text(bad)).is_err());
+            assert!(serde_json::from_str::<Plan>(&text("1")).is_ok());
         }
     }
 
     #[test]
     fn a_plan_is_printed_line_by_line() {
-        let text = Plan(vec![mask(0.5, 0), mask(0.25, 2)]).to_string();
+        let threshold = 0.5;
+        let tiles = [Cut::Small { threshold, ties: 1 }, Cut::AllBut(2)].map(tiled);
+        let plain = [mask(0.5, 0), mask(0.25, 2)];
+        let text = Plan(plain.into_iter().chain(tiles).collect()).to_string();
         let expected = "mask \"w\" (10 elements): |x| ≤ 0.5 becomes 0\n\
-            mask \"w\" (10 elements): |x| ≤ 0.25 becomes 0, but the first 2 of |x| = 0.25 stay\n";
+            mask \"w\" (10 elements): |x| ≤ 0.25 becomes 0, but the first 2 of |x| = 0.25 stay\n\
+            mask \"w\" (10 elements as [2, 5] in tiles of [1, 5]): mean |x| ≤ 0.5 becomes 0, but the first 1 of mean |x| = \
+            0.5 stay\n\
+            mask \"w\" (10 elements as [2, 5] in tiles of [1, 5]): all but the 2 largest of each become 0\n";
         assert_eq!(text, expected);
     }
 }

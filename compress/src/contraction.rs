@@ -2,26 +2,41 @@
 
 use std::collections::HashMap;
 
-use secateur_engine::ir::{Dim, Graph, Model, Node, Opset, Tensor, Type, ValueId};
-use secateur_engine::ops::{self, Axes, Fact, Input, NodeRef};
+use secateur_engine::ir::{AttrValue, Dim, Graph, Model, Node, Opset, Tensor, Type, ValueId};
+use secateur_engine::ops::{self, Axes, Fact, Input, NodeRef, Tie};
 use secateur_engine::opt::infer::opset_of;
 
-/// Contractions whose equation no operator of the engine states, or not for every node, with the inputs that may be
+use crate::pattern::{Matrix, Role};
+
+/// What the axes of a weight are.
+#[derive(Clone, Copy)]
+enum Form {
+    /// What the equation says.
+    Stated,
+    /// [outputs, inputs, window…], outputs in groups.
+    Conv,
+    /// [inputs, outputs, window…], inputs in groups.
+    Transposed,
+    /// [directions, outputs, inputs].
+    Recurrent,
+}
+
+/// Contractions whose equation no operator of the engine states, or not for every node or axis, with the inputs that may be
 /// weights. Sorted by domain and name.
-static CONTRACTIONS: &[(&str, &str, &[usize])] = &[
-    ("", "Conv", &[1]),
-    ("", "ConvTranspose", &[1]),
-    ("", "DeformConv", &[1]),
-    ("", "Einsum", &[0, 1]),
-    ("", "GRU", &[1, 2]),
-    ("", "Gemm", &[0, 1]),
-    ("", "LSTM", &[1, 2]),
-    ("", "MatMul", &[0, 1]),
-    ("", "RNN", &[1, 2]),
-    ("com.microsoft", "Attention", &[1]),
-    ("com.microsoft", "FusedConv", &[1]),
-    ("com.microsoft", "FusedGemm", &[0, 1]),
-    ("com.microsoft", "FusedMatMul", &[0, 1]),
+static CONTRACTIONS: &[(&str, &str, &[usize], Form)] = &[
+    ("", "Conv", &[1], Form::Conv),
+    ("", "ConvTranspose", &[1], Form::Transposed),
+    ("", "DeformConv", &[1], Form::Conv),
+    ("", "Einsum", &[0, 1], Form::Stated),
+    ("", "GRU", &[1, 2], Form::Recurrent),
+    ("", "Gemm", &[0, 1], Form::Stated),
+    ("", "LSTM", &[1, 2], Form::Recurrent),
+    ("", "MatMul", &[0, 1], Form::Stated),
+    ("", "RNN", &[1, 2], Form::Recurrent),
+    ("com.microsoft", "Attention", &[1], Form::Stated),
+    ("com.microsoft", "FusedConv", &[1], Form::Conv),
+    ("com.microsoft", "FusedGemm", &[0, 1], Form::Stated),
+    ("com.microsoft", "FusedMatMul", &[0, 1], Form::Stated),
 ];
 
 /// Operators that hand on elements of their first input (`Concat`: of all) in whatever order and precision, and make
@@ -61,22 +76,57 @@ impl<'a> Lens<'a> {
 
     /// Whether `node` sums over products of its input `i`, the tensor `weight`, with another input.
     pub(crate) fn contracts(&self, node: &Node, i: usize, weight: &Tensor) -> bool {
-        let key = (node.domain(), &*node.op);
-        let listed = CONTRACTIONS.binary_search_by(|&(domain, op, _)| (domain, op).cmp(&key));
-        listed.is_ok_and(|at| CONTRACTIONS[at].2.contains(&i))
-            || self
-                .axes(node, i, weight)
-                .is_some_and(|axes| sums_products_of(&axes, i))
+        let stated = || self.axes(node, i, &Fact::of(weight));
+        listed(node, i).is_some() || stated().is_some_and(|axes| sums_products_of(&axes, i))
+    }
+
+    /// The axes of a constant as matrices that `node` multiplies by, if it contracts its input `i`: `weight`, whose axis `a` is
+    /// axis `order[a]` of the constant.
+    pub(crate) fn matrix(&self, node: &Node, i: usize, weight: &Fact, order: &[usize]) -> Option<Matrix> {
+        let dims = weight
+            .ty
+            .shape()?
+            .iter()
+            .map(Dim::size)
+            .collect::<Option<Vec<_>>>()?;
+        let of = |role| move |&size: &usize| vec![(size, role)];
+        let rest = |n: usize| dims.iter().skip(n).map(of(Role::Tap));
+        let parts: Vec<Vec<(usize, Role)>> = match (listed(node, i).unwrap_or(Form::Stated), &dims[..]) {
+            (Form::Stated, _) => {
+                let axes = self.axes(node, i, weight)?;
+                let role = |(axis, &size): (usize, &usize)| vec![(size, role(&axes, i, axis))];
+                dims.iter().enumerate().map(role).collect()
+            }
+            (Form::Conv, &[outputs, inputs, ..]) => {
+                let first = [grouped(node, outputs, Role::Output)?, of(Role::Input)(&inputs)];
+                first.into_iter().chain(rest(2)).collect()
+            }
+            (Form::Transposed, &[inputs, outputs, ..]) => {
+                let first = [grouped(node, inputs, Role::Input)?, of(Role::Output)(&outputs)];
+                first.into_iter().chain(rest(2)).collect()
+            }
+            (Form::Recurrent, &[directions, outputs, inputs]) => vec![
+                of(Role::Each)(&directions),
+                of(Role::Output)(&outputs),
+                of(Role::Input)(&inputs),
+            ],
+            _ => return None,
+        };
+        let mut back: Vec<usize> = (0..parts.len()).collect();
+        back.sort_by_key(|&a| order.get(a));
+        let axes = back.into_iter().flat_map(|a| parts[a].iter().copied());
+        let (dims, roles) = axes.unzip();
+        Some(Matrix { dims, roles })
     }
 
     /// The equation of `node`, whose input `i` is `weight`. Where it does not follow from what the graph says, inputs of
     /// which nothing is known are taken to have as many axes as the weight.
-    fn axes(&self, node: &Node, i: usize, weight: &Tensor) -> Option<Axes> {
-        let rank = vec![Dim::Unknown; weight.dims().len()];
-        let guess = Fact::tensor(Some(weight.dtype()), Some(rank));
+    fn axes(&self, node: &Node, i: usize, weight: &Fact) -> Option<Axes> {
+        let rank = vec![Dim::Unknown; weight.ty.shape()?.len()];
+        let guess = Fact::tensor(weight.ty.dtype(), Some(rank));
         [Fact::unknown(), guess].into_iter().find_map(|unknown| {
             let fact = |(j, v): (usize, &Option<ValueId>)| match v {
-                Some(_) if j == i => Fact::of(weight),
+                Some(_) if j == i => weight.clone(),
                 Some(v) => self.known(*v).unwrap_or(unknown.clone()),
                 None => Fact::unknown(),
             };
@@ -112,11 +162,68 @@ impl<'a> Lens<'a> {
     }
 }
 
+/// The form of input `i` of `node` in the table.
+fn listed(node: &Node, i: usize) -> Option<Form> {
+    let key = (node.domain(), &*node.op);
+    let at = CONTRACTIONS.binary_search_by(|&(domain, op, ..)| (domain, op).cmp(&key));
+    let (_, _, inputs, form) = CONTRACTIONS[at.ok()?];
+    inputs.contains(&i).then_some(form)
+}
+
+/// An axis of `size` outputs or inputs of all groups of the convolution `node`.
+fn grouped(node: &Node, size: usize, role: Role) -> Option<Vec<(usize, Role)>> {
+    let groups = match node.attr("group") {
+        Some(AttrValue::Int(Some(n))) => usize::try_from(*n).ok()?,
+        _ => 1,
+    };
+    match groups {
+        1 => Some(vec![(size, role)]),
+        n if n > 0 && size.is_multiple_of(n) => Some(vec![(n, Role::Each), (size / n, role)]),
+        _ => None,
+    }
+}
+
+/// What axis `axis` of input `i` is by the equation `axes`.
+fn role(axes: &Axes, i: usize, axis: usize) -> Role {
+    let summed = axes.0.iter().filter(|t| t.output.is_none());
+    let with = |t: &&Tie| t.inputs.iter().any(|&(j, _)| j == i);
+    let others = summed
+        .filter(with)
+        .flat_map(|t| t.inputs.iter().map(|x| x.0).filter(|&j| j != i));
+    let operands: Vec<usize> = others.collect();
+    let Some(tie) = axes.0.iter().find(|t| t.inputs.contains(&(i, axis))) else {
+        return Role::Output;
+    };
+    let shared = tie.inputs.iter().any(|(j, _)| operands.contains(j));
+    match (tie.output, shared) {
+        (Some(_), true) => Role::Each,
+        (Some(_), false) => Role::Output,
+        (None, true) => Role::Input,
+        (None, false) => Role::Tap,
+    }
+}
+
 fn sums_products_of(axes: &Axes, i: usize) -> bool {
     axes.0.iter().any(|tie| {
         let has = |own: bool| tie.inputs.iter().any(|&(j, _)| (j == i) == own);
         tie.output.is_none() && has(true) && has(false)
     })
+}
+
+/// For each axis of the first output of `node`, which hands on its first input of `rank` axes, that of the input; `None` where
+/// it cuts, joins or numbers axes anew.
+pub(crate) fn order(node: &Node, rank: usize) -> Option<Vec<usize>> {
+    match &*node.op {
+        "Cast" | "Dropout" | "Identity" => Some((0..rank).collect()),
+        "Transpose" => match node.attr("perm") {
+            Some(AttrValue::Ints(perm)) => {
+                let axis = |&a: &i64| usize::try_from(a).ok().filter(|a| *a < rank);
+                perm.iter().map(axis).collect()
+            }
+            _ => Some((0..rank).rev().collect()),
+        },
+        _ => None,
+    }
 }
 
 /// Whether the outputs of `node` have elements of its input `i`, in whatever order and precision.
@@ -128,13 +235,11 @@ pub(crate) fn carries(node: &Node, i: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use secateur_engine::ops::Tie;
-
     use super::*;
 
     #[test]
     fn tables_are_sorted() {
-        assert!(CONTRACTIONS.is_sorted_by_key(|&(domain, op, _)| (domain, op)));
+        assert!(CONTRACTIONS.is_sorted_by_key(|&(domain, op, ..)| (domain, op)));
         assert!(CARRIERS.is_sorted());
     }
 
@@ -160,7 +265,7 @@ mod tests {
         let stated = |op, i: u32, w: &Tensor| {
             // The operators here take a bias, except for the product of elements.
             let inputs = if op == "Mul" { 2 } else { 3.min(i + 2) };
-            let axes = lens.axes(&node(op, inputs), i as usize, w);
+            let axes = lens.axes(&node(op, inputs), i as usize, &Fact::of(w));
             axes.map(|axes| sums_products_of(&axes, i as usize))
         };
         assert_eq!(stated("MatMul", 0, &weight(&[4, 5])), Some(true));
@@ -187,7 +292,9 @@ mod tests {
                     let mut n = node(op.name, 4);
                     n.domain = Some(op.domain.into());
                     n.inputs[usize::from(i == 0)] = Some(other);
+                    let w = Fact::of(&w);
                     lens.axes(&n, i, &w);
+                    lens.matrix(&n, i, &w, &[0, 1]);
                 }
             }
         }

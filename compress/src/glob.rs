@@ -129,6 +129,7 @@ mod tests {
             nodes: vec![node.into()],
             tensor: Arc::new(Tensor::of(&[1, 1], vec![1f32])),
             kind: Kind::F32,
+            matrix: None,
             exempt: None,
         }
     }

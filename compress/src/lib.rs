@@ -2,7 +2,7 @@
 //! the plan is the only thing that edits.
 //!
 //! ```
-//! use secateur_compress::{Amount, Choice, Effort, Goal, Scope, Task, apply, methods, weights};
+//! use secateur_compress::{Amount, Choice, Effort, Goal, Pattern, Scope, Task, apply, methods, weights};
 //! # use secateur_engine::ir::{Model, Node, Type};
 //! # use secateur_engine::Tensor;
 //! # let mut model = Model::default();
@@ -13,7 +13,7 @@
 //! # model.graph.output(y, None);
 //! let mut weights = weights(&model);
 //! Choice::default().mark(&mut weights)?;
-//! let goal = Goal { amount: Amount::Sparsity(0.5), scope: Scope::Global };
+//! let goal = Goal { amount: Amount::Sparsity(0.5), scope: Scope::Global, pattern: Pattern::Unstructured };
 //! let task = Task { model: &model, weights: &weights, goal, effort: Effort::default() };
 //! let method = methods::find("magnitude").ok_or("no such method")?;
 //! let plan = method.decide(&task)?;
@@ -31,15 +31,17 @@ mod error;
 mod glob;
 pub mod math;
 pub mod methods;
+mod pattern;
 mod place;
 mod scan;
 pub mod stats;
 mod weights;
 
 pub use apply::{Edit, Report, Room, apply, apply_with, preview};
-pub use change::{Change, Mask, Plan};
+pub use change::{Change, Cut, Mask, Plan};
 pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind};
 pub use glob::{Choice, matches};
 pub use methods::{Amount, Goal, METHODS, Method, Scope, Task};
+pub use pattern::{Matrix, PATTERNS, Pattern, Role};
 pub use scan::{Effort, Watch};
 pub use weights::{Exempt, Weight, weights};

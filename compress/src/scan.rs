@@ -57,17 +57,42 @@ impl Effort<'_> {
         step: impl Fn(&mut T, &Piece, &[u8]) + Sync,
         merge: impl Fn(T, T) -> T,
     ) -> T {
-        let pieces = pieces(tensors);
+        let step = |result: &mut T, piece: &Piece| {
+            step(result, piece, &tensors[piece.tensor].bytes()[piece.bytes.clone()]);
+            self.watch.advance(piece.bytes.len() as u64);
+        };
+        self.share(&pieces(tensors), new, step, merge)
+    }
+
+    /// Goes through the tiles of tensors once, some of one tensor at a time; for each tensor their number, and its bytes.
+    pub(crate) fn tiles<T: Send>(
+        &self,
+        tensors: &[(usize, u64)],
+        new: impl Fn() -> T + Sync,
+        step: impl Fn(&mut T, usize, usize) + Sync,
+        merge: impl Fn(T, T) -> T,
+    ) -> T {
+        let pieces: Vec<_> = tensors.iter().enumerate().flat_map(of_tiles).collect();
+        let step = |result: &mut T, (tensor, tiles, bytes): &(usize, Range<usize>, u64)| {
+            tiles.clone().for_each(|tile| step(result, *tensor, tile));
+            self.watch.advance(*bytes);
+        };
+        self.share(&pieces, new, step, merge)
+    }
+
+    /// Takes `pieces` one by one, on several threads.
+    fn share<P: Sync, T: Send>(
+        &self,
+        pieces: &[P],
+        new: impl Fn() -> T + Sync,
+        step: impl Fn(&mut T, &P) + Sync,
+        merge: impl Fn(T, T) -> T,
+    ) -> T {
         let next = AtomicUsize::new(0);
         let work = || {
             let mut result = new();
             while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-                step(
-                    &mut result,
-                    piece,
-                    &tensors[piece.tensor].bytes()[piece.bytes.clone()],
-                );
-                self.watch.advance(piece.bytes.len() as u64);
+                step(&mut result, piece);
             }
             result
         };
@@ -101,6 +126,19 @@ fn join<T>(thread: ScopedJoinHandle<T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The tiles of one tensor in pieces: its number, the tiles, and bytes.
+fn of_tiles(
+    (tensor, &(tiles, bytes)): (usize, &(usize, u64)),
+) -> impl Iterator<Item = (usize, Range<usize>, u64)> {
+    let pieces = bytes.div_ceil(PIECE as u64).max(1);
+    let step = tiles.div_ceil(pieces as usize).max(1);
+    (0..tiles).step_by(step).map(move |at| {
+        let end = tiles.min(at + step);
+        let share = |tile: usize| (u128::from(bytes) * tile as u128 / tiles as u128) as u64;
+        (tensor, at..end, share(end) - share(at))
+    })
 }
 
 fn pieces(tensors: &[&Tensor]) -> Vec<Piece> {
@@ -152,6 +190,31 @@ mod tests {
             let sum = effort.pass(&tensors, || 0, add, |a, b| a + b);
             assert_eq!(sum, PIECE as u64 * 2 + 8 + 6);
             assert_eq!(watch.0.into_inner(), PIECE as u64 * 2 + 11);
+        }
+    }
+
+    #[test]
+    fn every_tile_is_seen_once() {
+        let tensors = [(7, 3 * PIECE as u64 + 5), (0, 0), (100, 400)];
+        for threads in [1, 3] {
+            let watch = Sum::default();
+            let effort = Effort {
+                threads,
+                watch: &watch,
+            };
+            let see = |seen: &mut Vec<_>, tensor, tile| seen.push((tensor, tile));
+            let both = |mut a: Vec<_>, b| {
+                a.extend(b);
+                a
+            };
+            let mut seen = effort.tiles(&tensors, Vec::new, see, both);
+            seen.sort();
+            let all = tensors
+                .iter()
+                .enumerate()
+                .flat_map(|(t, (n, _))| (0..*n).map(move |i| (t, i)));
+            assert!(seen.into_iter().eq(all));
+            assert_eq!(watch.0.into_inner(), 3 * PIECE as u64 + 405);
         }
     }
 }

@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use secateur_engine::Tensor;
-use secateur_engine::ir::{Constant, Graph, Model, Name, Node, NodeId, ValueId};
+use secateur_engine::ir::{Constant, Dim, Graph, Model, Name, Node, NodeId, ValueId};
+use secateur_engine::ops::Fact;
 
-use crate::contraction::{Lens, carries};
+use crate::contraction::{Lens, carries, order};
 use crate::math::Kind;
+use crate::pattern::Matrix;
 use crate::place::{At, Place, Scope, Site, branches, held, places};
 
 /// A floating-point constant of a model, which may be a weight.
@@ -24,6 +26,8 @@ pub struct Weight {
     pub tensor: Arc<Tensor>,
     /// The type of the elements.
     pub kind: Kind,
+    /// How its operators multiply by it; `None` where they differ or that is not known.
+    pub matrix: Option<Matrix>,
     /// Why it is not to be pruned, if it is not.
     pub exempt: Option<Exempt>,
 }
@@ -42,6 +46,8 @@ pub enum Exempt {
     Output,
     /// The caller wants it kept.
     Kept,
+    /// The pattern wants to know which of its axes are outputs and which inputs.
+    Unordered,
 }
 
 impl fmt::Display for Exempt {
@@ -52,6 +58,7 @@ impl fmt::Display for Exempt {
             Exempt::Reader(op) => write!(f, "read by {op}"),
             Exempt::Output => f.write_str("an output"),
             Exempt::Kept => f.write_str("kept on request"),
+            Exempt::Unordered => f.write_str("its outputs and inputs are not known"),
         }
     }
 }
@@ -104,6 +111,7 @@ fn weight(place: &Place, constant: &Constant, uses: Uses) -> Option<Weight> {
         value: place.value.clone(),
         nodes: uses.nodes,
         kind,
+        matrix: uses.matrix.flatten(),
         exempt: vector.or(uses.exempt).or(unread),
         tensor,
     })
@@ -115,19 +123,43 @@ struct Uses {
     nodes: Vec<String>,
     contracted: bool,
     exempt: Option<Exempt>,
+    /// What all that read it agree on; not known before somebody does.
+    matrix: Option<Option<Matrix>>,
 }
 
-/// The constants, by their index, of which each value of a graph has elements.
+/// A constant, by its index, and the order in which a value has its axes, where that is known: axis `a` of the value is axis
+/// `order[a]` of the constant.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Origin {
+    constant: usize,
+    order: Option<Vec<usize>>,
+}
+
+impl Origin {
+    /// As the outputs of `node` have it, which hands it on.
+    fn through(&self, node: &Node) -> Origin {
+        let order = self.order.as_ref().and_then(|old| {
+            let new = order(node, old.len())?;
+            Some(new.into_iter().map(|a| old[a]).collect())
+        });
+        Origin {
+            constant: self.constant,
+            order,
+        }
+    }
+}
+
+/// The constants of which each value of a graph has elements.
 struct Origins<'a> {
     graph: &'a Graph,
-    of: Vec<Vec<usize>>,
+    of: Vec<Vec<Origin>>,
     outer: Option<&'a Origins<'a>>,
     /// Made when first needed.
     names: Option<HashMap<Name, ValueId>>,
 }
 
 impl Origins<'_> {
-    fn named(&self, name: &Name) -> Vec<usize> {
+    fn named(&self, name: &Name) -> Vec<Origin> {
         let here = self.names.as_ref().and_then(|names| names.get(name));
         match (here.map(|v| &self.of[v.0 as usize]), self.outer) {
             (Some(found), _) if !found.is_empty() => found.clone(),
@@ -162,17 +194,22 @@ impl Trace<'_> {
         for &id in &graph.order {
             self.node(&lens, id, &scope, &mut origins);
         }
-        for &origin in graph.outputs.iter().flat_map(|p| &origins.of[p.value.0 as usize]) {
-            self.uses[origin].exempt = Some(Exempt::Output);
+        for origin in graph.outputs.iter().flat_map(|p| &origins.of[p.value.0 as usize]) {
+            self.uses[origin.constant].exempt = Some(Exempt::Output);
         }
     }
 
-    fn at(&self, scope: &Scope, at: At) -> Vec<usize> {
+    fn at(&self, scope: &Scope, at: At) -> Vec<Origin> {
         let site = Site {
             scope: scope.clone(),
             at,
         };
-        self.index.get(&site).copied().into_iter().collect()
+        let rank = site.constant(self.model).map(|c| c.tensor.dims().len());
+        let origin = |&constant: &usize| Origin {
+            constant,
+            order: rank.map(|n| (0..n).collect()),
+        };
+        self.index.get(&site).map(origin).into_iter().collect()
     }
 
     fn node(&mut self, lens: &Lens, id: NodeId, scope: &Scope, origins: &mut Origins) {
@@ -180,9 +217,9 @@ impl Trace<'_> {
         let node = &graph[id];
         let mut made = held(graph, id).map_or(vec![], |(attr, _)| self.at(scope, At::Attr(id, attr)));
         for (i, v) in node.inputs.iter().enumerate() {
-            for &origin in v.iter().flat_map(|v| &origins.of[v.0 as usize]) {
+            for origin in v.iter().flat_map(|v| &origins.of[v.0 as usize]) {
                 match carries(node, i) {
-                    true => made.push(origin),
+                    true => made.push(origin.through(node)),
                     false => self.read(lens, node, i, origin),
                 }
             }
@@ -200,19 +237,31 @@ impl Trace<'_> {
         }
     }
 
-    fn read(&mut self, lens: &Lens, node: &Node, i: usize, origin: usize) {
-        let Some(c) = self.places[origin].site.constant(self.model) else {
+    fn read(&mut self, lens: &Lens, node: &Node, i: usize, origin: &Origin) {
+        let Some(c) = self.places[origin.constant].site.constant(self.model) else {
             return;
         };
-        let uses = &mut self.uses[origin];
+        let uses = &mut self.uses[origin.constant];
         match lens.contracts(node, i, &c.tensor) {
-            true => uses.contracted = true,
+            true => {
+                uses.contracted = true;
+                let matrix = matrix(lens, node, i, (&c.tensor, origin));
+                let same = uses.matrix.as_ref().is_none_or(|old| *old == matrix);
+                uses.matrix = Some(matrix.filter(|_| same));
+            }
             false => uses.exempt = Some(Exempt::Reader(node.op.to_string())),
         }
         if uses.nodes.last().is_none_or(|n| n != node.label()) {
             uses.nodes.push(node.label().to_owned());
         }
     }
+}
+
+/// How `node` multiplies by the constant `t`, which its input `i` has elements of.
+fn matrix(lens: &Lens, node: &Node, i: usize, (t, origin): (&Tensor, &Origin)) -> Option<Matrix> {
+    let order = origin.order.as_ref()?;
+    let dims = order.iter().map(|&a| Dim::from(t.dims()[a])).collect();
+    lens.matrix(node, i, &Fact::tensor(Some(t.dtype()), Some(dims)), order)
 }
 
 #[cfg(test)]
@@ -359,5 +408,96 @@ mod tests {
             ("Linear/c", None),
         ];
         assert_eq!(found(&model), expected.map(|(n, e)| (n.to_owned(), e)));
+    }
+
+    /// The matrix of the weight of one node `op`, with a `Transpose` before it if there is an order.
+    fn matrix(op: &str, dims: &[usize], attrs: &[(&str, i64)], perm: Option<&[i64]>) -> Option<String> {
+        let mut model = Model::default();
+        let g = &mut model.graph;
+        let x = g.input("x", Type::Unknown);
+        let mut w = g.constant("w", tensor(dims));
+        if let Some(perm) = perm {
+            w = node(g, "Transpose", "t", &[w]);
+            let last = g.order[g.order.len() - 1];
+            g[last].set("perm", perm.to_vec());
+        }
+        let y = node(g, op, "y", &[x, w]);
+        let last = g.order[g.order.len() - 1];
+        attrs.iter().for_each(|(name, n)| g[last].set(name, *n));
+        g.output(y, None);
+        let m = weights(&model).remove(0).matrix?;
+        let axis = |(d, r): (&usize, &crate::pattern::Role)| format!("{d} {r:?}");
+        Some(
+            m.dims
+                .iter()
+                .zip(&m.roles)
+                .map(axis)
+                .collect::<Vec<_>>()
+                .join(", "),
+        )
+    }
+
+    #[test]
+    fn outputs_and_inputs_are_told_apart() {
+        type Case = (
+            &'static str,
+            &'static [usize],
+            &'static [(&'static str, i64)],
+            &'static str,
+        );
+        let cases: &[Case] = &[
+            ("Conv", &[8, 3, 5, 7], &[], "8 Output, 3 Input, 5 Tap, 7 Tap"),
+            (
+                "Conv",
+                &[8, 3, 5],
+                &[("group", 2)],
+                "2 Each, 4 Output, 3 Input, 5 Tap",
+            ),
+            ("ConvTranspose", &[8, 3, 5], &[], "8 Input, 3 Output, 5 Tap"),
+            (
+                "ConvTranspose",
+                &[8, 3, 5],
+                &[("group", 4)],
+                "4 Each, 2 Input, 3 Output, 5 Tap",
+            ),
+            ("MatMul", &[3, 5], &[], "3 Input, 5 Output"),
+            ("MatMul", &[2, 3, 5], &[], "2 Each, 3 Input, 5 Output"),
+            ("Gemm", &[3, 5], &[], "3 Input, 5 Output"),
+            ("Gemm", &[5, 3], &[("transB", 1)], "5 Output, 3 Input"),
+            ("LSTM", &[2, 12, 3], &[], "2 Each, 12 Output, 3 Input"),
+        ];
+        for (op, dims, attrs, expected) in cases {
+            assert_eq!(
+                matrix(op, dims, attrs, None).as_deref(),
+                Some(*expected),
+                "{op} {attrs:?}"
+            );
+        }
+        let turned = matrix("MatMul", &[5, 3], &[], Some(&[1, 0]));
+        assert_eq!(turned.as_deref(), Some("5 Output, 3 Input"));
+        let turned = matrix("Conv", &[3, 5, 8], &[("group", 2)], Some(&[2, 0, 1]));
+        assert_eq!(turned.as_deref(), Some("3 Input, 5 Tap, 2 Each, 4 Output"));
+        assert_eq!(matrix("Conv", &[8, 3, 5], &[("group", 3)], None), None);
+    }
+
+    #[test]
+    fn readers_that_differ_leave_it_open() {
+        let mut model = Model::default();
+        let g = &mut model.graph;
+        let x = g.input("x", Type::Unknown);
+        let w = g.constant("w", tensor(&[2, 2]));
+        let v = g.constant("v", tensor(&[2, 2]));
+        let flat = node(g, "Reshape", "flat", &[v]);
+        let t = node(g, "Transpose", "t", &[w]);
+        let a = node(g, "MatMul", "a", &[x, w]);
+        let b = node(g, "MatMul", "b", &[a, t]);
+        let c = node(g, "MatMul", "c", &[b, flat]);
+        g.output(c, None);
+        let mut all = weights(&model);
+        assert!(all.iter().all(|w| w.exempt.is_none() && w.matrix.is_none()));
+        crate::Pattern::Unstructured.mark(&mut all);
+        assert!(all.iter().all(|w| w.exempt.is_none()));
+        crate::Pattern::Row.mark(&mut all);
+        assert!(all.iter().all(|w| w.exempt == Some(Exempt::Unordered)));
     }
 }

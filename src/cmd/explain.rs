@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use secateur::engine::ir::{Model, Node};
 use secateur::engine::ops;
 use secateur::engine::opt::infer::full_name;
 use secateur::engine::opt::{RULES, Report};
-use secateur::engine::plan::{self, Offer, Plan};
+use secateur::engine::plan::{self, Offer, Plan, Rates, Share};
 use secateur::engine::run::StepTime;
 use secateur::{Session, Tensor};
 use serde_json::{Value, json};
@@ -58,7 +59,18 @@ fn explain(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         .prepare(inputs.iter().map(|(n, t)| (n, t)))
         .with_context(place)?;
     ui.noted(&session);
-    let steps = steps(&session, &plan, &inputs).with_context(place)?;
+    let mut steps = steps(&session, &plan, &inputs).with_context(place)?;
+    if steps.iter().any(|s| s.zeros > Some(0.0) && s.share().is_some()) {
+        for sparse in [false, true] {
+            let forced = Rates::clone(&rates_of(ui)).force_sparse(sparse);
+            let session = ui
+                .session(&model)
+                .rates(forced.into())
+                .build()
+                .with_context(place)?;
+            compare(&mut steps, &session, &inputs, sparse).with_context(place)?;
+        }
+    }
     let rules = rules(session.report());
     let sums = Sums::of(&steps, rates_used(ui));
     ui.say(&format!(
@@ -78,6 +90,32 @@ fn explain(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     })))
 }
 
+/// The rates that predictions are made with.
+fn rates_of(ui: &Ui) -> Arc<Rates> {
+    match ui.common.deterministic {
+        true => Arc::default(),
+        false => rates::cached(),
+    }
+}
+
+/// Notes what the steps that have zeros take in a session whose kernels all leave zeros out, or none.
+fn compare(steps: &mut [Step], session: &Session, inputs: &[(String, Tensor)], sparse: bool) -> Result<()> {
+    let times = measured(session, inputs)?;
+    let mut all: HashMap<(String, String), VecDeque<f64>> = HashMap::new();
+    for t in times {
+        all.entry((t.node, t.op)).or_default().push_back(t.ms);
+    }
+    for s in steps.iter_mut() {
+        let ms = all
+            .get_mut(&(s.name.clone(), s.op.clone()))
+            .and_then(VecDeque::pop_front);
+        if s.share().is_some() && s.zeros > Some(0.0) {
+            *(if sparse { &mut s.sparse_ms } else { &mut s.dense_ms }) = ms;
+        }
+    }
+    Ok(())
+}
+
 /// One node as it is run.
 struct Step {
     name: String,
@@ -88,10 +126,30 @@ struct Step {
     measured_ms: f64,
     /// The share of zeros among its weights.
     zeros: Option<f64>,
+    /// Measured, of the best kernel that leaves nothing out, and of the one that leaves zeros out.
+    dense_ms: Option<f64>,
+    sparse_ms: Option<f64>,
     reason: String,
 }
 
 impl Step {
+    /// What the kernel that leaves out zeros says, if there is one.
+    fn share(&self) -> Option<&Share> {
+        self.offers.iter().find_map(|o| o.sparse.as_ref())
+    }
+
+    /// The least predicted milliseconds of the kernels that leave out zeros, or of the others.
+    fn least(&self, sparse: bool) -> Option<f64> {
+        let offers = self.offers.iter().filter(|o| o.sparse.is_some() == sparse);
+        offers.map(|o| o.ms + o.moves_ms).min_by(f64::total_cmp)
+    }
+
+    /// Times of the one or the other kind of kernels.
+    fn times(&self, sparse: bool) -> Value {
+        let measured = if sparse { self.sparse_ms } else { self.dense_ms };
+        json!({"predicted_ms": self.least(sparse), "measured_ms": measured})
+    }
+
     fn json(&self) -> Value {
         json!({
             "name": self.name,
@@ -101,6 +159,10 @@ impl Step {
             "measured_ms": self.measured_ms,
             "offers": self.offers.iter().map(offer).collect::<Vec<_>>(),
             "zeros": self.zeros,
+            "pattern": self.share().map(|s| s.pattern),
+            "break_even": self.share().and_then(|s| s.break_even),
+            "dense": self.times(false),
+            "sparse": self.times(true),
             "reason": self.reason,
         })
     }
@@ -135,7 +197,12 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
             offers: planned.map_or(vec![], |s| s.offers.clone()),
             measured_ms: t.ms,
             zeros: share,
-            reason: reason(&t, nodes.get(&*t.node).map_or(&[], |n| n), share),
+            dense_ms: None,
+            sparse_ms: None,
+            reason: reason(&t, nodes.get(&*t.node).map_or(&[], |n| n)).unwrap_or_else(|| {
+                let offers = planned.map_or(&[][..], |s| &s.offers);
+                of_zeros(&t.kernel, offers, share)
+            }),
             name: t.node,
             op: t.op,
             kernel: t.kernel,
@@ -194,11 +261,34 @@ impl fmt::Display for Sums {
     }
 }
 
-/// Why the step `t`, which is one of `nodes` or part of it, is there, or is not run by a kernel of the node's own, or not by a
-/// sparse one.
-fn reason(t: &StepTime, nodes: &[&Node], zeros: Option<f64>) -> String {
+/// Why zeros are left out by a kernel, or not.
+fn of_zeros(kernel: &str, offers: &[Offer], zeros: Option<f64>) -> String {
+    let percent = |x: f64| format!("{:.0} %", 100.0 * x);
+    let offer = offers.iter().find(|o| o.sparse.is_some());
+    let Some((offer, share)) = offer.and_then(|o| Some((o, o.sparse.as_ref()?))) else {
+        return match zeros {
+            Some(zeros) if zeros > 0.0 => "no kernel for its shape leaves out zeros".into(),
+            _ => String::new(),
+        };
+    };
+    let pays = match share.break_even {
+        Some(even) => format!("leaving out zeros pays from {}", percent(even)),
+        None => "leaving out zeros never pays".into(),
+    };
+    match offer.kernel == kernel {
+        true => format!(
+            "leaves out {} zeros, {}; {pays}",
+            percent(share.zeros),
+            share.pattern
+        ),
+        false => pays,
+    }
+}
+
+/// Why the step `t`, which is one of `nodes` or part of it, is there, or is not run by a kernel of the node's own.
+fn reason(t: &StepTime, nodes: &[&Node]) -> Option<String> {
     let own = nodes.iter().find(|n| full_name(n) == t.op);
-    match (&*t.kernel, own.or(nodes.first())) {
+    Some(match (&*t.kernel, own.or(nodes.first())) {
         ("reference", _) => "no kernel fits: it runs by its definition".into(),
         ("alone", Some(node)) => alone(node).into(),
         ("alone", None) => "it runs on values, between plans".into(),
@@ -211,9 +301,8 @@ fn reason(t: &StepTime, nodes: &[&Node], zeros: Option<f64>) -> String {
         (_, Some(node)) if own.is_none() => {
             format!("no kernel for {} fits: this is part of its body", full_name(node))
         }
-        _ if zeros > Some(0.0) => "no sparse kernel yet".into(),
-        _ => String::new(),
-    }
+        _ => return None,
+    })
 }
 
 /// Why no plan holds `node`.
@@ -245,7 +334,7 @@ fn measured(session: &Session, inputs: &[(String, Tensor)]) -> Result<Vec<StepTi
 }
 
 /// The share of zeros among the weights of each node: the largest constant of floats that it reads, if it has two axes.
-fn zeros(model: &Model) -> HashMap<(String, String), f64> {
+pub(super) fn zeros(model: &Model) -> HashMap<(String, String), f64> {
     let g = &model.graph;
     let share = |node: &Node| {
         let constants = node.inputs.iter().flatten().filter_map(|&v| g.konst(v));
@@ -280,6 +369,8 @@ fn nodes_table(steps: &[Step]) -> Table {
         "predicted ms",
         "measured ms",
         "zeros",
+        "dense ms",
+        "sparse ms",
         "reason",
     ]);
     for s in steps {
@@ -291,6 +382,8 @@ fn nodes_table(steps: &[Step]) -> Table {
             format!("{:.4}", s.measured_ms),
             s.zeros
                 .map_or(String::new(), |share| format!("{:.1} %", 100.0 * share)),
+            s.dense_ms.map_or(String::new(), |ms| format!("{ms:.4}")),
+            s.sparse_ms.map_or(String::new(), |ms| format!("{ms:.4}")),
             s.reason.clone(),
         ]);
     }

@@ -12,9 +12,12 @@ mod inspect;
 mod new;
 mod optimize;
 mod prune;
+mod pruning;
+mod rival;
 mod run;
 mod shapes;
 mod source;
+mod sweep;
 mod table;
 mod timing;
 mod ui;
@@ -31,6 +34,8 @@ use serde_json::{Value, json};
 
 use ui::{Common, Ui};
 pub(crate) use ui::{chain, stderr};
+#[cfg(feature = "ort")]
+pub(crate) use written::Scratch;
 
 /// One verb of the command line.
 pub(crate) trait Cmd: Sync {
@@ -56,6 +61,7 @@ pub(crate) static CMDS: &[&dyn Cmd] = &[
     &optimize::Optimize,
     &prune::Prune,
     &run::Run,
+    &sweep::Sweep,
     &verify::Verify,
 ];
 

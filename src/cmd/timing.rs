@@ -9,7 +9,6 @@ use super::card;
 use super::shapes::{Wanted, wanted};
 use super::source::{Feeder, InputFlags};
 use super::ui::Ui;
-use crate::engines::Setup;
 
 /// The middle of what was measured (of two, the greater), after sorting; 0 of nothing.
 pub(crate) fn median(times: &mut [f64]) -> f64 {
@@ -91,10 +90,7 @@ impl Trial {
 
 fn measure(models: &[&Model], inputs: &[(String, Tensor)], ui: &Ui) -> Result<Vec<f64>> {
     // One cache is of one model.
-    let setup = Setup {
-        cache: None,
-        ..ui.setup()
-    };
+    let setup = ui.uncached();
     let build = |m: &&Model| setup.session(m).build();
     let sessions = models.iter().map(build).collect::<Result<Vec<_>, _>>()?;
     let run = |s: &Session| -> Result<f64> {

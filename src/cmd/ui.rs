@@ -70,8 +70,8 @@ fn size(text: &str) -> Result<(String, usize), String> {
     Ok((name.to_owned(), size))
 }
 
-#[derive(Clone)]
 /// Where a verb finds the common flags, and what it talks to people through.
+#[derive(Clone)]
 pub(crate) struct Ui {
     pub(crate) common: Common,
 }
@@ -94,6 +94,21 @@ impl Ui {
             deterministic: self.common.deterministic,
             cache: self.common.cache.clone(),
         }
+    }
+
+    /// The same without a cache of packed weights, which is of one model.
+    pub(crate) fn uncached(&self) -> Setup {
+        Setup {
+            cache: None,
+            ..self.setup()
+        }
+    }
+
+    /// The same that says nothing of its own accord.
+    pub(crate) fn quiet(&self) -> Ui {
+        let mut quiet = self.clone();
+        quiet.common.quiet = true;
+        quiet
     }
 
     /// A builder of a session of `model` as the common flags want it.

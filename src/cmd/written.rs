@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::engine::onnx;
 use serde_json::{Value, json};
@@ -82,6 +82,39 @@ pub(crate) fn replace(
         let _ = fs::remove_file(&temporary);
         e.context(path.display().to_string())
     })
+}
+
+/// A folder for temporary files of this process, removed with all that is in it.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new folder for `what`.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub(crate) fn new(what: &str) -> Result<Scratch> {
+        let path = std::env::temp_dir().join(format!("secateur-{what}-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(Scratch(path))
+    }
+
+    /// Writes `model` to the file `name`, whose path it returns.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub(crate) fn save(&self, name: &str, model: &Model) -> Result<PathBuf> {
+        let file = self.0.join(name);
+        onnx::save(model, &file, true)?;
+        Ok(file)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// What was done to a model, for its `metadata_props`.

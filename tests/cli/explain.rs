@@ -60,7 +60,7 @@ fn every_node_has_a_kernel_and_every_rewrite_a_verdict() {
 }
 
 #[test]
-fn zeros_without_a_kernel_for_them_are_said() {
+fn what_becomes_of_zeros_is_said() {
     let folder = Folder::new("explain");
     let pruned = folder.file("pruned.onnx");
     done(&["prune", DIGITS, &pruned, "--sparsity", "0.9"]);
@@ -69,6 +69,24 @@ fn zeros_without_a_kernel_for_them_are_said() {
     let sparse: Vec<_> = nodes.iter().filter(|n| n["zeros"].as_f64() > Some(0.5)).collect();
     assert!(!sparse.is_empty(), "{v}");
     assert!(sparse.iter().all(|n| n["reason"] != ""), "{sparse:?}");
+    let offered: Vec<_> = sparse
+        .iter()
+        .filter(|n| n["sparse"]["predicted_ms"].is_number())
+        .collect();
+    assert!(!offered.is_empty(), "{sparse:?}");
+    for n in offered {
+        assert_eq!(n["pattern"], "unstructured", "{n}");
+        for kind in ["dense", "sparse"] {
+            assert!(
+                n[kind]["predicted_ms"].is_number() && n[kind]["measured_ms"].is_number(),
+                "{n}"
+            );
+        }
+        // What is predicted to be cheaper is what runs.
+        let even = n["break_even"].as_f64().unwrap_or(2.0);
+        let runs = n["kernel"].as_str().unwrap().ends_with("sparse");
+        assert_eq!(runs, n["zeros"].as_f64().unwrap() >= even, "{n}");
+    }
 }
 
 #[test]
@@ -87,7 +105,9 @@ fn copies_say_why_and_nodes_without_names_are_told_apart() {
     );
     let others = nodes.iter().filter(|n| n["op"] != "Reorder");
     for n in others {
-        assert_eq!(n["reason"], "", "{n}");
+        let weights = n["zeros"].is_number();
+        let reason = n["reason"].as_str().unwrap();
+        assert_eq!(weights, reason.contains("zeros"), "{n}");
     }
 }
 

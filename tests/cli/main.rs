@@ -11,6 +11,7 @@ mod files;
 mod hostile;
 mod new;
 mod prune;
+mod sweep;
 mod usage;
 
 use std::path::{Path, PathBuf};

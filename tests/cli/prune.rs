@@ -316,12 +316,91 @@ fn constants_in_nodes_and_odd_tensors_do_no_harm() {
 }
 
 #[test]
+fn patterns_go_as_whole_blocks() {
+    let folder = Folder::new("prune-patterns");
+    let a = chain(&folder, vec![("a", f32s(&[50, 4], 1)), ("b", f32s(&[4, 4], 7))]);
+    let b = folder.file("b.onnx");
+    // [inputs, outputs]: a row of the matrix is a column here.
+    let zero_rows = |path: &str| {
+        weight(&load(path), "a")
+            .chunks(4)
+            .filter(|r| r.iter().all(|x| *x == 0.0))
+            .count()
+    };
+    for (pattern, layer) in [("block4x1", "layer"), ("column", "layer"), ("block4x1", "global")] {
+        let said = done(&[
+            "prune",
+            &a,
+            &b,
+            "--pattern",
+            pattern,
+            "--sparsity",
+            "60",
+            "--scope",
+            layer,
+            "--force",
+        ]);
+        assert_eq!(
+            (&said["pattern"], &said["sparsity"]),
+            (&pattern.into(), &0.6.into())
+        );
+        let all = zeros(&b, "a") + zeros(&b, "b");
+        assert!(
+            (130..138).contains(&all) && said["total"]["zeros"] == all,
+            "{all}"
+        );
+        assert_eq!(4 * zero_rows(&b), zeros(&b, "a"));
+    }
+    done(&[
+        "prune",
+        &a,
+        &b,
+        "--pattern",
+        "row",
+        "--sparsity",
+        "50%",
+        "--scope",
+        "layer",
+        "--force",
+    ]);
+    let w = weight(&load(&b), "a");
+    let empty = (0..4).filter(|n| w.iter().skip(*n).step_by(4).all(|x| *x == 0.0));
+    assert_eq!((empty.count(), zeros(&b, "a")), (2, 100));
+    let said = done(&["prune", &a, &b, "--pattern", "1:4", "--force"]);
+    assert_eq!(said["sparsity"], 0.75);
+    // Of 50 inputs the last two are a block of their own, of which one stays.
+    assert_eq!((zeros(&b, "a"), zeros(&b, "b")), (148, 12));
+    let dry = done(&["prune", &a, "--dry-run", "--pattern", "1:4"]);
+    assert_eq!(dry["layers"], said["layers"]);
+    let said = done(&[
+        "prune",
+        &a,
+        &b,
+        "--pattern",
+        "row",
+        "--threshold",
+        "9",
+        "--include",
+        "bias*",
+        "--force",
+    ]);
+    let bias = said["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|l| l["name"] == "bias");
+    assert!(!bias && zeros(&b, "a") == 200 && zeros(&b, "bias") == 0);
+}
+
+#[test]
 fn bad_goals_are_refused() {
     let refuse = |flags: &[&str]| refused(&[&["prune", DIGITS, "--dry-run"], flags].concat());
     for bad in ["-0.1", "101", "120%", "nan", "much"] {
         refuse(&[&format!("--sparsity={bad}")]);
     }
-    assert!(refuse(&["--pattern", "2:4"]).contains("not built yet; there is: unstructured"));
+    assert!(refuse(&["--pattern", "block4x"]).contains("did you mean \"block4x1\""));
+    assert!(refuse(&["--pattern", "2:4", "--sparsity", "0.8"]).contains("a sparsity of 0.5 and not 0.8"));
+    assert!(refuse(&["--pattern", "2:4", "--threshold", "1"]).contains("takes no threshold"));
     assert!(refuse(&["--method", "wanda"]).contains("magnitude"));
     assert!(refuse(&["--method", "magnitude", "--threshold", "1"]).contains("takes a sparsity"));
     assert!(refuse(&["--method", "threshold", "--sparsity", "1"]).contains("takes a threshold"));

@@ -3,6 +3,8 @@
 pub mod float;
 pub mod mask;
 pub mod select;
+pub mod tiles;
 
 pub use float::{Float, Kind};
 pub use select::Search;
+pub use tiles::Tiles;

@@ -58,13 +58,13 @@ impl Search {
         self.left.saturating_sub(DIGIT)
     }
 
-    /// Counts those of `keys` that begin as the key that is looked for does.
-    pub fn count(&self, counts: &mut Counts, keys: impl Iterator<Item = u64>) {
+    /// Counts those of `keys` that begin as the key that is looked for does, each as often as it says.
+    pub fn count(&self, counts: &mut Counts, keys: impl Iterator<Item = (u64, u64)>) {
         let (left, shift) = (self.left, self.shift());
         let mask = (1 << (left - shift)) - 1;
-        for key in keys {
+        for (key, times) in keys {
             if key >> left == self.prefix {
-                counts.0[(key >> shift) as usize & mask] += 1;
+                counts.0[(key >> shift) as usize & mask] += times;
             }
         }
     }
@@ -92,6 +92,11 @@ impl Search {
         self.prefix << self.left
     }
 
+    /// Which of the keys equal to [`Search::key`] it is, from 1.
+    pub fn rank(&self) -> u64 {
+        self.rank
+    }
+
     /// How many keys equal to [`Search::key`] have a higher rank.
     pub fn beyond(&self) -> u64 {
         self.equal - self.rank
@@ -117,7 +122,7 @@ mod tests {
         for _ in 0..passes {
             let parts = keys.chunks(7).map(|part| {
                 let mut counts = Counts::default();
-                search.count(&mut counts, part.iter().copied());
+                search.count(&mut counts, part.iter().map(|&key| (key, 1)));
                 counts
             });
             let counts = parts.fold(Counts::default(), Counts::merge);
@@ -154,6 +159,17 @@ mod tests {
         for rank in 1..=keys.len() as u64 {
             assert_eq!(found(&keys, rank, Search::PASSES_F32), sorted(&keys, rank));
         }
+    }
+
+    #[test]
+    fn keys_count_as_often_as_they_say() {
+        let mut search = Search::new(5);
+        for _ in 0..Search::PASSES {
+            let mut counts = Counts::default();
+            search.count(&mut counts, [(9, 4), (3, 2), (7, 0), (8, 3)].into_iter());
+            search.narrow(&counts);
+        }
+        assert_eq!((search.key(), search.beyond()), (8, 0));
     }
 
     #[test]

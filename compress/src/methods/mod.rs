@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Plan;
 use crate::error::MethodError;
+use crate::pattern::Pattern;
 use crate::place::places;
 use crate::scan::Effort;
-use crate::weights::Weight;
+use crate::weights::{Exempt, Weight};
 
 /// How much to prune.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub struct Goal {
     pub amount: Amount,
     /// Which weights a share is a share of.
     pub scope: Scope,
+    /// Which weights are zero together.
+    pub pattern: Pattern,
 }
 
 /// What a method decides from.
@@ -56,13 +59,17 @@ pub struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    /// The weights to prune; at least one.
+    /// The weights to prune; at least one. All can have the pattern.
     ///
     /// # Errors
     ///
     /// If there is none, with the reason.
     pub fn targets(&self) -> Result<Vec<&'a Weight>, MethodError> {
-        let targets: Vec<_> = self.weights.iter().filter(|w| w.exempt.is_none()).collect();
+        let targets: Vec<_> = self
+            .weights
+            .iter()
+            .filter(|w| w.exempt.is_none() && self.goal.pattern.fits(w))
+            .collect();
         match targets.is_empty() {
             false => Ok(targets),
             true => Err(MethodError::nothing(self.why_none())),
@@ -76,7 +83,7 @@ impl<'a> Task<'a> {
             return "nothing to prune: the model has no constants".into();
         };
         let weight = self.weights.iter().find(|w| w.name == name);
-        let why = match weight.and_then(|w| w.exempt.as_ref()) {
+        let why = match weight.map(|w| w.exempt.as_ref().unwrap_or(&Exempt::Unordered)) {
             Some(exempt) => exempt.to_string(),
             None => format!("its elements are of type {}", t.dtype()),
         };
@@ -159,6 +166,7 @@ pub(crate) mod tests {
         Goal {
             amount,
             scope: Scope::Global,
+            pattern: Pattern::Unstructured,
         }
     }
 

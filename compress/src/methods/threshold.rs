@@ -1,13 +1,13 @@
 //! Weights up to a given magnitude go.
 
 use super::{Amount, Method, Task};
-use crate::change::{Change, Mask, Plan};
+use crate::change::{Change, Cut, Mask, Plan};
 use crate::error::MethodError;
 use crate::math::Float;
 use crate::math::float::with_float;
 use crate::weights::Weight;
 
-/// Pruning of all weights with |x| ≤ a threshold, which is first rounded to the type of the weights: a threshold of 0.1
+/// Pruning of all weights with |x| ≤ a threshold, or of all blocks whose mean magnitude is. The threshold is first rounded to the type of the weights: a threshold of 0.1
 /// prunes the `f32` next to 0.1, though that is larger.
 pub(super) struct Threshold;
 
@@ -22,12 +22,20 @@ impl Method for Threshold {
 
     fn decide(&self, task: &Task) -> Result<Plan, MethodError> {
         let threshold = threshold(task.goal.amount)?;
+        let pattern = task.goal.pattern;
+        if pattern.share().is_some() {
+            let what = format!("pattern {pattern} decides itself how much goes, and takes no threshold");
+            return Err(MethodError::goal(what));
+        }
         let mask = |w: &Weight| {
             Change::Mask(Mask {
                 value: w.name.clone(),
                 elements: w.elements(),
-                threshold: with_float!(w.kind, F => F::value(F::nearest(threshold))),
-                ties: 0,
+                tiles: w.matrix.as_ref().and_then(|m| m.tiles(pattern)),
+                cut: Cut::Small {
+                    threshold: with_float!(w.kind, F => F::value(F::nearest(threshold))),
+                    ties: 0,
+                },
             })
         };
         Ok(Plan(task.targets()?.into_iter().map(mask).collect()))
@@ -51,6 +59,7 @@ mod tests {
     use super::super::{Goal, Scope};
     use super::*;
     use crate::apply::apply;
+    use crate::pattern::Pattern;
 
     #[test]
     fn the_threshold_is_rounded_to_the_type_of_the_weights() {
@@ -66,6 +75,7 @@ mod tests {
         let goal = |x| Goal {
             amount: Amount::Threshold(x),
             scope: Scope::Global,
+            pattern: Pattern::Unstructured,
         };
         let plan = decide(&Threshold, &model, goal(0.1), 1).unwrap();
         let report = apply(&plan, &mut model).unwrap();

@@ -39,6 +39,7 @@ pub use frame::{Frame, Job, Outside, Place, Slot};
 pub use io::{Arena, Io, View, ViewMut};
 pub use packs::Packs;
 pub use secateur_simd::isa;
+use sparse::Sparsity;
 pub use threads::{Pool, default_threads};
 
 /// Bytes of a cache line, at whose multiples values, scratch memory and packed weights begin.
@@ -128,6 +129,8 @@ pub struct Candidate {
     pub cost: Cost,
     /// What it reads and writes otherwise than row by row.
     pub layouts: Layouts,
+    /// What is to be said of zeros, where it leaves them out.
+    pub sparse: Option<Sparsity>,
     /// Makes it, packing weights where it needs to.
     pub build: Build,
 }
@@ -155,7 +158,16 @@ impl Candidate {
             name: name.into(),
             cost,
             layouts: Layouts::default(),
+            sparse: None,
             build: Box::new(|| Box::new(build())),
+        }
+    }
+
+    /// The same, leaving out zeros.
+    pub fn sparse(self, sparsity: Sparsity) -> Candidate {
+        Candidate {
+            sparse: Some(sparsity),
+            ..self
         }
     }
 
@@ -190,6 +202,7 @@ impl Candidate {
             name: name.into(),
             cost,
             layouts: Layouts::default(),
+            sparse: None,
             build: Box::new(move || Box::new(kernel)),
         }
     }

@@ -285,6 +285,7 @@ mod cpu {
             name: format!("batchnormalization.{}", format!("{dtype:?}").to_lowercase()),
             cost,
             layouts: Default::default(),
+            sparse: None,
             build: Box::new(|| kernel),
         });
         made.into_iter().collect()

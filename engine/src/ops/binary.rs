@@ -192,6 +192,7 @@ pub(crate) fn candidate(n: &NodeRef, variant: &str, kernel: Box<dyn Kernel>) -> 
         name: format!("{op}.{dtype}.{}{variant}", secateur_simd::isa()),
         cost: traffic(n),
         layouts: Default::default(),
+        sparse: None,
         build: Box::new(move || kernel),
     }
 }

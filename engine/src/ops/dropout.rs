@@ -125,6 +125,7 @@ impl Op for Dropout {
                 name: format!("dropout.{}", format!("{dtype:?}").to_lowercase()),
                 cost: Cost::bytes(2 * len * dtype.bits() / 8),
                 layouts: Default::default(),
+                sparse: None,
                 build: Box::new(|| kernel),
             })
         };

@@ -1,7 +1,7 @@
 //! Shape rules that many operators share.
 
 use super::{Axes, Fact, NodeRef, OpError, Tie};
-use crate::ir::{DType, Dim, Shape, count};
+use crate::ir::{DType, Dim, DimExpr, Shape, count};
 
 /// The shape that `a` and `b` broadcast to, as NumPy has it.
 ///
@@ -27,9 +27,20 @@ pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Shape, OpError> {
             ))),
             // One of the two must be the number or be 1; either way the result is the number.
             (Dim::Known(x), _) | (_, Dim::Known(x)) => Ok(Dim::Known(x)),
+            (x, y) if at_most(&y, &x) => Ok(x),
+            (x, y) if at_most(&x, &y) => Ok(y),
             _ => Ok(Dim::Unknown),
         })
         .collect()
+}
+
+/// Whether `x` is `y`, but at most some number above 1: that number does not broadcast with a greater `y`.
+fn at_most(x: &Dim, y: &Dim) -> bool {
+    let Dim::Expr(e) = x else { return false };
+    match &**e {
+        DimExpr::Min(a, Dim::Known(n)) | DimExpr::Min(Dim::Known(n), a) => *n > 1 && a.same(y),
+        _ => false,
+    }
 }
 
 /// A shape as messages show it.
@@ -273,4 +284,21 @@ pub fn tied(rank: usize, input: impl Fn(usize) -> Vec<(usize, usize)>) -> Axes {
 /// A scalar of type `dtype`.
 pub fn scalar_of(dtype: DType) -> Fact {
     Fact::tensor(Some(dtype), Some(vec![]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_cut_to_a_number_broadcasts_only_as_it_is() {
+        let n = Dim::symbol("n");
+        let cut = |to: i64| vec![n.lesser(&Dim::Known(to))];
+        let known = |a: &[Dim], b: &[Dim]| broadcast(a, b).unwrap()[0] == n;
+        let whole = [n.clone()];
+        assert!(known(&whole, &cut(512)) && known(&cut(2), &whole));
+        // 1 broadcasts with all, and another symbol may be 1.
+        assert_eq!(broadcast(&whole, &cut(1)).unwrap(), [Dim::Unknown]);
+        assert_eq!(broadcast(&[Dim::symbol("m")], &cut(512)).unwrap(), [Dim::Unknown]);
+    }
 }

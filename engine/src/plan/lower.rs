@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::layout::{Form, Pick, only_turned, turns};
 use super::memory::Buffer;
 use super::single::{Choice, Choices};
-use super::{Offer, Plan, Rates, Step, Uses};
+use super::{Offer, Plan, Rates, Share, Step, Uses};
+use crate::cpu::sparse::Sparsity;
 use crate::cpu::{Build, Candidate, Cost, Io, Packs, View};
 use crate::expr::Builder;
 use crate::ir::{Constant, DType, Graph, Model, Node, Tensor, Type, ValueId};
@@ -493,10 +494,13 @@ impl Lowering<'_> {
     /// The cheapest of `all`, with what was offered.
     fn cheapest(&self, node: &Node, all: Vec<Pick>) -> Option<Pick> {
         let price = |p: &Pick| self.price(&p.candidate) + self.moves(node, p, 1);
+        let full = all.iter().filter(|p| p.candidate.sparse.is_none()).map(price);
+        let full = full.fold(f64::INFINITY, f64::min);
         let offer = |p: &Pick| Offer {
             kernel: p.candidate.name.clone(),
             ms: self.ms(&p.candidate),
             moves_ms: self.moves(node, p, self.start.threads),
+            sparse: p.candidate.sparse.as_ref().map(|s| self.share(node, p, s, full)),
         };
         let offers = all.iter().map(offer).collect();
         let key = |p: &Pick| (self.strays(&node.op, p), price(p));
@@ -506,9 +510,21 @@ impl Lowering<'_> {
         Some(Pick { offers, ..best })
     }
 
+    /// The zeros of a sparse kernel, and at how many it is as cheap as another that costs `full`.
+    fn share(&self, node: &Node, p: &Pick, s: &Sparsity, full: f64) -> Share {
+        let room = full - self.moves(node, p, 1);
+        let ms = |cost: &Cost| self.start.rates.ms(&p.candidate.name, cost, 1);
+        let even = s.costs.iter().position(|cost| ms(cost) <= room);
+        Share {
+            zeros: s.zeros.share(),
+            pattern: s.zeros.pattern(),
+            break_even: even.map(|percent| percent as f64 / 100.0),
+        }
+    }
+
     /// What choices compare.
     pub(super) fn price(&self, c: &Candidate) -> f64 {
-        self.start.rates.price(&c.name, &c.cost)
+        self.start.rates.price(c)
     }
 
     /// Milliseconds that a kernel is predicted to take.

@@ -40,6 +40,19 @@ pub struct Offer {
     pub ms: f64,
     /// Milliseconds of the copies into other layouts that it is charged with.
     pub moves_ms: f64,
+    /// What is to be said of zeros, where it leaves them out.
+    pub sparse: Option<Share>,
+}
+
+/// The zeros that a sparse kernel leaves out, and those that it needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    /// The share of the weights that are zero.
+    pub zeros: f64,
+    /// How they lie, in the words of pruning; empty where there are none.
+    pub pattern: &'static str,
+    /// The share from which on the kernel is predicted to be faster than those that leave nothing out; `None` if it never is.
+    pub break_even: Option<f64>,
 }
 
 /// One kernel on its way through the graph.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::built_in::built_in;
-use crate::cpu::Cost;
+use crate::cpu::sparse::Sparsity;
+use crate::cpu::{Candidate, Cost};
 
 /// What a kernel takes on one number of threads.
 ///
@@ -50,13 +51,24 @@ pub struct Scaling {
     pub all: Rate,
 }
 
+/// Milliseconds by which a kernel that is to be taken is taken to be faster.
+const FORCED: f64 = 1e9;
+
 /// What kernels take, by their names ([`Candidate::name`](crate::cpu::Candidate::name)). What is not there is predicted as
 /// on the machine that the built-in table was fitted on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rates {
     threads: usize,
     kernels: BTreeMap<String, Scaling>,
-    forced: Option<String>,
+    forced: Option<Forced>,
+}
+
+/// Kernels that are chosen whatever they cost.
+#[derive(Clone, Debug, PartialEq)]
+enum Forced {
+    Kernel(String),
+    Sparse,
+    Dense,
 }
 
 impl Rates {
@@ -72,7 +84,15 @@ impl Rates {
     /// The same, but the kernel `name` is taken wherever it is offered, whatever it costs.
     pub fn force(self, name: impl Into<String>) -> Rates {
         Rates {
-            forced: Some(name.into()),
+            forced: Some(Forced::Kernel(name.into())),
+            ..self
+        }
+    }
+
+    /// The same, but kernels that leave out zeros are taken wherever they are offered, or nowhere.
+    pub fn force_sparse(self, sparse: bool) -> Rates {
+        Rates {
+            forced: Some(if sparse { Forced::Sparse } else { Forced::Dense }),
             ..self
         }
     }
@@ -96,10 +116,19 @@ impl Rates {
     }
 
     /// What choices compare: the time on one thread, so that no choice, and no result, depends on the number of threads.
-    pub(super) fn price(&self, name: &str, cost: &Cost) -> f64 {
-        match self.forced.as_deref() == Some(name) {
-            true => f64::NEG_INFINITY,
-            false => self.ms(name, cost, 1),
+    pub(super) fn price(&self, c: &Candidate) -> f64 {
+        let forced = match &self.forced {
+            Some(Forced::Kernel(name)) => *name == c.name,
+            Some(Forced::Sparse) => c.sparse.is_some(),
+            Some(Forced::Dense) | None => false,
+        };
+        let may = |s: &Sparsity| s.is_worth() && self.forced != Some(Forced::Dense);
+        match &c.sparse {
+            Some(s) if !may(s) => f64::INFINITY,
+            // Of several kernels for zeros the cheapest.
+            Some(_) if forced => self.ms(&c.name, &c.cost, 1) - FORCED,
+            _ if forced => f64::NEG_INFINITY,
+            _ => self.ms(&c.name, &c.cost, 1),
         }
     }
 

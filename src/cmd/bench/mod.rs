@@ -1,24 +1,19 @@
 //! `secateur bench`: how long a model takes, here and in other engines.
 
 mod baseline;
-mod rival;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use secateur::engine::ir::Dim;
 use serde_json::{Map, Value, json};
 
-use super::shapes::{Wanted, wanted};
-use super::source::{Feeder, InputFlags};
+use super::rival::{Pace, Rival, RivalFlags, race};
 use super::table::Table;
 use super::timing::{median, quantile};
 use super::ui::Ui;
-use super::{Cmd, Outcome, card};
-use crate::engines::{self, Job};
-use rival::Rival;
+use super::{Cmd, Outcome};
+use crate::engines;
 
 /// The verb.
 pub(super) struct Bench;
@@ -35,9 +30,6 @@ struct Flags {
         default_value = "self"
     )]
     engines: Vec<String>,
-    /// Size of the first free dimension, the batch
-    #[arg(long, short, value_name = "N")]
-    batch: Option<usize>,
     /// Measure for this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     time: f64,
@@ -54,9 +46,7 @@ struct Flags {
     #[arg(long, value_name = "PERCENT", value_parser = percent, requires = "baseline")]
     fail_if_slower: Option<f64>,
     #[command(flatten)]
-    inputs: InputFlags,
-    #[arg(long, hide = true)]
-    worker: Option<String>,
+    rivals: RivalFlags,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -73,52 +63,11 @@ impl Cmd for Bench {
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
         let flags = Flags::from_arg_matches(flags)?;
-        match &flags.worker {
-            Some(engine) => work(engine, &flags, ui),
+        match &flags.rivals.worker {
+            Some(engine) => flags.rivals.work(engine, &flags.model, ui, &ui.setup()),
             None => bench(&flags, ui),
         }
     }
-}
-
-fn feeder(flags: &Flags, ui: &Ui) -> Result<Feeder> {
-    let model = card::load(&flags.model)?;
-    let inputs = wanted(&model);
-    let mut ui = ui.clone();
-    if let Some(n) = flags.batch {
-        ui.common.sizes.extend(batch(&inputs, n)?);
-    }
-    Feeder::new(&inputs, &flags.inputs, &ui)
-}
-
-/// The dimension to set for a batch of `n`, the first of the first input that has any; none where it is `n` already.
-fn batch(inputs: &[Wanted], n: usize) -> Result<Option<(String, usize)>> {
-    ensure!(n > 0, "a batch of 0");
-    let first = inputs.iter().find_map(|i| Some((i, i.ty.shape()?.first()?)));
-    match first {
-        Some((_, Dim::Symbol(s))) => Ok(Some((s.to_string(), n))),
-        Some((_, d)) if d.size() == Some(n) => Ok(None),
-        Some((i, _)) => bail!("input {:?} is {}: its batch is not free", i.name, i.ty),
-        None => bail!("no input has a batch"),
-    }
-}
-
-/// What the process of one engine does.
-fn work(engine: &str, flags: &Flags, ui: &Ui) -> Result<Outcome> {
-    let mut quiet = ui.clone();
-    quiet.common.quiet = true;
-    let serve = || {
-        let inputs = feeder(flags, &quiet)?.make(ui.common.seed)?;
-        let job = Job {
-            file: &flags.model,
-            setup: &ui.setup(),
-            taps: &[],
-        };
-        rival::serve(engine, &job, &inputs)
-    };
-    if let Err(e) = serve() {
-        super::ui::stdout(&format!("{}\n", json!({"error": super::ui::chain(&e)})));
-    }
-    std::process::exit(0)
 }
 
 fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
@@ -126,20 +75,20 @@ fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         .engines
         .iter()
         .try_for_each(|e| engines::find(e).map(drop))?;
-    ensure!(
-        flags.time > 0.0 && flags.time.is_finite(),
-        "--time {} is no time",
-        flags.time
-    );
+    let pace = Pace {
+        warmup: flags.warmup,
+        time: Pace::time(flags.time)?,
+        runs: flags.runs,
+    };
     let baseline = flags.baseline.as_deref().map(baseline::read).transpose()?;
-    let inputs = feeder(flags, ui)?;
+    let inputs = flags.rivals.feeder(&flags.model, ui)?;
     let mut rivals = vec![];
     for name in &flags.engines {
-        let rival = Rival::start(name)?;
+        let rival = Rival::start(name, &[])?;
         rival.notes.iter().for_each(|n| ui.note(n));
         rivals.push(rival);
     }
-    measure(&mut rivals, flags, ui)?;
+    race(&mut rivals, pace, ui)?;
     let mut results = vec![];
     for rival in &mut rivals {
         results.push(Figures::of(rival)?);
@@ -158,40 +107,6 @@ fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         json["pass"] = json!(pass);
     }
     Ok(Outcome { json, pass })
-}
-
-/// How long an engine that has run is left alone: threads that wait actively for more work, as those of ONNX Runtime do,
-/// would take the cores from the next one.
-const REST: Duration = Duration::from_millis(5);
-
-/// Runs the engines in turn until the time is over, at least three times each.
-fn measure(rivals: &mut [Rival], flags: &Flags, ui: &Ui) -> Result<()> {
-    for _ in 0..flags.warmup {
-        rivals.iter_mut().try_for_each(|r| r.run().map(drop))?;
-    }
-    let total = flags.runs.map_or((flags.time * 1e3) as u64, |n| n as u64);
-    let what = if flags.runs.is_some() {
-        "measuring, runs"
-    } else {
-        "measuring, ms"
-    };
-    let progress = ui.progress(total, what);
-    let start = Instant::now();
-    let mut shown = 0;
-    for round in 1.. {
-        for r in rivals.iter_mut() {
-            let ms = r.run()?;
-            r.times.push(ms);
-            std::thread::sleep(REST);
-        }
-        let done = flags.runs.map_or(start.elapsed().as_millis() as u64, |_| round);
-        progress.add(done.min(total) - shown);
-        shown = done.min(total);
-        if done >= total && (round >= 3 || flags.runs.is_some()) {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// What was measured of one engine.
@@ -270,7 +185,7 @@ fn report(results: &[Figures], flags: &Flags, ui: &Ui) -> Value {
     json!({
         "model": flags.model.display().to_string(),
         "threads": ui.threads(),
-        "batch": flags.batch,
+        "batch": flags.rivals.batch,
         "results": results.iter().map(Figures::json).collect::<Vec<_>>(),
         "ratio": ratios,
     })
@@ -279,24 +194,11 @@ fn report(results: &[Figures], flags: &Flags, ui: &Ui) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secateur::engine::ir::{DType, Type};
 
     #[test]
     fn percentages() {
         assert_eq!(percent("3%"), Ok(3.0));
         assert_eq!(percent("2.5"), Ok(2.5));
         assert!(percent("x%").is_err());
-    }
-
-    #[test]
-    fn the_batch_is_the_first_free_dimension() {
-        let input = |dim| Wanted {
-            name: "x".into(),
-            ty: Type::tensor(DType::F32, [dim, Dim::Known(3)]),
-        };
-        let of = |dim, n| batch(&[input(dim)], n);
-        assert_eq!(of(Dim::symbol("b"), 4).unwrap(), Some(("b".into(), 4)));
-        assert_eq!(of(Dim::Known(4), 4).unwrap(), None);
-        assert!(of(Dim::Known(1), 4).is_err());
     }
 }

@@ -115,6 +115,10 @@ fn given(word: &str) -> Result<Given> {
     Ok(match word.as_bytes().first() {
         Some(b'-') => Given::Nothing,
         Some(b'w') => Given::Constant(noise(&dims(rest)?)),
+        Some(b'z') => {
+            let (percent, sizes) = rest.split_once(':').context("zeros without their share")?;
+            Given::Constant(thinned(noise(&dims(sizes)?), percent.parse()?))
+        }
         Some(b'f') => Given::Constant(Tensor::of(&[], vec![rest.parse::<f32>()?])),
         Some(b'i') => {
             let all = rest.split(',').map(str::parse).collect::<Result<Vec<i64>, _>>()?;
@@ -154,6 +158,22 @@ fn noise(dims: &[usize]) -> Tensor {
     };
     let n = dims.iter().product();
     Tensor::of(dims, (0..n).map(|_| next()).collect::<Vec<f32>>())
+}
+
+/// The same with zeros in so many of a hundred places that follow no pattern.
+fn thinned(t: Tensor, percent: u64) -> Tensor {
+    // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+    let place = |i: usize| {
+        let z = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (z ^ (z >> 27)) >> 32
+    };
+    let all = t.elements::<f32>().unwrap_or_default().into_owned();
+    let some = all.into_iter().enumerate().map(|(i, x)| match place(i).wrapping_mul(100) >> 32 {
+        p if p < percent => 0.0,
+        _ => x,
+    });
+    Tensor::of(t.dims(), some.collect::<Vec<f32>>())
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ fn grid() -> String {
 }
 
 fn bar(step: &Step, at: f64, width: f64) -> String {
-    let (top, foot) = (y(step.trial.zeros.percent()), y(0.0));
-    let zeros = format!("{:.1} % zeros", step.trial.zeros.percent());
+    let (top, foot) = (y(100.0 * step.trial.zeros.share()), y(0.0));
+    let zeros = format!("{:.1} % zeros", 100.0 * step.trial.zeros.share());
     format!(
         r#"<rect x="{:.1}" y="{top:.1}" width="{width:.1}" height="{:.1}" rx="3" class="bar"><title>{zeros}</title></rect>"#,
         at - width / 2.0,

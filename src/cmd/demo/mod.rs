@@ -161,7 +161,7 @@ impl Step {
             "file": self.file.display().to_string(),
             "weights": zeros.weights,
             "zeros": zeros.zeros,
-            "zeros_percent": zeros.percent(),
+            "zeros_percent": 100.0 * zeros.share(),
             "right": self.trial.right,
             "accuracy": self.trial.accuracy(),
             "file_bytes": self.file_bytes,
@@ -181,7 +181,7 @@ impl Step {
                 format!("pruned {} %", self.share)
             },
             thousands(self.trial.zeros.zeros),
-            format!("{:.2}", self.trial.zeros.percent()),
+            format!("{:.2}", 100.0 * self.trial.zeros.share()),
             format!("{:.2}", 100.0 * self.trial.accuracy()),
             kb(self.file_bytes),
             kb(self.zipped_bytes),

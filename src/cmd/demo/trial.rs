@@ -4,27 +4,14 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use secateur::compress::{Amount, Choice, Effort, Goal, Scope, Task, apply, methods, weights};
+use secateur::compress::{Amount, Choice, Effort, Goal, Pattern, Scope};
 use secateur::{Model, Session, Tensor};
 
 use crate::cmd::compare::argmax;
 use crate::cmd::digits::Digits;
+use crate::cmd::pruning::{self, Zeros};
 use crate::cmd::timing::median;
 use crate::rates;
-
-/// Weights that can be pruned, and those of them that are zero.
-#[derive(Clone, Copy)]
-pub(super) struct Zeros {
-    pub(super) weights: u64,
-    pub(super) zeros: u64,
-}
-
-impl Zeros {
-    /// The share of zeros in percent.
-    pub(super) fn percent(&self) -> f64 {
-        100.0 * self.zeros as f64 / self.weights.max(1) as f64
-    }
-}
 
 /// `dense` with the smallest `share` percent of all weights together set to zero.
 ///
@@ -32,27 +19,13 @@ impl Zeros {
 ///
 /// If the model has no weights.
 pub(super) fn pruned(dense: &Model, share: u32) -> Result<(Model, Zeros)> {
-    let mut model = dense.clone();
-    let mut all = weights(dense);
-    Choice::default().mark(&mut all)?;
-    let task = Task {
-        model: dense,
-        weights: &all,
-        goal: Goal {
-            amount: Amount::Sparsity(f64::from(share) / 100.0),
-            scope: Scope::Global,
-        },
-        effort: Effort::default(),
+    let goal = Goal {
+        amount: Amount::Sparsity(f64::from(share) / 100.0),
+        scope: Scope::Global,
+        pattern: Pattern::Unstructured,
     };
-    let method = methods::find("magnitude").context("no method \"magnitude\"")?;
-    apply(&method.decide(&task)?, &mut model)?;
-    let mut now = weights(&model);
-    Choice::default().mark(&mut now)?;
-    let counted = || now.iter().filter(|w| w.exempt.is_none());
-    let zeros = Zeros {
-        weights: counted().map(|w| w.elements()).sum(),
-        zeros: counted().map(|w| w.tensor.zeros_count() as u64).sum(),
-    };
+    let model = pruning::pruned(dense, &Choice::default(), goal, &Effort::default())?;
+    let zeros = Zeros::of(&model, &Choice::default())?;
     Ok((model, zeros))
 }
 

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
-use secateur::compress::{Amount, Choice, Goal, METHODS, Scope};
+use secateur::compress::{Amount, Choice, Goal, METHODS, Pattern, Scope};
 use serde_json::{Value, json};
 
+use super::super::pruning::{ScopeFlag, percent, share};
 use super::super::source::InputFlags;
 use super::super::ui::Ui;
 use super::super::written::Target;
@@ -29,10 +29,12 @@ pub(super) struct Flags {
     /// How weights are chosen [default: magnitude; threshold where --threshold is given]
     #[arg(long, value_parser = PossibleValuesParser::new(METHODS.iter().map(|m| m.name())))]
     method: Option<String>,
-    /// Which weights are zero together
-    #[arg(long, default_value = BUILT[0], value_parser = pattern)]
-    pattern: String,
-    /// The share of weights that is zero afterwards: 0.8, 80% or 80; above 1 it is percent [default: 50%]
+    /// Which weights are zero together: unstructured, block4x1 (four neighbouring outputs), block1x4 (inputs), row (an
+    /// output), column (an input); or 2:4, 4:8, 1:4: how many of so many neighbouring inputs stay
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub(super) pattern: Pattern,
+    /// The share of weights that is zero afterwards: 0.8, 80% or 80; above 1 it is percent [default: 50%, or what the
+    /// pattern says]
     #[arg(long, value_name = "X", value_parser = share, conflicts_with = "threshold")]
     sparsity: Option<f64>,
     /// Weights of at most this magnitude become zero
@@ -52,47 +54,6 @@ pub(super) struct Flags {
     pub(super) sparse_initializers: bool,
     #[command(flatten)]
     pub(super) inputs: InputFlags,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ScopeFlag {
-    /// All weights together
-    Global,
-    /// Each layer by itself
-    Layer,
-}
-
-const BUILT: &[&str] = &["unstructured"];
-const PLANNED: &[&str] = &["2:4", "block4x1", "channel", "head"];
-
-fn pattern(text: &str) -> Result<String, String> {
-    let why = match text {
-        _ if BUILT.contains(&text) => return Ok(text.to_owned()),
-        _ if PLANNED.contains(&text) => "not built yet",
-        _ => "unknown",
-    };
-    Err(format!("this pattern is {why}; there is: {}", BUILT.join(", ")))
-}
-
-/// A share as people write it.
-fn share(text: &str) -> Result<f64, String> {
-    let (digits, percent) = match text.trim().strip_suffix('%') {
-        Some(digits) => (digits.trim_end(), true),
-        None => (text.trim(), false),
-    };
-    let x: f64 = digits
-        .parse()
-        .map_err(|_| format!("{digits:?} is not a number"))?;
-    let share = if percent || x > 1.0 { x / 100.0 } else { x };
-    match (0.0..=1.0).contains(&share) {
-        true => Ok(share),
-        false => Err("expected a share: 0 to 1, or 0% to 100%".into()),
-    }
-}
-
-/// A share in percent, without the noise of binary fractions.
-fn percent(share: f64) -> f64 {
-    (share * 1e8).round() / 1e6
 }
 
 impl Flags {
@@ -118,16 +79,16 @@ impl Flags {
             (_, Some(share), _) => Amount::Sparsity(share),
             (_, _, Some(x)) => Amount::Threshold(x),
             ("threshold", ..) => bail!("--method threshold needs --threshold X"),
-            _ => {
+            _ => Amount::Sparsity(self.pattern.share().unwrap_or_else(|| {
                 ui.note("how much was not said: taken as --sparsity 50%");
-                Amount::Sparsity(0.5)
-            }
+                0.5
+            })),
         };
-        let scope = match self.scope {
-            Some(ScopeFlag::Layer) => Scope::Layer,
-            _ => Scope::Global,
-        };
-        Ok(Goal { amount, scope })
+        Ok(Goal {
+            amount,
+            scope: self.scope.map(Scope::from).unwrap_or_default(),
+            pattern: self.pattern,
+        })
     }
 
     /// Which weights to prune.
@@ -140,8 +101,14 @@ impl Flags {
 
     /// What is asked, in words.
     pub(super) fn words(&self, goal: &Goal) -> String {
-        let method = self.method();
+        let method = match goal.pattern {
+            Pattern::Unstructured => self.method().to_owned(),
+            pattern => format!("{}, {pattern}", self.method()),
+        };
         match (goal.amount, goal.scope) {
+            (Amount::Sparsity(x), _) if goal.pattern.share().is_some() => {
+                format!("{method}: {} % of each layer", percent(x))
+            }
             (Amount::Sparsity(x), Scope::Global) => {
                 format!("{method}: {} % of all weights together", percent(x))
             }
@@ -162,40 +129,12 @@ impl Flags {
         };
         json!({
             "method": self.method(),
-            "pattern": self.pattern,
+            "pattern": self.pattern.to_string(),
             "sparsity": sparsity,
             "threshold": threshold,
             "scope": sparsity.map(|_| scope),
             "keep": self.keep,
             "include": self.include,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_read_as_people_mean_them() {
-        let read = ["0", "0.8", "80%", "80", " 80 % ", "1", "1%", "100", "0.5%"].map(|s| share(s).ok());
-        let meant = [0.0, 0.8, 0.8, 0.8, 0.8, 1.0, 0.01, 1.0, 0.005].map(Some);
-        assert_eq!(read, meant);
-        assert!(
-            ["-0.1", "101", "nan", "inf", "", "%", "a", "200%"]
-                .iter()
-                .all(|s| share(s).is_err())
-        );
-        assert_eq!([0.8, 0.001, 1.0 / 3.0].map(percent), [80.0, 0.1, 33.333333]);
-    }
-
-    #[test]
-    fn patterns_that_are_not_built_are_refused() {
-        assert!(
-            pattern("2:4")
-                .unwrap_err()
-                .contains("not built yet; there is: unstructured")
-        );
-        assert!(pattern("3:4").unwrap_err().contains("unknown"));
     }
 }

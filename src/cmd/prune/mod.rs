@@ -44,6 +44,7 @@ impl Cmd for Prune {
         let old = card::load(&flags.model)?;
         let mut weights = weights(&old);
         flags.choice().mark(&mut weights)?;
+        goal.pattern.mark(&mut weights);
         let job = Job {
             trial: Trial::of(&old, &flags.inputs, ui)?,
             bars: Bars::new(ui),

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, anyhow};
 use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use secateur::engine::onnx;
 use secateur::{Model, Outputs, Tensor};
 
 use super::convert::{tensor, value};
 use super::library::{self, environment};
+use crate::cmd::Scratch;
 use crate::engines::{Job, Loaded, Ran};
 
 /// A session of ONNX Runtime.
@@ -24,7 +24,7 @@ impl Ready {
     pub(super) fn new(job: &Job) -> Result<Ready> {
         let file = job.file.display().to_string();
         let tapped = tapped(job)?;
-        let path = tapped.as_ref().map_or(job.file, |t| &t.0);
+        let path = tapped.as_ref().map_or(job.file, |t| &t.1);
         let session = builder(job.setup.threads)?.commit_from_file(path);
         let session = session.map_err(|e| anyhow!("{file}: ONNX Runtime refuses it: {e}"))?;
         let names = session.outputs().iter().map(|o| o.name().to_owned()).collect();
@@ -77,19 +77,8 @@ fn builder(threads: usize) -> Result<SessionBuilder> {
     options().map_err(|e| anyhow!("ONNX Runtime: {e}"))
 }
 
-/// A file in a folder of its own, both removed when it is no longer needed.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Some(folder) = self.0.parent() {
-            let _ = std::fs::remove_dir_all(folder);
-        }
-    }
-}
-
 /// The model with the taps as outputs, where there are any.
-fn tapped(job: &Job) -> Result<Option<Temporary>> {
+fn tapped(job: &Job) -> Result<Option<(Scratch, PathBuf)>> {
     if job.taps.is_empty() {
         return Ok(None);
     }
@@ -99,9 +88,7 @@ fn tapped(job: &Job) -> Result<Option<Temporary>> {
             model.graph.output(v, None);
         }
     }
-    let folder = std::env::temp_dir().join(format!("secateur-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let file = Temporary(folder.join("tapped.onnx"));
-    onnx::save(&model, &file.0, true)?;
-    Ok(Some(file))
+    let scratch = Scratch::new("taps")?;
+    let file = scratch.save("tapped.onnx", &model)?;
+    Ok(Some((scratch, file)))
 }

@@ -298,11 +298,6 @@ impl Scratch {
         Scratch(floats.as_mut_ptr())
     }
 
-    /// Memory from an address on.
-    pub(crate) fn at(start: *mut f32) -> Scratch {
-        Scratch(start)
-    }
-
     /// What is behind the first `len` floats.
     pub(crate) fn behind(self, len: usize) -> Scratch {
         Scratch(self.0.wrapping_add(len))

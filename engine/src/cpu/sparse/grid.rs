@@ -7,41 +7,60 @@
 //!
 //! A window that moves by more than one pixel reads several such planes (*phases*), each with every so manieth row and column.
 
+use std::ops::Range;
+
 use crate::cpu::blocked::BLOCK;
 use crate::cpu::window::Window;
 
 /// What stands nowhere: a position of a gap, or beside the image.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
-/// Positions, and where they read and write.
+/// How positions are laid out in vectors.
 #[derive(Clone, Debug)]
-pub struct Grid {
+pub(super) struct Frame {
     /// Vectors of positions.
     pub(super) vectors: usize,
     /// Vectors of the halo, before and behind.
     pub(super) halo: [usize; 2],
+    /// For each element of the window, the plane and the step in vectors; none where positions are those of memory.
+    pub(super) taps: Vec<(usize, isize)>,
+    /// The planes: a phase of rows and of columns each.
+    phases: Vec<(usize, usize)>,
+    /// Rows and columns, where there are planes.
+    axes: Option<[Axis; 2]>,
+    images: usize,
+}
+
+/// Where positions read and write.
+#[derive(Clone, Debug)]
+pub(super) struct Grid {
     /// For each plane that is read, the place of each position of the vectors in the input, or [`NOWHERE`].
     pub(super) from: Vec<Vec<u32>>,
     /// The place of each position in the output.
     pub(super) to: Vec<u32>,
-    /// For each element of the window, the plane and the step in vectors; none where windows have one element.
-    pub(super) taps: Vec<(usize, isize)>,
 }
 
 /// How pixels lie in memory: floats from pixel to pixel, and from image to image.
 #[derive(Clone, Copy, Debug)]
-pub struct Pixels {
+pub(super) struct Pixels {
     pub(super) step: usize,
     pub(super) image: usize,
 }
 
 impl Pixels {
+    /// Whether all places of so many images of `plane` pixels can be told.
+    pub(super) fn fit(&self, images: usize, plane: usize) -> bool {
+        let image = self.image.max(self.step.saturating_mul(plane));
+        images.saturating_mul(image) < NOWHERE as usize
+    }
+
     fn at(&self, image: usize, pixel: usize) -> u32 {
         (image * self.image + pixel * self.step) as u32
     }
 }
 
 /// One axis: what of a plane is read, and what is real in it.
+#[derive(Clone, Debug)]
 struct Axis {
     /// Positions of the output.
     out: usize,
@@ -89,44 +108,17 @@ impl Axis {
     }
 }
 
-impl Grid {
+impl Frame {
     /// The positions of a window over `images` images, for vectors of `lanes` lanes; `None` where it has more than two axes or
-    /// there are too many.
-    pub fn new(w: &Window, images: usize, [x, y]: [Pixels; 2], lanes: usize) -> Option<Grid> {
-        let furthest = |p: Pixels, plane: usize| images.checked_mul(p.image.max(p.step * plane));
-        let fit = furthest(x, w.plane())?.max(furthest(y, w.positions())?) < NOWHERE as usize;
-        if w.size.len() > 2 || w.size.is_empty() || !fit || images * w.positions() == 0 {
+    /// there are none.
+    pub(super) fn new(w: &Window, images: usize, lanes: usize) -> Option<Frame> {
+        if w.size.len() > 2 || w.size.is_empty() || images * w.positions() == 0 {
             return None;
         }
-        match w.taps() {
-            1 => Some(Grid::single(w, images, [x, y], lanes)),
-            _ => Grid::planes(w, images, [x, y], lanes),
+        if w.taps() == 1 {
+            let rows = Frame::rows(images * w.positions(), lanes);
+            return Some(Frame { images, ..rows });
         }
-    }
-
-    /// As many rows of a matrix.
-    pub(super) fn rows(from: impl Iterator<Item = u32>, to: impl Iterator<Item = u32>, lanes: usize) -> Grid {
-        let mut all = Grid {
-            vectors: 0,
-            halo: [0; 2],
-            from: vec![from.collect()],
-            to: to.collect(),
-            taps: vec![],
-        };
-        all.vectors = all.to.len().div_ceil(lanes);
-        all.from[0].resize(all.vectors * lanes, NOWHERE);
-        all.to.resize(all.vectors * lanes, NOWHERE);
-        all
-    }
-
-    /// Windows of one element.
-    fn single(w: &Window, images: usize, [x, y]: [Pixels; 2], lanes: usize) -> Grid {
-        let each = || (0..images).flat_map(|n| (0..w.positions()).map(move |p| (n, p)));
-        let from = each().map(|(n, p)| w.under(p, 0).map_or(NOWHERE, |u| x.at(n, u)));
-        Grid::rows(from, each().map(|(n, p)| y.at(n, p)), lanes)
-    }
-
-    fn planes(w: &Window, images: usize, [x, y]: [Pixels; 2], lanes: usize) -> Option<Grid> {
         let one = Axis {
             out: 1,
             pitch: 1,
@@ -134,63 +126,60 @@ impl Grid {
             real: vec![1],
             stride: 1,
         };
-        let mut axes = (0..w.size.len())
-            .map(|axis| Axis::new(w, axis))
-            .collect::<Vec<_>>();
+        let mut axes: Vec<_> = (0..w.size.len()).map(|axis| Axis::new(w, axis)).collect();
         if axes.len() == 1 {
             axes.insert(0, one);
         }
-        let [rows, cols] = <[Axis; 2]>::try_from(axes).ok()?;
-        let across = w.input.last().copied()?;
-        // Where each image begins, and behind the last pixel that is read or written.
+        let axes = <[Axis; 2]>::try_from(axes).ok()?;
+        let [rows, cols] = &axes;
+        // Behind the last pixel that is read or written.
         let image = rows.pitch * cols.pitch;
         let len = (images - 1) * image + (rows.used() - 1) * cols.pitch + cols.used();
-        let vectors = len.div_ceil(lanes);
-        let mut phases: Vec<(usize, usize)> = vec![];
-        let mut taps = vec![];
-        for r in &rows.taps {
-            for c in &cols.taps {
-                let phase = (r.0, c.0);
-                let at = phases.iter().position(|p| *p == phase).unwrap_or_else(|| {
-                    phases.push(phase);
-                    phases.len() - 1
-                });
-                taps.push((at, r.1 * cols.pitch as isize + c.1));
-            }
+        let (mut phases, mut taps) = (vec![], vec![]);
+        for (r, c) in rows
+            .taps
+            .iter()
+            .flat_map(|r| cols.taps.iter().map(move |c| (r, c)))
+        {
+            let phase = (r.0, c.0);
+            let at = phases.iter().position(|p| *p == phase).unwrap_or_else(|| {
+                phases.push(phase);
+                phases.len() - 1
+            });
+            taps.push((at, r.1 * cols.pitch as isize + c.1));
         }
-        let place = |at: usize| {
-            let p = at % lanes * vectors + at / lanes;
-            (p / image, p % image / cols.pitch, p % cols.pitch)
-        };
-        let lines = |real: &dyn Fn(usize, usize, usize) -> Option<u32>| {
-            let all = (0..vectors * lanes).map(place);
-            all.map(|(n, r, c)| if n < images { real(n, r, c) } else { None }.unwrap_or(NOWHERE))
-                .collect::<Vec<_>>()
-        };
-        let from = phases.iter().map(|&(pr, pc)| {
-            lines(&|n, r, c| {
-                let there = r < rows.real[pr] && c < cols.real[pc];
-                let pixel = (r * rows.stride + pr) * across + c * cols.stride + pc;
-                there.then(|| x.at(n, pixel))
-            })
-        });
-        let from = from.collect();
-        let to = lines(&|n, r, c| (r < rows.out && c < cols.out).then(|| y.at(n, r * cols.out + c)));
         let least = taps.iter().map(|t| t.1).min()?.min(0);
         let most = taps.iter().map(|t| t.1).max()?.max(0);
-        Some(Grid {
-            vectors,
+        Some(Frame {
+            vectors: len.div_ceil(lanes),
             halo: [-least as usize, most as usize],
-            from,
-            to,
             taps,
+            phases,
+            axes: Some(axes),
+            images,
         })
     }
 
-    /// The share of lanes that hold a position of the output.
-    pub fn filled(&self) -> f64 {
-        let live = self.to.iter().filter(|&&at| at != NOWHERE).count();
-        live as f64 / self.to.len().max(1) as f64
+    /// So many positions in their order in memory.
+    pub(super) fn rows(count: usize, lanes: usize) -> Frame {
+        Frame {
+            vectors: count.div_ceil(lanes),
+            halo: [0; 2],
+            taps: vec![],
+            phases: vec![(0, 0)],
+            axes: None,
+            images: 1,
+        }
+    }
+
+    /// Whether positions stand in their order in memory, and each reads one place.
+    pub(super) fn single(&self) -> bool {
+        self.taps.is_empty()
+    }
+
+    /// Planes that are read.
+    pub(super) fn planes(&self) -> usize {
+        self.phases.len()
     }
 
     /// Vectors of a plane, halo included; odd, so that planes do not meet in the same places of a cache.
@@ -198,19 +187,65 @@ impl Grid {
         (self.halo[0] + self.vectors + self.halo[1]) | 1
     }
 
+    /// Where the positions of a window read and write.
+    pub(super) fn grid(&self, w: &Window, [x, y]: [Pixels; 2], lanes: usize) -> Grid {
+        let Some([rows, cols]) = &self.axes else {
+            let plane = w.positions().max(1);
+            let each = || (0..self.images).flat_map(move |n| (0..plane).map(move |p| (n, p)));
+            let from = each().map(|(n, p)| w.under(p, 0).map_or(NOWHERE, |u| x.at(n, u)));
+            return self.grid_of(from, each().map(|(n, p)| y.at(n, p)), lanes);
+        };
+        let (image, across) = (rows.pitch * cols.pitch, w.input.last().copied().unwrap_or(1));
+        let lines = |real: &dyn Fn(usize, usize, usize) -> Option<u32>| {
+            let all = (0..self.vectors * lanes).map(|at| {
+                let p = at % lanes * self.vectors + at / lanes;
+                let (n, r, c) = (p / image, p % image / cols.pitch, p % cols.pitch);
+                if n < self.images { real(n, r, c) } else { None }
+            });
+            all.map(|at| at.unwrap_or(NOWHERE)).collect::<Vec<_>>()
+        };
+        let from = self.phases.iter().map(|&(pr, pc)| {
+            lines(&|n, r, c| {
+                let there = r < rows.real[pr] && c < cols.real[pc];
+                let pixel = (r * rows.stride + pr) * across + c * cols.stride + pc;
+                there.then(|| x.at(n, pixel))
+            })
+        });
+        Grid {
+            from: from.collect(),
+            to: lines(&|n, r, c| (r < rows.out && c < cols.out).then(|| y.at(n, r * cols.out + c))),
+        }
+    }
+
+    /// The same for the rows of a matrix.
+    pub(super) fn grid_of(
+        &self,
+        from: impl Iterator<Item = u32>,
+        to: impl Iterator<Item = u32>,
+        lanes: usize,
+    ) -> Grid {
+        let all = |places: &mut dyn Iterator<Item = u32>| {
+            let mut all: Vec<_> = places.collect();
+            all.resize(self.vectors * lanes, NOWHERE);
+            all
+        };
+        Grid {
+            from: vec![all(&mut { from })],
+            to: all(&mut { to }),
+        }
+    }
+
     /// Where positions that follow each other in memory begin and how many they are, of the vectors `strip`; each `step`
     /// floats behind the one before.
-    pub(super) fn runs(&self, strip: std::ops::Range<usize>, step: usize, lanes: usize) -> Vec<(u32, u32)> {
+    pub(super) fn runs(&self, to: &[u32], strip: Range<usize>, step: usize, lanes: usize) -> Vec<(u32, u32)> {
         let mut all: Vec<(u32, u32)> = vec![];
-        let single = self.taps.is_empty();
-        let (outer, inner) = if single {
-            (strip.len(), lanes)
-        } else {
-            (lanes, strip.len())
+        let (outer, inner) = match self.single() {
+            true => (strip.len(), lanes),
+            false => (lanes, strip.len()),
         };
         for at in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
-            let (vector, lane) = if single { at } else { (at.1, at.0) };
-            let to = self.to[(strip.start + vector) * lanes + lane];
+            let (vector, lane) = if self.single() { at } else { (at.1, at.0) };
+            let to = to[(strip.start + vector) * lanes + lane];
             match all.last_mut() {
                 _ if to == NOWHERE => {}
                 Some((start, len)) if *start as usize + *len as usize * step == to as usize => *len += 1,

@@ -19,20 +19,33 @@ pub(super) fn lanes() -> usize {
     dispatch(Lanes)
 }
 
-/// Copies up to [`BLOCK`] channels at positions of an input to vectors.
+/// Up to [`BLOCK`] channels that stand side by side.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Channels {
+    /// Where the first begins in the input, in floats.
+    pub(super) x: usize,
+    /// How many there are.
+    pub(super) live: usize,
+    /// The slot of the first.
+    pub(super) slot: usize,
+}
+
+/// Copies channels at positions of an input to vectors.
 pub(super) struct Fill<'a> {
-    /// The first channel of the input.
+    /// The input.
     pub(super) x: *const f32,
     /// Floats from channel to channel: 1, or that of a plane.
     pub(super) channel: usize,
-    /// Channels.
-    pub(super) live: usize,
+    /// The channels.
+    pub(super) all: &'a [Channels],
     /// The place of each position, vector by vector.
     pub(super) from: &'a [u32],
-    /// The first vector of the first channel.
+    /// The first vector of slot 0.
     pub(super) to: *mut f32,
-    /// Floats from channel to channel there.
-    pub(super) pitch: usize,
+    /// Floats from slot to slot, and slots from channel to channel.
+    pub(super) slot: [usize; 2],
+    /// Whether one takes all positions of some channels after the other: along what lies side by side in memory.
+    pub(super) by_channels: bool,
 }
 
 impl Fill<'_> {
@@ -51,13 +64,20 @@ impl Vectorised for Fill<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for (vector, from) in self.from.chunks_exact(S::LANES).enumerate() {
-            let to = self.to.wrapping_add(vector * S::LANES);
-            // SAFETY: `Fill::run` is promised this.
-            unsafe {
-                match self.channel {
-                    1 => self.turned(s, from, to),
-                    _ => self.single(s, from, to),
+        let vectors = self.from.len() / S::LANES;
+        let (outer, inner) = match self.by_channels {
+            true => (self.all.len(), vectors),
+            false => (vectors, self.all.len()),
+        };
+        for o in 0..outer {
+            for i in 0..inner {
+                let (channels, vector) = if self.by_channels { (o, i) } else { (i, o) };
+                // SAFETY: `Fill::run` is promised this.
+                unsafe {
+                    match self.channel {
+                        1 => self.turned(s, channels, vector),
+                        _ => self.single(s, channels, vector),
+                    }
                 }
             }
         }
@@ -66,23 +86,33 @@ impl Vectorised for Fill<'_> {
 
 impl Fill<'_> {
     #[inline(always)]
-    unsafe fn turned<S: Simd>(&self, s: S, from: &[u32], to: *mut f32) {
+    unsafe fn turned<S: Simd>(&self, s: S, channels: usize, vector: usize) {
+        // SAFETY: there are as many.
+        let (c, from) = unsafe {
+            (
+                *self.all.get_unchecked(channels),
+                self.from.as_ptr().add(vector * S::LANES),
+            )
+        };
+        let (x, pitch) = (self.x.wrapping_add(c.x), self.slot[0] * self.slot[1]);
+        let to = self.to.wrapping_add(c.slot * self.slot[0] + vector * S::LANES);
         let at = |at: u32, first: usize| match at {
             NOWHERE => ZEROS.as_ptr(),
-            at => self.x.wrapping_add(at as usize + first),
+            at => x.wrapping_add(at as usize + first),
         };
         let mut rows = [ZEROS.as_ptr(); BLOCK];
-        for first in (0..self.live).step_by(S::LANES) {
+        for first in (0..c.live).step_by(S::LANES) {
             for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
-                *row = at(from[i], first);
+                // SAFETY: there is a place for each position.
+                *row = at(unsafe { *from.add(i) }, first);
             }
-            let live = S::LANES.min(self.live - first);
+            let live = S::LANES.min(c.live - first);
             // SAFETY: as the caller says.
             unsafe {
                 if live == S::LANES {
                     let square = s.load_turned(&rows);
                     for (i, &row) in square.iter().enumerate().take(S::LANES) {
-                        s.store(to.wrapping_add((first + i) * self.pitch), row);
+                        s.store(to.wrapping_add((first + i) * pitch), row);
                     }
                     continue;
                 }
@@ -92,16 +122,18 @@ impl Fill<'_> {
                 }
                 let square = s.turned(square);
                 for (i, &row) in square.iter().enumerate().take(live) {
-                    s.store(to.wrapping_add((first + i) * self.pitch), row);
+                    s.store(to.wrapping_add((first + i) * pitch), row);
                 }
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn single<S: Simd>(&self, s: S, from: &[u32], to: *mut f32) {
-        for channel in 0..self.live {
-            let x = self.x.wrapping_add(channel * self.channel);
+    unsafe fn single<S: Simd>(&self, s: S, channels: usize, vector: usize) {
+        let (c, from) = (self.all[channels], &self.from[vector * S::LANES..][..S::LANES]);
+        let to = self.to.wrapping_add(c.slot * self.slot[0] + vector * S::LANES);
+        for channel in 0..c.live {
+            let x = self.x.wrapping_add(c.x + channel * self.channel);
             let mut all = [0f32; BLOCK];
             for (y, &at) in all.iter_mut().zip(from) {
                 if at != NOWHERE {
@@ -110,7 +142,12 @@ impl Fill<'_> {
                 }
             }
             // SAFETY: as the caller says.
-            unsafe { s.store(to.wrapping_add(channel * self.pitch), s.load(all.as_ptr())) };
+            unsafe {
+                s.store(
+                    to.wrapping_add(channel * self.slot[0] * self.slot[1]),
+                    s.load(all.as_ptr()),
+                )
+            };
         }
     }
 }
@@ -205,14 +242,25 @@ impl Vectorised for Drain<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let whole = self.rows / S::LANES * S::LANES;
-        for first in (0..whole).step_by(S::LANES) {
-            // SAFETY: as `Drain::run` says.
-            unsafe { self.rows::<S, true>(s, first) };
-        }
-        if whole < self.rows {
-            // SAFETY: as `Drain::run` says.
-            unsafe { self.rows::<S, false>(s, whole) };
+        let (all, vectors) = (self.rows.div_ceil(S::LANES), self.to.len() / S::LANES);
+        // Along what lies side by side: the pixels of a block of channels, or the channels of a row.
+        let (outer, inner) = if self.whole {
+            (all, vectors)
+        } else {
+            (vectors, all)
+        };
+        for o in 0..outer {
+            for i in 0..inner {
+                let (rows, vector) = if self.whole { (o, i) } else { (i, o) };
+                let first = rows * S::LANES;
+                // SAFETY: as `Drain::run` says.
+                unsafe {
+                    match first + S::LANES <= self.rows {
+                        true => self.square::<S, true>(s, first, vector),
+                        false => self.square::<S, false>(s, first, vector),
+                    }
+                }
+            }
         }
         let live = self.rows % BLOCK;
         if self.whole && live > 0 {
@@ -228,13 +276,18 @@ impl Vectorised for Drain<'_> {
 }
 
 impl Drain<'_> {
-    /// `LANES` rows from `first` on, or as many as there are.
+    /// A vector of positions of `LANES` rows from `first` on, or of as many as there are.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const WHOLE: bool>(&self, s: S, first: usize) {
+    unsafe fn square<S: Simd, const WHOLE: bool>(&self, s: S, first: usize, vector: usize) {
         let live = self.rows - first;
         let channel = |block: usize| first / BLOCK * block + first % BLOCK;
         let pitch = self.vectors * S::LANES;
-        let y_channel = self.y.wrapping_add(channel(self.block));
+        let y = self.y.wrapping_add(channel(self.block));
+        let sums = self.sums.wrapping_add(first * pitch + vector * S::LANES);
+        let mut rows = [sums; BLOCK];
+        for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
+            *row = sums.wrapping_add(i * pitch);
+        }
         // SAFETY: as the caller says; what is read or written of fewer rows is cut off.
         unsafe {
             let load = |x: *const f32| if WHOLE { s.load(x) } else { s.load_first(x, live) };
@@ -242,29 +295,25 @@ impl Drain<'_> {
             for a in self.add.iter().flatten().filter(|a| a.at.is_none()) {
                 fixed = s.add(fixed, load(a.x.wrapping_add(channel(a.block))));
             }
-            for (vector, to) in self.to.chunks_exact(S::LANES).enumerate() {
-                let mut rows = [self.sums; BLOCK];
-                for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
-                    *row = self.sums.wrapping_add((first + i) * pitch + vector * S::LANES);
+            let square = s.load_turned(&rows);
+            for lane in 0..S::LANES {
+                let at = vector * S::LANES + lane;
+                let to = *self.to.get_unchecked(at);
+                if to == NOWHERE {
+                    continue;
                 }
-                let square = s.load_turned(&rows);
-                for lane in 0..S::LANES {
-                    if to[lane] == NOWHERE {
-                        continue;
-                    }
-                    let mut y = s.add(square[lane], fixed);
-                    for a in self.add.iter().flatten() {
-                        let Some(places) = a.at else { continue };
-                        let place = places[vector * S::LANES + lane] as usize;
-                        y = s.add(y, load(a.x.wrapping_add(place + channel(a.block))));
-                    }
-                    y = self.end.apply(s, y);
-                    let to = y_channel.wrapping_add(to[lane] as usize);
-                    if WHOLE {
-                        s.store(to, y);
-                    } else {
-                        s.store_first(to, live, y);
-                    }
+                let mut sum = s.add(square[lane], fixed);
+                for a in self.add.iter().flatten() {
+                    let Some(places) = a.at else { continue };
+                    let place = *places.get_unchecked(at) as usize;
+                    sum = s.add(sum, load(a.x.wrapping_add(place + channel(a.block))));
+                }
+                sum = self.end.apply(s, sum);
+                let to = y.wrapping_add(to as usize);
+                if WHOLE {
+                    s.store(to, sum);
+                } else {
+                    s.store_first(to, live, sum);
                 }
             }
         }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::cpu::act::Act;
 use crate::cpu::blocked;
-use crate::cpu::conv::Images;
+use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::Floats;
 use crate::cpu::window::Window;
 use crate::cpu::{Arena, Packed};
@@ -253,6 +253,7 @@ fn rows_of_matrices_are_multiplied() {
                     cols: k,
                     row: 1,
                     col: n,
+                    taps: 1,
                 };
             }
             let zeros = Zeros::count(&w, matrix);
@@ -267,7 +268,7 @@ fn rows_of_matrices_are_multiplied() {
             let plan = plan.unwrap();
             let (x, residual, bias) = (data(m * k, 6), data(n, 7), data(n, 8));
             // A residual that all rows share, by its places.
-            let places = plan.places(&vec![0; m]);
+            let places = plan.places(vec![0; m]);
             let code = Code::new(&w, plan.cut());
             let post = plan.post;
             let product = Product::new(plan, Arc::new(code));

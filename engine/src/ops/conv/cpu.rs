@@ -9,7 +9,7 @@ use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::conv::{Convolution, Depthwise, Images, Shape, Weights};
 use crate::cpu::gemm::{Bands, Floats, Strides, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
-use crate::cpu::sparse::{self, Code, Matrix, Plan, Product};
+use crate::cpu::sparse::{Code, Matrix, Plan, Product};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Order, Post};
 use crate::ir::DType;
 use crate::ops::{NodeRef, OpError};
@@ -52,6 +52,7 @@ pub(super) fn candidates(n: &NodeRef, post: Post) -> Vec<Candidate> {
             name: format!("conv.{}", format!("{dtype:?}").to_lowercase()),
             cost: cost(dtype.bits() / 8, 0.005),
             layouts: Default::default(),
+            sparse: None,
             build: Box::new(|| kernel),
         })
     });
@@ -148,15 +149,19 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
 
 /// The kernel that leaves out weights that are zero.
 fn sparse(n: &NodeRef, shape: &Shape) -> Option<Candidate> {
-    let matrix = Matrix::rows(shape.groups * shape.outputs, shape.depth());
-    let zeros = n.zeros(1, matrix).filter(|z| z.share() > sparse::WORTH)?;
-    let plan = Plan::conv(shape, &zeros)?;
+    let matrix = Matrix {
+        taps: shape.window.taps(),
+        ..Matrix::rows(shape.groups * shape.outputs, shape.depth())
+    };
+    let plan = Plan::conv(shape, &n.zeros(1, matrix)?)?;
     let cut = plan.cut().clone();
     let w = n.packs(1, cut.order(), move |w| Code::new(w, &cut))?;
     let kind = ("sparse", plan.cost(), Plan::reads_rows(shape));
-    blocks(n, shape, kind, |_| {
+    let sparsity = plan.sparsity();
+    let made = blocks(n, shape, kind, |_| {
         blocked::Convolution::Sparse(Box::new(Product::new(plan, w())))
-    })
+    });
+    made.map(|c| c.sparse(sparsity))
 }
 
 /// Name, cost, and whether it reads images row by row.

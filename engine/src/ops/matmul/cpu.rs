@@ -70,6 +70,7 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
         name,
         cost: cost(dtype.bits() / 8, 0.01),
         layouts: Default::default(),
+        sparse: None,
         build: Box::new(|| kernel),
     };
     kernel.map(made).into_iter().collect()

@@ -2,12 +2,12 @@
 
 use super::cpu::{Added, Extra, addends};
 use super::matrices::Matrices;
-use crate::cpu::sparse::{self, Addend, Code, Matrix, Operands, Plan, Product, Rows};
+use crate::cpu::sparse::{Addend, Code, Matrix, Operands, Plan, Product, Rows};
 use crate::cpu::{Candidate, Io, Kernel};
 use crate::ops::{NodeRef, OpError};
 
 /// Most rows of the left operand.
-const ROWS: usize = 1 << 24;
+const ROWS: usize = 1 << 20;
 
 /// The kernel that leaves out weights that are zero.
 pub(super) fn candidate(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<Candidate> {
@@ -16,12 +16,13 @@ pub(super) fn candidate(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<Cand
         cols: m.k,
         row: m.b.col,
         col: m.b.row,
+        taps: 1,
     };
     let one = m.batch.iter().all(|b| b[1] == 0) && (m.a.col == 1 || m.k == 1);
     if !one || m.batch.is_empty() || m.batch.len().saturating_mul(m.m) > ROWS {
         return None;
     }
-    let zeros = n.zeros(1, matrix).filter(|z| z.share() > sparse::WORTH)?;
+    let zeros = n.zeros(1, matrix)?;
     let add = addends(n, m, extra)?;
     let fits = |a: &Added| a.scale == 1.0 && (a.col == 1 || m.n == 1);
     if !add.iter().flatten().all(fits) {
@@ -49,7 +50,7 @@ pub(super) fn candidate(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<Cand
         let all = if same {
             None
         } else {
-            Some(plan.places(&all.collect::<Option<Vec<_>>>()?))
+            Some(plan.places(all.collect::<Option<_>>()?))
         };
         Some((a.input, all))
     };
@@ -66,10 +67,12 @@ pub(super) fn candidate(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<Cand
     })?;
     let op = n.node().op.to_lowercase();
     let name = format!("{op}.f32.{}.sparse", secateur_simd::isa());
-    Some(Candidate::later(name, plan.cost(), move || Sparse {
+    let sparsity = plan.sparsity();
+    let made = Candidate::later(name, plan.cost(), move || Sparse {
         kernel: Product::new(plan, pack()),
         add: added,
-    }))
+    });
+    Some(made.sparse(sparsity))
 }
 
 /// A product without the weights that are zero, and the inputs that are added, with their place for each row.

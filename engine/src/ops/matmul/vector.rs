@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cpu::{Added, Extra, addends};
 use super::matrices::Matrices;
 use crate::cpu::gemm::Addend;
-use crate::cpu::sparse::{self, Matrix, Tokens, Vector};
+use crate::cpu::sparse::{Matrix, Sparsity, Tokens, Vector};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
 use crate::ops::{NodeRef, OpError};
 
@@ -28,26 +28,38 @@ pub(super) fn candidate(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<Cand
         cols: m.k,
         row: m.b.col,
         col: m.b.row,
+        taps: 1,
     };
-    let zeros = n.zeros(1, matrix).filter(|z| z.share() > sparse::WORTH)?;
+    let zeros = n.zeros(1, matrix)?;
+    let ending = extra.post.flops() * (rows * m.n) as f64;
+    let cost = |live: usize| {
+        let cost = Vector::cost(live, size, rows);
+        Cost {
+            flops: cost.flops + ending,
+            ..cost
+        }
+    };
+    let costs = (0..=100)
+        .map(|share| cost(zeros.len * (100 - share) / 100))
+        .collect();
+    let sparsity = Sparsity { zeros, costs };
+    if !sparsity.is_worth() {
+        return None;
+    }
     let pack = n.packs(1, Vector::order(size, strides), move |w| {
         Vector::new(w, size, strides)
     })?;
-    let cost = Vector::cost(zeros.live, size, rows);
-    let cost = Cost {
-        flops: cost.flops + extra.post.flops() * (rows * m.n) as f64,
-        ..cost
-    };
     let op = n.node().op.to_lowercase();
     let name = format!("{op}.f32.{}.sparse.vector", secateur_simd::isa());
     let (pitch, post) = (m.a.row, extra.post);
-    Some(Candidate::later(name, cost, move || Product {
+    let made = Candidate::later(name, cost(zeros.live), move || Product {
         weights: pack(),
         rows,
         pitch,
         add,
         post,
-    }))
+    });
+    Some(made.sparse(sparsity))
 }
 
 /// A product by [`Vector`].

@@ -72,6 +72,7 @@ pub(super) fn candidates(n: &NodeRef, kind: Kind) -> Vec<Candidate> {
             ..cost
         },
         layouts: Default::default(),
+        sparse: None,
         build: Box::new(|| kernel),
     });
     made.into_iter().collect()
@@ -149,6 +150,7 @@ pub(super) fn global(n: &NodeRef, mean: bool) -> Vec<Candidate> {
             name: format!("{op}.{}", format!("{dtype:?}").to_lowercase()),
             cost,
             layouts: Default::default(),
+            sparse: None,
             build: Box::new(|| kernel),
         });
     made.into_iter().collect()

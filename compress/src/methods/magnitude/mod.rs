@@ -1,13 +1,16 @@
 //! The smallest weights go (Janowsky 1989; Han et al. 2015, arXiv:1506.02626).
 
+mod blocks;
+
 use secateur_engine::Tensor;
 
 use super::{Amount, Method, Scope, Task};
-use crate::change::{Change, Mask, Plan};
+use crate::change::{Change, Cut, Mask, Plan};
 use crate::error::MethodError;
 use crate::math::float::with_float;
 use crate::math::select::Counts;
 use crate::math::{Float, Kind, Search, mask};
+use crate::pattern::Pattern;
 use crate::scan::{Effort, Piece};
 use crate::weights::Weight;
 
@@ -16,6 +19,8 @@ use crate::weights::Weight;
 /// Of `n` weights exactly `round(share · n)` are zero afterwards, fewer only where too many are NaN, more only where more
 /// are zero already. Magnitudes are compared exactly, over all types together; NaN counts as larger than infinity. Of
 /// weights that are equally large the first stay, in the order of the file.
+///
+/// Blocks are ranked by their mean magnitude, and go as a whole, as few as reach the share.
 pub(super) struct Magnitude;
 
 impl Method for Magnitude {
@@ -30,14 +35,25 @@ impl Method for Magnitude {
     fn decide(&self, task: &Task) -> Result<Plan, MethodError> {
         let share = share(task.goal.amount)?;
         let targets = task.targets()?;
+        if let Pattern::Most { keep, of } = task.goal.pattern {
+            agree(task.goal.pattern, share, [keep, of])?;
+            return Ok(Plan(blocks::most(&targets, task.goal.pattern, keep)));
+        }
         let groups: Vec<&[&Weight]> = match task.goal.scope {
             Scope::Global => vec![&targets],
             Scope::Layer => targets.chunks(1).collect(),
         };
-        let work = groups.iter().map(|g| bytes(g) * u64::from(passes(g))).sum();
+        let all = |g: &&[&Weight]| match task.goal.pattern {
+            Pattern::Unstructured => bytes(g) * u64::from(passes(g)),
+            _ => bytes(g) * u64::from(Search::PASSES),
+        };
+        let work = groups.iter().map(all).sum();
         task.effort.watch.begin("ranking weights", work);
-        let changes = groups.into_iter().flat_map(|g| masks(g, share, &task.effort));
-        Ok(Plan(changes.collect()))
+        let masks = |g| match task.goal.pattern {
+            Pattern::Unstructured => masks(g, share, &task.effort),
+            pattern => blocks::masks(g, pattern, share, &task.effort),
+        };
+        Ok(Plan(groups.into_iter().flat_map(masks).collect()))
     }
 }
 
@@ -50,6 +66,17 @@ fn share(amount: Amount) -> Result<f64, MethodError> {
         }
     };
     Err(MethodError::goal(what))
+}
+
+/// Refuses a share that is not the pattern's own.
+fn agree(pattern: Pattern, share: f64, [keep, of]: [usize; 2]) -> Result<(), MethodError> {
+    let own = pattern.share().unwrap_or(share);
+    match (own - share).abs() < 1e-9 {
+        true => Ok(()),
+        false => Err(MethodError::goal(format!(
+            "pattern {pattern} keeps {keep} of {of} weights, which is a sparsity of {own} and not {share}"
+        ))),
+    }
 }
 
 fn bytes(group: &[&Weight]) -> u64 {
@@ -78,8 +105,8 @@ fn masks(group: &[&Weight], share: f64, effort: &Effort) -> Vec<Change> {
         Change::Mask(Mask {
             value: w.name.clone(),
             elements: w.elements(),
-            threshold,
-            ties,
+            tiles: None,
+            cut: Cut::Small { threshold, ties },
         })
     };
     let ties = ties(group, threshold, beyond, effort);
@@ -92,7 +119,7 @@ fn ranked(group: &[&Weight], rank: u64, effort: &Effort) -> (f64, u64) {
     for _ in 0..passes(group) {
         let count = |counts: &mut Counts, piece: &Piece, bytes: &[u8]| {
             with_float!(group[piece.tensor].kind, F => {
-                search.count(counts, F::split(bytes).iter().map(|&x| F::key(x)));
+                search.count(counts, F::split(bytes).iter().map(|&x| (F::key(x), 1)));
             });
         };
         let counts = effort.pass(&tensors(group), Counts::default, count, Counts::merge);
@@ -143,6 +170,7 @@ mod tests {
         let goal = Goal {
             amount: Amount::Sparsity(share),
             scope,
+            pattern: Pattern::Unstructured,
         };
         let plan = decide(&Magnitude, &model, goal, 2).unwrap();
         apply(&plan, &mut model).unwrap();

@@ -1,0 +1,366 @@
+//! How a product with sparse weights is computed: layout, parts, tasks, and what it costs.
+
+use std::ops::Range;
+
+use super::code::{Cut, Kind};
+use super::grid::{self, Frame, Grid, NOWHERE, Pixels};
+use super::lay::lanes;
+use super::tile;
+use super::zeros::{Matrix, Zeros};
+use crate::cpu::blocked::BLOCK;
+use crate::cpu::conv::Shape;
+use crate::cpu::gemm::balanced;
+use crate::cpu::window::Window;
+use crate::cpu::{Cost, Post};
+
+/// Bytes of what lies under a part of the weights, which stay in the nearest cache.
+const NEAR: usize = 36 << 10;
+/// Most rows of a block: their sums stay in the second cache.
+const ROWS: usize = 512;
+/// Bytes of weights that every thread may read; of more, each reads its own part.
+const SHARED: usize = 512 << 10;
+/// Bytes of what is read that every thread may keep.
+const KEPT: usize = 1 << 20;
+/// The share of weights that are there below which strips are half as wide.
+const NARROW: f64 = 0.25;
+
+/// The share of zeros from which on sparse kernels are offered.
+const WORTH: f64 = 0.1;
+
+/// How channels lie in memory: floats from group to group, block to block, and channel to channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Side {
+    pub(super) group: usize,
+    pub(super) block: usize,
+    pub(super) channel: usize,
+}
+
+/// Where what is read is brought to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Near {
+    /// Planes, to memory that all threads share, before anything else.
+    Shared,
+    /// To memory of each thread, by itself, when it needs it: so many strips, or all planes.
+    Own(usize),
+}
+
+/// Where positions read and write.
+#[derive(Clone, Debug)]
+enum Places {
+    Window(Window, [Pixels; 2]),
+    Rows([Vec<u32>; 2]),
+}
+
+/// How a product is computed, which follows from shapes and the number of weights.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(super) cut: Cut,
+    pub(super) frame: Frame,
+    places: Places,
+    pub(super) post: Post,
+    pub(super) x: Side,
+    pub(super) y: Side,
+    /// Whether whole blocks of channels are written.
+    pub(super) whole: bool,
+    pub(super) strips: Vec<Range<usize>>,
+    /// The slot of zeros with which each part begins, and behind the last.
+    pub(super) slots: Vec<usize>,
+    pub(super) near: Near,
+    /// Whether the strips of a block of rows follow each other, so that each thread reads weights of its own.
+    pub(super) by_rows: bool,
+    zeros: Zeros,
+}
+
+/// What is to be said of a kernel that leaves out zeros.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sparsity {
+    /// The zeros of its weights.
+    pub zeros: Zeros,
+    /// What it would cost if 0, 1, 2 … 100 % of the weights were zeros, in blocks where they are in blocks now.
+    pub costs: Vec<Cost>,
+}
+
+impl Sparsity {
+    /// Whether there are so many zeros that the kernel may be chosen.
+    pub fn is_worth(&self) -> bool {
+        self.zeros.share() > WORTH
+    }
+}
+
+/// Rows of a matrix as positions: where each is read and written, and the zeros of the weights.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// The first float of each row of the input.
+    pub from: Vec<u32>,
+    /// The first float of each row of the output.
+    pub to: Vec<u32>,
+    /// The weights.
+    pub matrix: Matrix,
+    /// Their zeros.
+    pub zeros: Zeros,
+    /// What is applied in the end.
+    pub post: Post,
+}
+
+impl Plan {
+    /// A convolution of images in blocks of channels; of few input channels, of images row by row. `None` where it does not
+    /// fit: over more than two axes, or in groups that are not of whole blocks.
+    pub fn conv(shape: &Shape, zeros: &Zeros) -> Option<Plan> {
+        let (w, whole) = (&shape.window, |n: usize| n.is_multiple_of(BLOCK));
+        if shape.groups > 1 && !(whole(shape.inputs) && whole(shape.outputs)) {
+            return None;
+        }
+        let (inputs, outputs) = (shape.inputs * shape.groups, shape.outputs * shape.groups);
+        let y = grid::in_blocks(outputs, w.positions());
+        let (x, channel) = match Plan::reads_rows(shape) {
+            false => (grid::in_blocks(inputs, w.plane()), 1),
+            true => (grid::row_by_row(inputs, w.plane()), w.plane()),
+        };
+        if !x.fit(shape.images, w.plane()) || !y.fit(shape.images, w.positions()) {
+            return None;
+        }
+        let side = |channels: usize, plane: usize, channel| Side {
+            group: channels * plane,
+            block: BLOCK * plane,
+            channel,
+        };
+        let matrix = Matrix::rows(shape.outputs, shape.depth());
+        let frame = Frame::new(w, shape.images, lanes())?;
+        let places = Places::Window(w.clone(), [x, y]);
+        let plan = Plan::new(
+            (frame, places),
+            (matrix, shape.groups),
+            w.taps(),
+            zeros,
+            shape.post,
+        )?;
+        Some(Plan {
+            x: side(shape.inputs, w.plane(), channel),
+            y: side(shape.outputs, w.positions(), 1),
+            whole: true,
+            ..plan
+        })
+    }
+
+    /// Whether a convolution reads images row by row.
+    pub fn reads_rows(shape: &Shape) -> bool {
+        shape.inputs < BLOCK
+    }
+
+    /// A product of rows of a matrix.
+    pub fn rows(rows: Rows) -> Option<Plan> {
+        let frame = Frame::rows(rows.to.len(), lanes());
+        let places = Places::Rows([rows.from, rows.to]);
+        Plan::new((frame, places), (rows.matrix, 1), 1, &rows.zeros, rows.post)
+    }
+
+    fn new(
+        (frame, places): (Frame, Places),
+        (matrix, groups): (Matrix, usize),
+        taps: usize,
+        zeros: &Zeros,
+        post: Post,
+    ) -> Option<Plan> {
+        if frame.vectors == 0 || groups * matrix.rows * matrix.cols == 0 {
+            return None;
+        }
+        let kind = work(zeros).0;
+        let most = tile::widest(kind);
+        let narrow = frame.single() && zeros.density() < NARROW && kind == Kind::Pairs;
+        let strips = strips(frame.vectors, if narrow { most.div_ceil(2) } else { most });
+        let wide = strips.iter().map(Range::len).max().unwrap_or(1);
+        let (slots, parts, places_of) = cut(&frame, (matrix.cols / taps, taps), wide)?;
+        let all = frame.vectors * lanes() * matrix.cols * size_of::<f32>();
+        let (near, by_rows) = match (frame.single(), strips.len()) {
+            (false, ..3) => (Near::Own(1), true),
+            (false, _) => (Near::Shared, false),
+            (true, count) if 6 * zeros.live > SHARED && all < KEPT => (Near::Own(count), true),
+            (true, _) => (Near::Own(1), false),
+        };
+        let least = match strips.len() {
+            8.. => 1,
+            _ => (matrix.rows / 128).clamp(1, 4),
+        };
+        let blocks = matrix.rows.div_ceil(ROWS).max(least);
+        let side = Side {
+            group: 0,
+            block: BLOCK,
+            channel: 1,
+        };
+        Some(Plan {
+            cut: Cut {
+                kind,
+                groups,
+                matrix,
+                block: matrix.rows.div_ceil(blocks).next_multiple_of(BLOCK),
+                parts,
+                places: places_of,
+            },
+            frame,
+            places,
+            post,
+            x: side,
+            y: side,
+            whole: false,
+            strips,
+            slots,
+            near,
+            by_rows,
+            zeros: *zeros,
+        })
+    }
+
+    /// How the weights are to be encoded.
+    pub fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
+    /// What it costs.
+    pub fn cost(&self) -> Cost {
+        self.cost_of(&self.zeros)
+    }
+
+    /// What is to be said of its zeros.
+    pub fn sparsity(&self) -> Sparsity {
+        Sparsity {
+            zeros: self.zeros,
+            costs: (0..=100)
+                .map(|share| self.cost_of(&self.with(f64::from(share) / 100.0)))
+                .collect(),
+        }
+    }
+
+    /// Such a share of zeros, in blocks where they are in blocks now.
+    fn with(&self, share: f64) -> Zeros {
+        let m = &self.cut.matrix;
+        let all = self.cut.groups * m.rows.div_ceil(4) * m.cols;
+        let quads = if self.cut.kind == Kind::Quads {
+            all as f64 * (1.0 - share)
+        } else {
+            all as f64
+        };
+        Zeros {
+            live: (self.zeros.len as f64 * (1.0 - share)) as usize,
+            quads: quads as usize,
+            ..self.zeros
+        }
+    }
+
+    fn cost_of(&self, zeros: &Zeros) -> Cost {
+        let (m, frame) = (&self.cut.matrix, &self.frame);
+        let (rows, groups) = (m.rows as f64, self.cut.groups as f64);
+        let channels = m.cols as f64 / frame.taps.len().max(1) as f64;
+        // Heads, and the transposition of what is read and written.
+        let halo = (frame.halo[0] + frame.halo[1]) as f64 / 2.0 / frame.vectors as f64;
+        let planes = frame.planes() as f64 * (1.0 + halo);
+        let parts = self.cut.parts.len() as f64;
+        let beside = groups * (3.0 * rows * parts + 5.0 * (channels * planes + rows));
+        let elements = (frame.vectors * lanes()) as f64;
+        let all = elements * groups;
+        Cost {
+            flops: PER_CYCLE * elements / 16.0 * (work(zeros).1 + beside) + self.post.flops() * all * rows,
+            bytes: 4.0 * all * (channels * planes + rows) + 1.3 * 6.5 * zeros.live as f64,
+            efficiency: 0.9,
+        }
+    }
+
+    /// Where positions read and write.
+    pub(super) fn grid(&self) -> Grid {
+        match &self.places {
+            Places::Window(w, pixels) => self.frame.grid(w, *pixels, lanes()),
+            Places::Rows([from, to]) => self
+                .frame
+                .grid_of(from.iter().copied(), to.iter().copied(), lanes()),
+        }
+    }
+
+    /// The places of an addend for each position, from that of each position of a matrix in order.
+    pub fn places(&self, mut each: Vec<u32>) -> Vec<u32> {
+        each.resize(self.frame.vectors * lanes(), NOWHERE);
+        each
+    }
+}
+
+/// How rows best share what they load, and the cycles that it takes for a vector of positions.
+fn work(zeros: &Zeros) -> (Kind, f64) {
+    let shared = share_of_pairs(zeros.density());
+    let pairs = zeros.live as f64 * (0.575 * shared + 0.7 * (1.0 - shared));
+    let quads = zeros.quads as f64 * 2.1;
+    if quads < pairs {
+        (Kind::Quads, quads)
+    } else {
+        (Kind::Pairs, pairs)
+    }
+}
+
+/// How many of the weights of rows matched two by two stand in the same columns: interpolated from what matching finds in
+/// random patterns.
+fn share_of_pairs(density: f64) -> f64 {
+    const FOUND: [(f64, f64); 8] = [
+        (0.0, 0.22),
+        (0.05, 0.24),
+        (0.1, 0.27),
+        (0.2, 0.34),
+        (0.3, 0.42),
+        (0.4, 0.5),
+        (0.5, 0.59),
+        (1.0, 1.0),
+    ];
+    let above = FOUND
+        .iter()
+        .position(|f| f.0 >= density)
+        .unwrap_or(FOUND.len() - 1)
+        .max(1);
+    let ((x0, y0), (x1, y1)) = (FOUND[above - 1], FOUND[above]);
+    y0 + (y1 - y0) * (density - x0) / (x1 - x0)
+}
+
+/// Floating-point operations in a cycle, by which cycles are turned into operations.
+const PER_CYCLE: f64 = 64.0;
+
+/// Strips of at most `most` vectors; where there are several, an even number of them, for two threads.
+fn strips(vectors: usize, most: usize) -> Vec<Range<usize>> {
+    let count = vectors.div_ceil(most);
+    let count = if count > 1 { count.next_multiple_of(2) } else { 1 };
+    balanced(vectors, vectors.div_ceil(count)).collect()
+}
+
+/// Slots with which parts begin, ranges of columns, and the place of each column in its part.
+type Parts = (Vec<usize>, Vec<Range<usize>>, Vec<u16>);
+
+/// Cuts columns into parts of whole channels; `None` where a part has more places than can be told apart.
+fn cut(frame: &Frame, (channels, taps): (usize, usize), wide: usize) -> Option<Parts> {
+    let (phases, pitch) = match frame.single() {
+        true => (1, 1),
+        false => (frame.planes(), frame.pitch()),
+    };
+    // Vectors that a strip reads of one channel.
+    let mut read: Vec<(usize, isize)> = frame
+        .taps
+        .iter()
+        .flat_map(|&(p, s)| (0..wide as isize).map(move |v| (p, s + v)))
+        .collect();
+    read.sort_unstable();
+    read.dedup();
+    let bytes = read.len().max(wide) * lanes() * size_of::<f32>();
+    let room = (u16::MAX as usize / pitch).checked_sub(2)? / phases;
+    let most = (NEAR / bytes).clamp(1, room.max(1));
+    let most = if most > BLOCK { most / BLOCK * BLOCK } else { most };
+    if room == 0 {
+        return None;
+    }
+    let (mut slots, mut parts, mut places) = (vec![0], vec![], vec![]);
+    for first in (0..channels).step_by(most) {
+        let count = most.min(channels - first);
+        parts.push(first * taps..(first + count) * taps);
+        for channel in 0..count {
+            let slot = |phase: usize| (1 + channel * phases + phase) * pitch;
+            match frame.single() {
+                true => places.push(slot(0) as u16),
+                false => places.extend(frame.taps.iter().map(|&(p, s)| (slot(p) as isize + s) as u16)),
+            }
+        }
+        slots.push(slots.last()? + 1 + count * phases);
+    }
+    Some((slots, parts, places))
+}
