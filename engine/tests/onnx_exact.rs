@@ -284,6 +284,61 @@ fn sparse_initializers_are_dense_inside() {
     }
 }
 
+/// An initialiser of 64 floats, all zero but for 1 and -0 in the middle and what makes `more` of them.
+fn mostly_zero(name: &str, more: usize) -> Vec<u8> {
+    let mut x = vec![0f32; 64];
+    (x[30], x[33]) = (1.0, -0.0);
+    x[64 - more..].fill(2.0);
+    let bytes = x.iter().flat_map(|x| x.to_le_bytes()).collect();
+    len(
+        5,
+        &[int(1, 8), int(1, 8), int(2, 1), text(8, name), len(9, &[bytes])],
+    )
+}
+
+#[test]
+fn initializers_become_sparse_where_that_is_smaller() {
+    let constants = [
+        ("thin", 0),
+        ("some", 8),
+        ("many", 20),
+        ("input", 0),
+        ("output", 0),
+        ("declared", 0),
+    ];
+    let port = |field, name| len(field, &[text(1, name)]);
+    let mut parts: Vec<_> = constants
+        .iter()
+        .map(|(name, more)| mostly_zero(name, *more))
+        .collect();
+    parts.extend([port(11, "input"), port(12, "output"), port(13, "declared")]);
+    let dense = graph(&parts);
+    let mut m = dense.clone();
+    assert_eq!(secateur_engine::onnx::sparsify(&mut m), 2);
+    let back = exact(&[to_bytes(&m)]);
+    for (name, _) in constants {
+        let konst = |m: &Model| m.graph[m.graph.find(name).unwrap()].konst.clone().unwrap();
+        let (a, b) = (konst(&dense), konst(&back));
+        assert_eq!(
+            (a.tensor.dims(), a.tensor.bytes()),
+            (b.tensor.dims(), b.tensor.bytes()),
+            "{name}"
+        );
+        let sparse = ["thin", "some"].contains(&name);
+        assert_eq!(matches!(b.form, Form::Sparse { .. }), sparse, "{name}");
+    }
+    assert!(to_bytes(&m).len() < to_bytes(&dense).len());
+    assert_eq!(secateur_engine::onnx::sparsify(&mut m), 0);
+}
+
+#[test]
+fn what_is_sparse_can_be_read_again() {
+    let mut m = graph(&[mostly_zero("w", 0)]);
+    let v = m.graph.find("w").unwrap();
+    m.graph[v].konst = Some(Constant::new(Tensor::of(&[40 << 20], vec![0f32; 40 << 20])));
+    assert_eq!(secateur_engine::onnx::sparsify(&mut m), 0);
+}
+
 #[test]
 fn changed_constants_keep_their_form() {
     let mut m = everything(DType::ALL);

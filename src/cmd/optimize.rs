@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use secateur::Model;
+use secateur::engine::onnx;
 use secateur::engine::opt::{self, CLEANING, PASSES, Pass, PassError, Report, Scope};
 use serde_json::{Value, json};
 
@@ -33,6 +34,9 @@ struct Flags {
     /// Write the model in this version of ONNX's operators
     #[arg(long, value_name = "N")]
     opset: Option<i64>,
+    /// Write weights as sparse initialisers where that is smaller: from two thirds of zeros on
+    #[arg(long)]
+    sparse_initializers: bool,
     #[command(flatten)]
     inputs: InputFlags,
 }
@@ -77,6 +81,9 @@ fn optimize(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let changes = flags.level != Level::None || flags.opset.is_some();
     if changes {
         sign(&mut new, flags, ui, &before, &report);
+    }
+    if flags.sparse_initializers {
+        onnx::sparsify(&mut new);
     }
     flags.target.write(&new)?;
     let mut after = Card::of(&new, Some(&flags.target.output), &trial.shapes);

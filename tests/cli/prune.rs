@@ -431,3 +431,42 @@ fn a_model_is_pruned_without_flags() {
         17900
     );
 }
+
+#[test]
+fn sparse_initializers_hold_the_same_in_fewer_bytes() {
+    let folder = Folder::new("sparse_initializers");
+    let [dense, sparse, again] = ["dense.onnx", "sparse.onnx", "again.onnx"].map(|n| folder.file(n));
+    done(&["prune", DIGITS, &dense, "--sparsity", "90%"]);
+    done(&[
+        "prune",
+        DIGITS,
+        &sparse,
+        "--sparsity",
+        "90%",
+        "--sparse-initializers",
+    ]);
+    done(&[
+        "optimize",
+        "--level",
+        "none",
+        "--sparse-initializers",
+        &dense,
+        &again,
+    ]);
+    let size = |path: &str| std::fs::metadata(path).unwrap().len();
+    let load = |path: &str| onnx::load(Path::new(path)).unwrap().graph;
+    let (was, len) = (load(&dense), size(&dense));
+    for path in [&sparse, &again] {
+        let now = load(path);
+        assert!(size(path) < len / 2, "{} of {len} bytes", size(path));
+        let kept = |g: &Graph, name: &str| g.find(name).and_then(|v| g.konst(v)).map(|t| t.bytes().to_vec());
+        for &v in &was.initializers {
+            assert_eq!(
+                kept(&was, &was[v].name),
+                kept(&now, &was[v].name),
+                "{path}: {}",
+                was[v].name
+            );
+        }
+    }
+}

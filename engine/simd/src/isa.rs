@@ -51,6 +51,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::F32);
     /// Brings the cache line of `p` towards the second-level cache. Any address is allowed.
     fn prefetch(self, p: *const f32);
+    /// Brings the cache line of `p` towards the first-level cache. Any address is allowed.
+    fn prefetch_near(self, p: *const f32);
+    /// The floats that follow each other from `p` on, in the lanes whose bit is set in `bits`, the first in the lane of the lowest
+    /// bit; the others are 0. Bits from `LANES` on are of no account.
+    ///
+    /// # Safety
+    ///
+    /// `p..p + LANES` is readable, however few bits are set.
+    unsafe fn expand(self, p: *const f32, bits: u32) -> Self::F32;
+    /// For each lane the float at `p + index[lane]`; 0 where `skip`, whose floats are not read.
+    ///
+    /// # Safety
+    ///
+    /// `index..index + LANES` is readable, and `p + index[lane]` in every lane but those of `skip`.
+    unsafe fn gather(self, p: *const f32, index: *const u8, skip: Self::Mask) -> Self::F32;
 
     /// `a + b`
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -118,6 +133,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a == b`; false where either is NaN
     fn eq(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// The lanes whose bit is set. Bits from `LANES` on are of no account.
+    fn mask(self, bits: u32) -> Self::Mask;
     /// `a` where `m`, else `b`
     fn select(self, m: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
 

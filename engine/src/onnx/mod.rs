@@ -36,6 +36,7 @@ use std::sync::Arc;
 pub use error::{ErrorKind, OnnxError};
 pub use meta::{metadata, producer, set_metadata, text};
 pub use save::save;
+pub use sparse::sparsify;
 pub use value::parse_value;
 
 use crate::ir::{Bytes, Model, Name, Tensor};

@@ -15,6 +15,11 @@ const GROWTH: u64 = 256;
 /// Bytes that they may take in any case.
 const DENSE_MAX: u64 = 8 << 30;
 
+/// Bytes that the sparse initialisers of a file of `len` bytes may take.
+pub(super) fn allowance(len: u64) -> u64 {
+    DENSE.saturating_add(len.saturating_mul(GROWTH)).min(DENSE_MAX)
+}
+
 type Decode = fn(&mut Reader, Message) -> Result<(Name, Constant), OnnxError>;
 
 /// What reading one file needs to remember.
@@ -27,11 +32,8 @@ pub(super) struct Reader {
 impl Reader {
     /// A reader for a file of `len` bytes.
     pub(super) fn new(files: Files, len: usize) -> Reader {
-        let left = DENSE.saturating_add(wide(len).saturating_mul(GROWTH));
-        Reader {
-            files,
-            left: left.min(DENSE_MAX),
-        }
+        let left = allowance(wide(len));
+        Reader { files, left }
     }
 
     /// Sets aside `size` bytes for a tensor that the file holds in fewer.

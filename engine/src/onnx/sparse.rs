@@ -1,11 +1,58 @@
 //! `SparseTensorProto`, both ways.
 
-use super::read::Reader;
-use super::rope::{Encoder, Rope};
+use std::collections::HashSet;
+
+use super::read::{Reader, allowance};
+use super::rope::{Encoder, Rope, wide};
 use super::tensor::{self, sizes};
 use super::wire::{Message, Wire};
 use super::{ErrorKind, OnnxError};
-use crate::ir::{Bytes, Constant, DType, Data, Extra, Form, Name, Tensor, count};
+use crate::ir::{Bytes, Constant, DType, Data, Extra, Form, Model, Name, Tensor, ValueId, count};
+
+/// Bytes that sparse initialisers may take altogether, as they have to be in a message of less than 2 GiB.
+const MOST: u64 = 1 << 30;
+/// Bytes of a sparse initialiser beside its elements, about.
+const HEAD: u64 = 100;
+/// Bytes of an element that is not zero: a float and its index.
+const ELEMENT: u64 = 12;
+
+/// Makes those initialisers of floats sparse that are smaller so, which is from two thirds of zeros on; what makes a model sparse
+/// is only how it is written. -0 is kept as a value. Returns how many there are.
+///
+/// Left dense are subgraphs' initialisers, those whose type is declared (as inputs, outputs or otherwise), for which ONNX has
+/// another type if they are sparse, and what would make the file too large for one message, or too small to be believed.
+pub fn sparsify(model: &mut Model) -> usize {
+    let graph = &mut model.graph;
+    let ports = graph.inputs.iter().chain(&graph.outputs).chain(&graph.infos);
+    let declared: HashSet<ValueId> = ports.map(|p| p.value).collect();
+    let (mut done, mut dense, mut sparse) = (0, 0, 0);
+    for v in graph.initializers.clone() {
+        let value = &mut graph[v];
+        let named = !value.name.is_empty() && !declared.contains(&v);
+        let Some(c) = value.konst.as_mut().filter(|_| named) else {
+            continue;
+        };
+        let Some(size) = sparse_size(c) else { continue };
+        let all = [dense + wide(c.tensor.bytes().len()), sparse + size];
+        if all[1] <= MOST && all[0] <= allowance(all[1]) {
+            [dense, sparse] = all;
+            c.form = Form::Sparse { proto: None };
+            done += 1;
+        }
+    }
+    done
+}
+
+/// Bytes of `c` as a sparse initialiser; `None` where it had better stay as it is.
+fn sparse_size(c: &Constant) -> Option<u64> {
+    let t = &c.tensor;
+    if t.dtype() != DType::F32 || t.dims().is_empty() || matches!(c.form, Form::Sparse { .. }) {
+        return None;
+    }
+    let there = t.bytes().chunks_exact(4).filter(|x| **x != [0; 4]).count();
+    let size = wide(there) * ELEMENT + HEAD;
+    (size < wide(t.bytes().len())).then_some(size)
+}
 
 /// Reads a sparse initialiser and makes it dense.
 pub(super) fn read(reader: &mut Reader, msg: Message) -> Result<(Name, Constant), OnnxError> {

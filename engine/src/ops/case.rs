@@ -89,6 +89,20 @@ pub fn floats(dims: &[usize], seed: u64) -> Tensor {
     )
 }
 
+/// [`floats`] of which a share `zeros` is zero.
+pub fn few_floats(dims: &[usize], seed: u64, zeros: f64) -> Tensor {
+    let (x, there) = (floats(dims, seed), floats(dims, seed + 1000));
+    let both = x.elements::<f32>().unwrap_or_default();
+    let both = both
+        .iter()
+        .zip(there.elements::<f32>().unwrap_or_default().to_vec());
+    let bound = 4.0 * zeros as f32 - 2.0;
+    Tensor::of(
+        dims,
+        both.map(|(&x, y)| if y < bound { 0.0 } else { x }).collect(),
+    )
+}
+
 /// [`floats`] with NaN, both infinities, both zeros, a denormal and the extremes in front, as far as they fit.
 pub fn odd_floats(dims: &[usize], seed: u64) -> Tensor {
     let odd = [

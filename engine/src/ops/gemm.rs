@@ -1,6 +1,6 @@
 //! `Gemm`, and the private one that adds a residual and applies an activation.
 
-use super::case::{floats, tame_floats};
+use super::case::{few_floats, floats, tame_floats};
 use super::matmul::cpu::{self, Extra};
 use super::matmul::matrices::{Matrices, check_size, product, starts};
 use super::matmul::{added, fits};
@@ -109,11 +109,26 @@ impl Op for Fused {
             let inputs = dims.iter().zip(1..).map(|(d, seed)| floats(d, seed));
             Case::new(name, inputs).within(1e-4, 1e-5)
         };
+        let few = |name, zeros| {
+            let x = [
+                floats(&[4, 70], 1),
+                few_floats(&[33, 70], 2, zeros),
+                floats(&[33], 3),
+                floats(&[4, 33], 4),
+            ];
+            Case::new(name, x)
+                .attr("transB", 1)
+                .attr("beta", 0.5f32)
+                .konst(&[1])
+                .within(1e-4, 1e-5)
+        };
         vec![
             case("all", [&[5, 70], &[33, 70], &[33], &[5, 33]])
                 .attr("transB", 1)
                 .konst(&[1, 2]),
             case("no bias", [&[5, 7], &[7, 3], &[], &[1, 3]]).without(2),
+            few("few weights and all", 0.9),
+            few("half of the weights and all", 0.5).attr("activation", "Sigmoid"),
             case("scaled", [&[5, 70], &[33, 70], &[33], &[5, 33]])
                 .attr("activation", "Relu")
                 .attr("scale", -0.5f32)

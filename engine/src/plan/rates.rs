@@ -51,6 +51,9 @@ pub struct Scaling {
     pub all: Rate,
 }
 
+/// Milliseconds by which a kernel that is to be taken is taken to be faster.
+const FORCED: f64 = 1e9;
+
 /// What kernels take, by their names ([`Candidate::name`](crate::cpu::Candidate::name)). What is not there is predicted as
 /// on the machine that the built-in table was fitted on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,6 +125,8 @@ impl Rates {
         let may = |s: &Sparsity| s.is_worth() && self.forced != Some(Forced::Dense);
         match &c.sparse {
             Some(s) if !may(s) => f64::INFINITY,
+            // Of several kernels for zeros the cheapest.
+            Some(_) if forced => self.ms(&c.name, &c.cost, 1) - FORCED,
             _ if forced => f64::NEG_INFINITY,
             _ => self.ms(&c.name, &c.cost, 1),
         }

@@ -49,6 +49,9 @@ pub(super) struct Flags {
     /// Prune these too though they would be left alone, such as embeddings
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     include: Vec<String>,
+    /// Write weights as sparse initialisers where that is smaller: from two thirds of zeros on
+    #[arg(long)]
+    pub(super) sparse_initializers: bool,
     #[command(flatten)]
     pub(super) inputs: InputFlags,
 }

@@ -11,6 +11,7 @@ use secateur::Model;
 use secateur::compress::{
     Effort, Goal, METHODS, Plan, Room, Task, Weight, apply_with, methods, preview, weights,
 };
+use secateur::engine::onnx;
 use serde_json::{Value, json};
 
 use super::bars::Bars;
@@ -137,6 +138,9 @@ impl<'a> Job<'a> {
             figures: layers.total(),
         };
         receipt.sign(&mut new);
+        if self.flags.sparse_initializers {
+            onnx::sparsify(&mut new);
+        }
         target.write(&new)?;
         drop(new);
         // Figures of what lies in the file now.

@@ -22,6 +22,24 @@ impl Neon {
     }
 }
 
+/// For each set of lanes: in its lanes the bytes of the floats that are next, in the others what is behind all.
+static PLACES: [[u8; 16]; 16] = places();
+
+const fn places() -> [[u8; 16]; 16] {
+    let mut all = [[0xff; 16]; 16];
+    let mut at = 0;
+    while at < 16 * 16 {
+        let (bits, byte) = (at / 16, at % 16);
+        let lane = byte / 4;
+        if bits >> lane & 1 == 1 {
+            let before = (bits & ((1usize << lane) - 1)).count_ones() as usize;
+            all[bits][byte] = (4 * before + byte % 4) as u8;
+        }
+        at += 1;
+    }
+    all
+}
+
 impl Simd for Neon {
     type F32 = float32x4_t;
     type I32 = int32x4_t;
@@ -83,6 +101,37 @@ impl Simd for Neon {
         unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, readonly, preserves_flags)) }
     }
 
+    #[inline(always)]
+    fn prefetch_near(self, p: *const f32) {
+        // SAFETY: a prefetch is a hint and faults on no address.
+        unsafe { asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(nostack, readonly, preserves_flags)) }
+    }
+
+    #[inline(always)]
+    unsafe fn expand(self, p: *const f32, bits: u32) -> float32x4_t {
+        // SAFETY: the token proves NEON; the caller says that 4 floats are readable, and a row of the table has 16 bytes.
+        unsafe {
+            let places = vld1q_u8(PLACES[(bits & 0xf) as usize].as_ptr());
+            vreinterpretq_f32_u8(vqtbl1q_u8(vld1q_u8(p.cast()), places))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn gather(self, p: *const f32, index: *const u8, skip: uint32x4_t) -> float32x4_t {
+        let mut out = [0f32; 4];
+        // SAFETY: the token proves NEON; the caller says that the indices are readable, and the floats that are not skipped.
+        unsafe {
+            let mut skipped = [0u32; 4];
+            vst1q_u32(skipped.as_mut_ptr(), skip);
+            for (lane, out) in out.iter_mut().enumerate() {
+                if skipped[lane] == 0 {
+                    *out = *p.add(usize::from(*index.add(lane)));
+                }
+            }
+            vld1q_f32(out.as_ptr())
+        }
+    }
+
     register_methods! {
         fn splat(x: f32) -> float32x4_t { vdupq_n_f32(x) }
         fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }
@@ -104,6 +153,9 @@ impl Simd for Neon {
         fn zip_last(a: float32x4_t, b: float32x4_t) -> float32x4_t { vzip2q_f32(a, b) }
         fn lt(a: float32x4_t, b: float32x4_t) -> uint32x4_t { vcltq_f32(a, b) }
         fn eq(a: float32x4_t, b: float32x4_t) -> uint32x4_t { vceqq_f32(a, b) }
+        fn mask(bits: u32) -> uint32x4_t {
+            vtstq_u32(vdupq_n_u32(bits), vld1q_u32([1, 2, 4, 8].as_ptr()))
+        }
         fn select(m: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t { vbslq_f32(m, a, b) }
         fn splat_i32(x: i32) -> int32x4_t { vdupq_n_s32(x) }
         fn add_i32(a: int32x4_t, b: int32x4_t) -> int32x4_t { vaddq_s32(a, b) }

@@ -82,6 +82,32 @@ impl Simd for Scalar {
     fn prefetch(self, _: *const f32) {}
 
     #[inline(always)]
+    fn prefetch_near(self, _: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn expand(self, p: *const f32, bits: u32) -> [f32; 4] {
+        let mut next = 0;
+        self.mask(bits).map(|there| {
+            let at = next;
+            next += usize::from(there);
+            // SAFETY: at most three lanes are before this one, and the caller says that four floats are readable.
+            if there { unsafe { *p.add(at) } } else { 0.0 }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn gather(self, p: *const f32, index: *const u8, skip: [bool; 4]) -> [f32; 4] {
+        // SAFETY: the caller says that the indices are readable, and the floats that are not skipped.
+        from_fn(|i| unsafe {
+            if skip[i] {
+                0.0
+            } else {
+                *p.add(usize::from(*index.add(i)))
+            }
+        })
+    }
+
+    #[inline(always)]
     fn add(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         from_fn(|i| a[i] + b[i])
     }
@@ -169,6 +195,11 @@ impl Simd for Scalar {
     #[inline(always)]
     fn eq(self, a: [f32; 4], b: [f32; 4]) -> [bool; 4] {
         from_fn(|i| a[i] == b[i])
+    }
+
+    #[inline(always)]
+    fn mask(self, bits: u32) -> [bool; 4] {
+        from_fn(|i| bits >> i & 1 == 1)
     }
 
     #[inline(always)]

@@ -6,11 +6,11 @@ use super::register_methods;
 use crate::dispatch::Vectorised;
 use crate::isa::Simd;
 
-/// Proves AVX-512 F, BW, VL and DQ.
+/// Proves AVX-512 F, BW, VL and DQ, and what AVX2 does.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
-/// Proves AVX2 and FMA.
+/// Proves AVX2, FMA and POPCNT.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -23,7 +23,7 @@ impl Avx512 {
             && Avx2::available()
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,popcnt")]
     pub(crate) fn enter<V: Vectorised>(v: V) -> V::Out {
         v.run(Avx512(()))
     }
@@ -31,13 +31,39 @@ impl Avx512 {
 
 impl Avx2 {
     pub(crate) fn available() -> bool {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("popcnt")
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,popcnt")]
     pub(crate) fn enter<V: Vectorised>(v: V) -> V::Out {
         v.run(Avx2(()))
     }
+}
+
+/// For each set of lanes: in its lanes their number among them, in the others -1.
+static PLACES: [[i8; 8]; 256] = places();
+
+const fn places() -> [[i8; 8]; 256] {
+    let mut all = [[-1; 8]; 256];
+    let mut at = 0;
+    while at < 256 * 8 {
+        let (bits, lane) = (at / 8, at % 8);
+        if bits >> lane & 1 == 1 {
+            all[bits][lane] = (bits & ((1 << lane) - 1)).count_ones() as i8;
+        }
+        at += 1;
+    }
+    all
+}
+
+/// [`PLACES`] of the lanes `bits`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn places8(bits: u32) -> __m256i {
+    let row = i64::from_le_bytes(PLACES[(bits & 0xff) as usize].map(i8::cast_unsigned));
+    _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(row))
 }
 
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -143,6 +169,28 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 
+    #[inline(always)]
+    fn prefetch_near(self, p: *const f32) {
+        // SAFETY: a prefetch is a hint and faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn expand(self, p: *const f32, bits: u32) -> __m512 {
+        // The form that reads memory itself is slower.
+        // SAFETY: the token proves AVX-512; the caller says that 16 floats are readable.
+        unsafe { _mm512_maskz_expand_ps(bits as __mmask16, _mm512_loadu_ps(p)) }
+    }
+
+    #[inline(always)]
+    unsafe fn gather(self, p: *const f32, index: *const u8, skip: __mmask16) -> __m512 {
+        // SAFETY: the token proves AVX-512; the caller says that the indices are readable, and the floats that are not skipped.
+        unsafe {
+            let index = _mm512_cvtepu8_epi32(_mm_loadu_si128(index.cast()));
+            _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), !skip, index, p)
+        }
+    }
+
     register_methods! {
         fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }
         fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
@@ -187,6 +235,11 @@ impl Simd for Avx512 {
         fn dot_pairs(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
             _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
         }
+    }
+
+    #[inline(always)]
+    fn mask(self, bits: u32) -> __mmask16 {
+        bits as __mmask16
     }
 
     #[inline(always)]
@@ -235,6 +288,35 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 
+    #[inline(always)]
+    fn prefetch_near(self, p: *const f32) {
+        // SAFETY: a prefetch is a hint and faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn expand(self, p: *const f32, bits: u32) -> __m256 {
+        // SAFETY: the token proves AVX2; the caller says that 8 floats are readable.
+        unsafe {
+            let places = places8(bits);
+            let there = _mm256_cmpgt_epi32(places, _mm256_set1_epi32(-1));
+            _mm256_and_ps(
+                _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), places),
+                _mm256_castsi256_ps(there),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn gather(self, p: *const f32, index: *const u8, skip: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2; the caller says that the indices are readable, and the floats that are not skipped.
+        unsafe {
+            let index = _mm256_cvtepu8_epi32(_mm_loadl_epi64(index.cast()));
+            let wanted = _mm256_andnot_si256(_mm256_castps_si256(skip), _mm256_set1_epi32(-1));
+            _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), p, index, _mm256_castsi256_ps(wanted))
+        }
+    }
+
     register_methods! {
         fn splat(x: f32) -> __m256 { _mm256_set1_ps(x) }
         fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
@@ -259,6 +341,9 @@ impl Simd for Avx2 {
         }
         fn lt(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
         fn eq(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b) }
+        fn mask(bits: u32) -> __m256 {
+            _mm256_castsi256_ps(_mm256_cmpgt_epi32(places8(bits), _mm256_set1_epi32(-1)))
+        }
         fn select(m: __m256, a: __m256, b: __m256) -> __m256 { _mm256_blendv_ps(b, a, m) }
         fn splat_i32(x: i32) -> __m256i { _mm256_set1_epi32(x) }
         fn add_i32(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }

@@ -413,6 +413,8 @@ impl Vectorised for Nowhere {
         let nowhere = std::ptr::NonNull::<f32>::dangling().as_ptr();
         s.prefetch(nowhere);
         s.prefetch(std::ptr::null());
+        s.prefetch_near(nowhere);
+        s.prefetch_near(std::ptr::null());
         // SAFETY: no lanes are asked for.
         unsafe {
             s.store_first(nowhere, 0, s.splat(1.0));
@@ -462,6 +464,82 @@ fn pairs_of_halves_are_multiplied_and_added() {
             }
         });
     }
+}
+
+/// Floats brought into the lanes of each set of bits, and ones selected by it; bits from `LANES` on are all set.
+#[derive(Clone)]
+struct Expand;
+
+impl Vectorised for Expand {
+    type Out = (Vec<[Vec<f32>; 2]>, usize);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Out {
+        let from: Vec<f32> = (1..=S::LANES).map(|i| i as f32).collect();
+        let all = (0..1u32 << S::LANES).map(|bits| {
+            let bits = bits | u32::MAX << S::LANES;
+            let mut out = [vec![GUARD; S::LANES], vec![GUARD; S::LANES]];
+            // SAFETY: there are `LANES` floats of each.
+            unsafe {
+                s.store(out[0].as_mut_ptr(), s.expand(from.as_ptr(), bits));
+                let ones = s.select(s.mask(bits), s.splat(1.0), s.splat(0.0));
+                s.store(out[1].as_mut_ptr(), ones);
+            }
+            out
+        });
+        (all.collect(), S::LANES)
+    }
+}
+
+#[test]
+fn floats_expand_to_the_lanes_of_bits() {
+    each_isa(Expand, |isa, (out, lanes)| {
+        for (bits, [expanded, ones]) in out.into_iter().enumerate() {
+            let mut next = 0.0;
+            for lane in 0..lanes {
+                let there = f32::from(bits >> lane & 1 == 1);
+                next += there;
+                let want = (next * there, there);
+                assert_eq!((expanded[lane], ones[lane]), want, "{isa}: {bits:b}, lane {lane}");
+            }
+        }
+    });
+}
+
+/// Floats at places far apart, without those whose lanes are a multiple of 3, which are nowhere.
+#[derive(Clone)]
+struct Gather;
+
+impl Vectorised for Gather {
+    type Out = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Vec<f32> {
+        let from: Vec<f32> = (0..256).map(|i| i as f32).collect();
+        let index: Vec<u8> = (0..S::LANES).map(|lane| (255 - 13 * lane) as u8).collect();
+        let mut out = vec![GUARD; S::LANES];
+        // SAFETY: every byte is the place of a float; nothing is read where all is skipped.
+        unsafe {
+            let some = s.gather(from.as_ptr(), index.as_ptr(), s.mask(0b1001_0010_0100_1001));
+            let none = s.gather(std::ptr::dangling(), index.as_ptr(), s.mask(u32::MAX));
+            s.store(out.as_mut_ptr(), s.add(some, none));
+        }
+        out
+    }
+}
+
+#[test]
+fn gathered_floats_are_where_bytes_say() {
+    each_isa(Gather, |isa, out| {
+        for (lane, x) in out.into_iter().enumerate() {
+            let want = if lane % 3 == 0 {
+                0.0
+            } else {
+                (255 - 13 * lane) as f32
+            };
+            assert_eq!(x, want, "{isa}: lane {lane}");
+        }
+    });
 }
 
 #[derive(Clone, Copy)]

@@ -283,9 +283,10 @@ impl Vectorised for Drain<'_> {
         // SAFETY: as `Drain::run` says.
         unsafe {
             match self.add.map(|a| a.is_some_and(|a| a.at.is_some())) {
-                [false, false] => self.all::<S, 0>(s),
-                [true, true] => self.all::<S, 2>(s),
-                _ => self.all::<S, 1>(s),
+                [false, false] => self.all::<S, false, false>(s),
+                [false, true] => self.all::<S, false, true>(s),
+                [true, false] => self.all::<S, true, false>(s),
+                [true, true] => self.all::<S, true, true>(s),
             }
         }
         let live = self.rows % BLOCK;
@@ -301,13 +302,10 @@ impl Vectorised for Drain<'_> {
     }
 }
 
-/// What is added at each position: where it begins for some channels, and its places.
-type Placed = (*const f32, *const u32);
-
 impl Drain<'_> {
-    /// All squares; of what is added, `R` have places.
+    /// All squares; `P` and `Q` say whether what is added has places.
     #[inline(always)]
-    unsafe fn all<S: Simd, const R: usize>(&self, s: S) {
+    unsafe fn all<S: Simd, const P: bool, const Q: bool>(&self, s: S) {
         let (all, vectors) = (self.rows.div_ceil(S::LANES), self.to.len() / S::LANES);
         // Along what lies side by side: the pixels of a block of channels, or the channels of a row.
         let (outer, inner) = if self.whole {
@@ -322,8 +320,8 @@ impl Drain<'_> {
                 // SAFETY: as the caller says.
                 unsafe {
                     match first + S::LANES <= self.rows {
-                        true => self.square::<S, R, true>(s, first, vector),
-                        false => self.square::<S, R, false>(s, first, vector),
+                        true => self.square::<S, P, Q, true>(s, first, vector),
+                        false => self.square::<S, P, Q, false>(s, first, vector),
                     }
                 }
             }
@@ -332,7 +330,12 @@ impl Drain<'_> {
 
     /// A vector of positions of `LANES` rows from `first` on, or of as many as there are.
     #[inline(always)]
-    unsafe fn square<S: Simd, const R: usize, const WHOLE: bool>(&self, s: S, first: usize, vector: usize) {
+    unsafe fn square<S: Simd, const P: bool, const Q: bool, const WHOLE: bool>(
+        &self,
+        s: S,
+        first: usize,
+        vector: usize,
+    ) {
         let live = self.rows - first;
         let channel = |block: usize| first / BLOCK * block + first % BLOCK;
         let pitch = self.vectors * S::LANES;
@@ -341,19 +344,18 @@ impl Drain<'_> {
         for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
             *row = sums.wrapping_add(i * pitch);
         }
-        let (mut fixed, mut placed, mut count): (_, [Placed; 2], _) =
-            (s.splat(0.0), [(sums, std::ptr::null()); 2], 0);
+        // One after the other, however they lie: else a batch of one, all of whose positions have the same, would differ.
+        let (mut x, mut at) = ([sums; 2], [std::ptr::null(); 2]);
+        let mut fixed = [s.splat(0.0); 2];
         // SAFETY: as the caller says; what is read or written of fewer rows is cut off.
         unsafe {
-            for a in self.add.iter().flatten() {
-                let x = a.x.wrapping_add(channel(a.block));
+            for (i, a) in self.add.iter().enumerate() {
+                let Some(a) = a else { continue };
+                x[i] = a.x.wrapping_add(channel(a.block));
                 match a.at {
-                    None if WHOLE => fixed = s.add(fixed, s.load(x)),
-                    None => fixed = s.add(fixed, s.load_first(x, live)),
-                    Some(at) => {
-                        placed[count] = (x, at.as_ptr().add(vector * S::LANES));
-                        count += 1;
-                    }
+                    Some(places) => at[i] = places.as_ptr().add(vector * S::LANES),
+                    None if WHOLE => fixed[i] = s.load(x[i]),
+                    None => fixed[i] = s.load_first(x[i], live),
                 }
             }
             let square = s.load_turned(&rows);
@@ -364,10 +366,15 @@ impl Drain<'_> {
                 if to == NOWHERE {
                     continue;
                 }
-                let mut sum = s.add(square[lane], fixed);
-                for (x, at) in &placed[..R] {
-                    let x = x.wrapping_add(*at.add(lane) as usize);
-                    sum = s.add(sum, if WHOLE { s.load(x) } else { s.load_first(x, live) });
+                let mut sum = square[lane];
+                for i in 0..2 {
+                    let placed = if i == 0 { P } else { Q };
+                    let more = match placed {
+                        false => fixed[i],
+                        true if WHOLE => s.load(x[i].wrapping_add(*at[i].add(lane) as usize)),
+                        true => s.load_first(x[i].wrapping_add(*at[i].add(lane) as usize), live),
+                    };
+                    sum = s.add(sum, more);
                 }
                 sum = self.end.apply(s, sum);
                 let to = y.wrapping_add(to as usize);

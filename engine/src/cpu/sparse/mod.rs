@@ -16,6 +16,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod vector;
 mod zeros;
 
 use std::ops::Range;
@@ -27,6 +28,7 @@ use lay::{Added, Channels, Drain, Fill, Halo, lanes};
 use plan::Near;
 pub use plan::{Plan, Rows, Sparsity};
 use tile::Strip;
+pub use vector::{Tokens, Vector};
 pub use zeros::{Matrix, Zeros};
 
 use super::blocked::BLOCK;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use num_traits::Zero;
 
 use super::matrices::{Matrices, starts, strides};
-use super::sparse;
+use super::{sparse, vector};
 use crate::cpu::gemm::{Addend, Gemm, Operands, Panels, Place, Rhs, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
@@ -59,9 +59,9 @@ pub(crate) fn candidates(n: &NodeRef, transposed: [bool; 2], extra: Extra) -> Ve
             flops: 2.0 * products * columns + extra.post.flops() * elements(&out),
             ..cost(4, 0.9)
         };
-        let sparse = sparse::candidate(n, &m, &extra);
+        let others = [sparse::candidate(n, &m, &extra), vector::candidate(n, &m, &extra)];
         let made = product(n, m, extra).map(|build| Candidate::later(name, cost, build));
-        return made.into_iter().chain(sparse).collect();
+        return made.into_iter().chain(others.into_iter().flatten()).collect();
     }
     let Some(dtype) = n.dtype(0) else { return vec![] };
     let kernel = by_type(dtype, Plain { n, m, extra }).flatten();

@@ -3,8 +3,9 @@
 pub(crate) mod cpu;
 pub(crate) mod matrices;
 mod sparse;
+mod vector;
 
-use super::case::{floats, tame_floats};
+use super::case::{few_floats, floats, tame_floats};
 use super::shape::{broadcast, same_dtype, show};
 use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
 use crate::cpu::{Candidate, Post};
@@ -48,6 +49,11 @@ impl Op for MatMul {
     fn cases(&self) -> Vec<Case> {
         let case =
             |name, a: &[usize], b: &[usize]| Case::new(name, [floats(a, 1), floats(b, 2)]).within(1e-5, 1e-5);
+        let few = |name, a: &[usize], b: &[usize], zeros| {
+            Case::new(name, [floats(a, 1), few_floats(b, 2, zeros)])
+                .konst(&[1])
+                .within(1e-5, 1e-5)
+        };
         let ints = |dims: &[usize], from: i64| {
             Tensor::of(
                 dims,
@@ -74,6 +80,9 @@ impl Op for MatMul {
             case("matrix and vector", &[2, 3, 7], &[7]),
             case("two vectors", &[70], &[70]),
             case("a row", &[1, 64], &[64, 70]).konst(&[1]),
+            few("a row and few weights", &[1, 300], &[300, 70], 0.95),
+            few("rows and half of the weights", &[3, 1, 70], &[70, 300], 0.5),
+            few("rows and a column of few weights", &[7, 70], &[70], 0.7),
             case("no rows", &[0, 3], &[3, 4]),
             case("no columns", &[2, 3], &[3, 0]).konst(&[1]),
             case("empty sums", &[2, 0], &[0, 3]),
