@@ -61,7 +61,8 @@ fn a_forced_kernel_runs_and_agrees() {
 fn the_cheapest_is_chosen_by_what_was_measured() {
     let m = convolution();
     let names = offers(&m);
-    for cheap in &names {
+    // Its weights have no zeros.
+    for cheap in names.iter().filter(|n| !n.contains("sparse")) {
         let rate = |name: &String| Rate {
             fixed_us: if name == cheap { 1.0 } else { 1e6 },
             ..Rate::default()

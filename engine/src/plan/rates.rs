@@ -117,17 +117,13 @@ impl Rates {
 
     /// What choices compare: the time on one thread, so that no choice, and no result, depends on the number of threads.
     pub(super) fn price(&self, c: &Candidate) -> f64 {
-        let forced = match &self.forced {
-            Some(Forced::Kernel(name)) => *name == c.name,
-            Some(Forced::Sparse) => c.sparse.is_some(),
-            Some(Forced::Dense) | None => false,
-        };
-        let may = |s: &Sparsity| s.is_worth() && self.forced != Some(Forced::Dense);
-        match &c.sparse {
-            Some(s) if !may(s) => f64::INFINITY,
+        let worth = c.sparse.as_ref().is_none_or(Sparsity::is_worth);
+        match &self.forced {
+            Some(Forced::Kernel(name)) if *name == c.name => f64::NEG_INFINITY,
+            Some(Forced::Dense) if c.sparse.is_some() => f64::INFINITY,
+            _ if !worth => f64::INFINITY,
             // Of several kernels for zeros the cheapest.
-            Some(_) if forced => self.ms(&c.name, &c.cost, 1) - FORCED,
-            _ if forced => f64::NEG_INFINITY,
+            Some(Forced::Sparse) if c.sparse.is_some() => self.ms(&c.name, &c.cost, 1) - FORCED,
             _ => self.ms(&c.name, &c.cost, 1),
         }
     }

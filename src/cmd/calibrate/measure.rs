@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use secateur::Session;
-use secateur::engine::plan::{Plan, Rates, Sample};
+use secateur::engine::plan::{Offer, Plan, Rates, Sample};
 
 use super::case::{Case, NODE};
 
@@ -54,7 +54,7 @@ fn offers(case: &Case) -> Result<Vec<String>> {
     let (_, plan) = session(case, None, 1)?;
     let steps = plan.steps().iter().filter(|s| s.node == NODE);
     let mut names: Vec<String> = steps
-        .flat_map(|s| s.offers.iter().map(|o| o.kernel.clone()))
+        .flat_map(|s| s.offers.iter().filter(|o| worth(o)).map(|o| o.kernel.clone()))
         .collect();
     if names.is_empty() {
         names.push(String::new());
@@ -62,6 +62,11 @@ fn offers(case: &Case) -> Result<Vec<String>> {
     names.sort();
     names.dedup();
     Ok(names)
+}
+
+/// Whether an offer is for zeros that are there, if it is for zeros.
+fn worth(o: &Offer) -> bool {
+    o.sparse.as_ref().is_none_or(|s| s.zeros > 0.0)
 }
 
 impl Trial<'_> {
