@@ -25,10 +25,10 @@ use register_methods;
 pub fn opaque<T>(p: *const T) -> *const T {
     #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
     {
-        let mut p = p;
+        let mut at = p.addr();
         // SAFETY: no instruction is executed.
-        unsafe { std::arch::asm!("/* {} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
-        p
+        unsafe { std::arch::asm!("/* {} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+        p.with_addr(at)
     }
     #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
     p

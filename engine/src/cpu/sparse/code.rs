@@ -327,7 +327,7 @@ impl Growing {
         if rows.len() % 2 == 1 {
             rows.push(Row::new(rows.len(), &none));
         }
-        rows.sort_by(|a, b| b.count.cmp(&a.count));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.count));
         let mut left: Vec<&Row> = rows.iter().rev().collect();
         let mut matched = vec![];
         while let Some(a) = left.pop() {

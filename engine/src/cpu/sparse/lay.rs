@@ -114,8 +114,8 @@ impl Fill<'_> {
                 // SAFETY: as the caller says.
                 unsafe {
                     let square = s.load_turned(&rows);
-                    for i in 0..S::LANES {
-                        s.store(to.wrapping_add(i * pitch), square[i]);
+                    for (i, &row) in square.iter().enumerate().take(S::LANES) {
+                        s.store(to.wrapping_add(i * pitch), row);
                     }
                 }
             }
@@ -361,12 +361,12 @@ impl Drain<'_> {
             let square = s.load_turned(&rows);
             let y = self.y.wrapping_add(channel(self.block));
             let to = self.to.as_ptr().add(vector * S::LANES);
-            for lane in 0..S::LANES {
+            for (lane, &sum) in square.iter().enumerate().take(S::LANES) {
                 let to = *to.add(lane);
                 if to == NOWHERE {
                     continue;
                 }
-                let mut sum = square[lane];
+                let mut sum = sum;
                 for i in 0..2 {
                     let placed = if i == 0 { P } else { Q };
                     let more = match placed {

@@ -124,19 +124,21 @@ unsafe fn pairs<S: Simd, const B: usize>(s: S, t: Strip) {
             let mut sums = begin::<S, B, 2>(s, rows, t.first);
             for _ in 0..both {
                 let (x, a, b) = (under(*places), s.splat(*w), s.splat(*w.add(1)));
-                for i in 0..B {
+                let [one, other] = &mut sums;
+                for (i, (one, other)) in one.iter_mut().zip(other).enumerate() {
                     let x = s.load(x.add(i * S::LANES));
-                    sums[0][i] = s.fma(a, x, sums[0][i]);
-                    sums[1][i] = s.fma(b, x, sums[1][i]);
+                    *one = s.fma(a, x, *one);
+                    *other = s.fma(b, x, *other);
                 }
                 (w, places) = (w.add(2), places.add(1));
             }
             for _ in 0..single {
                 let (x, y) = (under(*places), under(*places.add(1)));
                 let (a, b) = (s.splat(*w), s.splat(*w.add(1)));
-                for i in 0..B {
-                    sums[0][i] = s.fma(a, s.load(x.add(i * S::LANES)), sums[0][i]);
-                    sums[1][i] = s.fma(b, s.load(y.add(i * S::LANES)), sums[1][i]);
+                let [one, other] = &mut sums;
+                for (i, (one, other)) in one.iter_mut().zip(other).enumerate() {
+                    *one = s.fma(a, s.load(x.add(i * S::LANES)), *one);
+                    *other = s.fma(b, s.load(y.add(i * S::LANES)), *other);
                 }
                 (w, places) = (w.add(2), places.add(2));
             }
