@@ -7,6 +7,7 @@ use super::tile::{Tile, height, width};
 use super::{BLOCK, Source, clear_tail};
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Floats, Scratch, balanced};
+use crate::cpu::window::Window;
 use crate::cpu::{Ending, Order, Packed, Pool};
 use crate::ir::Bytes;
 
@@ -38,13 +39,21 @@ pub struct Direct {
 
 /// Where pixels of the output go that do not stand one behind the other, in rows of `across` pixels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     /// Pixels of all of the image.
-    pub(super) plane: usize,
+    pub(crate) plane: usize,
     /// Where the first pixel goes.
-    pub(super) first: usize,
+    pub(crate) first: usize,
     /// How far rows and columns of the output are apart there.
-    pub(super) step: [usize; 2],
+    pub(crate) step: [usize; 2],
+}
+
+impl Spread {
+    /// Where a pixel of the window's output goes.
+    pub(crate) fn pixel(&self, at: usize, w: &Window) -> usize {
+        let across = w.output.last().copied().unwrap_or(1).max(1);
+        self.first + at / across * self.step[0] + at % across * self.step[1]
+    }
 }
 
 /// Channels of one offset.
@@ -163,10 +172,7 @@ impl Direct {
 
     /// Where a pixel of the output goes.
     fn pixel(&self, at: usize) -> usize {
-        self.spread.map_or(at, |s| {
-            let across = self.shape.window.output.last().copied().unwrap_or(1).max(1);
-            s.first + at / across * s.step[0] + at % across * s.step[1]
-        })
+        self.spread.map_or(at, |s| s.pixel(at, &self.shape.window))
     }
 
     /// Bytes of scratch memory.

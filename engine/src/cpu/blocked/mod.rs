@@ -16,13 +16,14 @@ mod transposed;
 mod winograd;
 
 pub use depthwise::Depthwise;
+pub(crate) use direct::Spread;
 pub use direct::{Direct, Panels};
 pub use filters::Filters;
 pub use join::Join;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
 use source::Source;
-pub use transposed::{Phase, Transposed};
+pub use transposed::Phase;
 pub use winograd::Winograd;
 
 use super::Pool;
@@ -65,8 +66,8 @@ pub enum Convolution {
     Winograd(Winograd),
     /// Each channel by itself.
     Depthwise(Depthwise),
-    /// The transposed one.
-    Transposed(Transposed),
+    /// The transposed one: a convolution for each phase.
+    Transposed(Vec<Convolution>),
     /// Without the weights that are zero.
     Sparse(Box<Product>),
 }
@@ -78,7 +79,7 @@ impl Convolution {
             Convolution::Direct(k) => k.scratch(threads),
             Convolution::Winograd(k) => k.scratch(threads),
             Convolution::Depthwise(_) => 0,
-            Convolution::Transposed(k) => k.scratch(threads),
+            Convolution::Transposed(all) => all.iter().map(|k| k.scratch(threads)).max().unwrap_or(0),
             Convolution::Sparse(k) => k.scratch(threads),
         }
     }
@@ -95,8 +96,7 @@ impl Convolution {
             Convolution::Direct(k) => some(k.shape()),
             Convolution::Winograd(k) => some(k.shape()),
             Convolution::Depthwise(k) => some(k.shape()),
-            Convolution::Transposed(k) => k.shape().is_some_and(some),
-            Convolution::Sparse(_) => true,
+            Convolution::Transposed(_) | Convolution::Sparse(_) => true,
         };
         if !something {
             return;
@@ -107,7 +107,7 @@ impl Convolution {
                 Convolution::Direct(k) => k.run(x, scratch, pool),
                 Convolution::Winograd(k) => k.run(x, scratch, pool),
                 Convolution::Depthwise(k) => k.run(x, pool),
-                Convolution::Transposed(k) => k.run(x, scratch, pool),
+                Convolution::Transposed(all) => all.iter().for_each(|k| k.run(x, scratch, pool)),
                 Convolution::Sparse(k) => k.convolve(x, scratch, pool),
             }
         }

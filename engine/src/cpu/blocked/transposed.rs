@@ -3,14 +3,11 @@
 
 use std::sync::Arc;
 
-use super::direct::Spread;
-use super::{BLOCK, Direct, Panels};
-use crate::cpu::conv::{Images, Shape};
+use super::{BLOCK, Convolution, Direct, Panels, Spread};
+use crate::cpu::Order;
+use crate::cpu::conv::Shape;
+use crate::cpu::sparse::{Plan, Zeros};
 use crate::cpu::window::Window;
-use crate::cpu::{Order, Pool};
-
-/// A transposed convolution whose input and output stand in blocks of channels.
-pub struct Transposed(Vec<Direct>);
 
 /// Pixels of the output that are whole strides apart.
 pub struct Phase {
@@ -104,6 +101,11 @@ impl Phase {
 
     /// Packs those of the weights `[groups * inputs, outputs, window]` that fall on its pixels.
     pub fn pack(&self, w: &[f32]) -> Panels {
+        Panels::new(&self.own(w), &self.shape)
+    }
+
+    /// Those of the weights that fall on its pixels, as the weights of a convolution.
+    pub fn own(&self, w: &[f32]) -> Vec<f32> {
         let s = &self.shape;
         let whole: usize = self.size.iter().product();
         // From the last element of the window to the first.
@@ -124,7 +126,38 @@ impl Phase {
                 }
             }
         }
-        Panels::new(&own, s)
+        own
+    }
+
+    /// What convolves with packed weights.
+    pub fn dense(&self, w: Arc<Panels>) -> Convolution {
+        Convolution::Direct(Box::new(Direct::spread(self.shape.clone(), w, Some(self.spread))))
+    }
+
+    /// How it is computed without weights that are zero, of which there is such a share.
+    pub fn sparse(&self, share: f64) -> Option<Plan> {
+        let s = &self.shape;
+        let len = s.groups * s.outputs * s.depth();
+        let zeros = Zeros {
+            len,
+            live: (len as f64 * (1.0 - share)) as usize,
+            // Not known: rows go by pairs.
+            quads: len,
+            ..Zeros::default()
+        };
+        Plan::conv(s, &zeros, Some(self.spread))
+    }
+
+    /// The order of its weights without zeros.
+    pub fn order_of(&self, plan: &Plan) -> Order {
+        let order = plan.cut().order();
+        Order {
+            name: format!(
+                "{} of {:?} from {:?} by {:?}",
+                order.name, self.size, self.taps, self.strides
+            ),
+            ..order
+        }
     }
 
     /// Multiply-adds, lanes that are not used among them.
@@ -133,35 +166,5 @@ impl Phase {
         let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
         let each = s.groups as f64 * whole(s.inputs) * whole(s.outputs);
         each * (s.images * s.window.positions() * s.window.taps()) as f64
-    }
-}
-
-impl Transposed {
-    /// A transposed convolution of phases with their weights.
-    pub fn new(phases: Vec<(Arc<Phase>, Arc<Panels>)>) -> Transposed {
-        let direct = |(p, w): (Arc<Phase>, Arc<Panels>)| Direct::spread(p.shape.clone(), w, Some(p.spread));
-        Transposed(phases.into_iter().map(direct).collect())
-    }
-
-    /// Bytes of scratch memory.
-    pub fn scratch(&self, threads: usize) -> usize {
-        self.0.iter().map(|d| d.scratch(threads)).max().unwrap_or(0)
-    }
-
-    /// What one of the phases convolves.
-    pub(super) fn shape(&self) -> Option<&Shape> {
-        self.0.first().map(Direct::shape)
-    }
-
-    /// Computes the output.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Direct::run`].
-    pub unsafe fn run(&self, x: Images, scratch: &mut [u8], pool: &Pool) {
-        for phase in &self.0 {
-            // SAFETY: each writes pixels of its own.
-            unsafe { phase.run(x, scratch, pool) };
-        }
     }
 }

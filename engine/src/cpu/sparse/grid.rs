@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::blocked::BLOCK;
+use crate::cpu::blocked::{BLOCK, Spread};
 use crate::cpu::window::Window;
 
 /// What stands nowhere: a position of a gap, or beside the image.
@@ -45,6 +45,8 @@ pub(super) struct Grid {
 pub(super) struct Pixels {
     pub(super) step: usize,
     pub(super) image: usize,
+    /// Where pixels go that do not stand one behind the other.
+    pub(super) spread: Option<Spread>,
 }
 
 impl Pixels {
@@ -54,7 +56,8 @@ impl Pixels {
         images.saturating_mul(image) < NOWHERE as usize
     }
 
-    fn at(&self, image: usize, pixel: usize) -> u32 {
+    fn at(&self, image: usize, pixel: usize, w: &Window) -> u32 {
+        let pixel = self.spread.map_or(pixel, |s| s.pixel(pixel, w));
         (image * self.image + pixel * self.step) as u32
     }
 }
@@ -192,8 +195,8 @@ impl Frame {
         let Some([rows, cols]) = &self.axes else {
             let plane = w.positions().max(1);
             let each = || (0..images).flat_map(move |n| (0..plane).map(move |p| (n, p)));
-            let from = each().map(|(n, p)| w.under(p, 0).map_or(NOWHERE, |u| x.at(n, u)));
-            return self.grid_of(from, each().map(|(n, p)| y.at(n, p)), lanes);
+            let from = each().map(|(n, p)| w.under(p, 0).map_or(NOWHERE, |u| x.at(n, u, w)));
+            return self.grid_of(from, each().map(|(n, p)| y.at(n, p, w)), lanes);
         };
         let (image, across) = (rows.pitch * cols.pitch, w.input.last().copied().unwrap_or(1));
         let lines = |real: &dyn Fn(usize, usize, usize) -> Option<u32>| {
@@ -208,12 +211,12 @@ impl Frame {
             lines(&|n, r, c| {
                 let there = r < rows.real[pr] && c < cols.real[pc];
                 let pixel = (r * rows.stride + pr) * across + c * cols.stride + pc;
-                there.then(|| x.at(n, pixel))
+                there.then(|| x.at(n, pixel, w))
             })
         });
         Grid {
             from: from.collect(),
-            to: lines(&|n, r, c| (r < rows.out && c < cols.out).then(|| y.at(n, r * cols.out + c))),
+            to: lines(&|n, r, c| (r < rows.out && c < cols.out).then(|| y.at(n, r * cols.out + c, w))),
         }
     }
 
@@ -261,6 +264,7 @@ pub(super) fn in_blocks(channels: usize, plane: usize) -> Pixels {
     Pixels {
         step: BLOCK,
         image: channels.next_multiple_of(BLOCK) * plane,
+        spread: None,
     }
 }
 
@@ -269,5 +273,6 @@ pub(super) fn row_by_row(channels: usize, plane: usize) -> Pixels {
     Pixels {
         step: 1,
         image: channels * plane,
+        spread: None,
     }
 }

@@ -7,7 +7,7 @@ use super::grid::{self, Frame, Grid, NOWHERE, Pixels};
 use super::lay::lanes;
 use super::tile;
 use super::zeros::{Matrix, Zeros};
-use crate::cpu::blocked::BLOCK;
+use crate::cpu::blocked::{BLOCK, Spread};
 use crate::cpu::conv::Shape;
 use crate::cpu::gemm::balanced;
 use crate::cpu::window::Window;
@@ -107,20 +107,24 @@ pub struct Rows {
 
 impl Plan {
     /// A convolution of images in blocks of channels; of few input channels, of images row by row. `None` where it does not
-    /// fit: over more than two axes, or in groups that are not of whole blocks.
-    pub fn conv(shape: &Shape, zeros: &Zeros) -> Option<Plan> {
+    /// fit: over more than two axes, or in groups that are not of whole blocks. The output may be spread over a larger one.
+    pub(crate) fn conv(shape: &Shape, zeros: &Zeros, spread: Option<Spread>) -> Option<Plan> {
         let (w, whole) = (&shape.window, |n: usize| n.is_multiple_of(BLOCK));
         if shape.groups > 1 && !(whole(shape.inputs) && whole(shape.outputs)) {
             return None;
         }
         let (inputs, outputs) = (shape.inputs * shape.groups, shape.outputs * shape.groups);
-        let y = grid::in_blocks(outputs, w.positions());
+        let plane = spread.map_or(w.positions(), |s| s.plane);
+        let y = Pixels {
+            spread,
+            ..grid::in_blocks(outputs, plane)
+        };
         let (x, channel) = match Plan::reads_rows(shape) {
             false => (grid::in_blocks(inputs, w.plane()), 1),
             true => (grid::row_by_row(inputs, w.plane()), w.plane()),
         };
         let images = together(w, shape.images, lanes())?;
-        if !x.fit(images, w.plane()) || !y.fit(images, w.positions()) {
+        if !x.fit(images, w.plane()) || !y.fit(images, plane) {
             return None;
         }
         let side = |channels: usize, plane: usize, image, channel| Side {
@@ -141,7 +145,7 @@ impl Plan {
         )?;
         Some(Plan {
             x: side(shape.inputs, w.plane(), x.image, channel),
-            y: side(shape.outputs, w.positions(), y.image, 1),
+            y: side(shape.outputs, plane, y.image, 1),
             images: shape.images,
             whole: true,
             ..plan

@@ -103,7 +103,7 @@ impl Conv {
     /// By the kernel, on so many threads.
     fn made(&self, threads: usize) -> Vec<f32> {
         let (s, [inputs, outputs], pool) = (&self.shape, self.channels(), Pool::new(threads));
-        let plan = Plan::conv(s, &self.zeros()).unwrap();
+        let plan = Plan::conv(s, &self.zeros(), None).unwrap();
         let code = Arc::new(Code::new(&self.w, plan.cut()));
         let product = Product::new(plan, code);
         let x = match Plan::reads_rows(s) {
@@ -205,7 +205,7 @@ fn convolutions_are_those_of_all_weights() {
 fn blocks_of_four_rows_are_found() {
     let s = shape([1, 1, 64, 64], &[[4, 1, 1, 1, 0, 0]], Act::None);
     let kind = |share, rows| {
-        Plan::conv(&s, &Conv::new(s.clone(), share, rows).zeros())
+        Plan::conv(&s, &Conv::new(s.clone(), share, rows).zeros(), None)
             .unwrap()
             .cut()
             .kind
@@ -303,7 +303,7 @@ fn rows_of_matrices_are_multiplied() {
 #[test]
 fn a_cache_that_lies_is_refused() {
     let conv = Conv::new(shapes().pop().unwrap(), 0.8, 1);
-    let plan = Plan::conv(&conv.shape, &conv.zeros()).unwrap();
+    let plan = Plan::conv(&conv.shape, &conv.zeros(), None).unwrap();
     let code = Code::new(&conv.w, plan.cut());
     let limits = plan.cut().order().limits;
     let parts = || code.parts().iter().map(|p| p.to_vec()).collect::<Vec<_>>();

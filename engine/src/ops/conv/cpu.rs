@@ -153,7 +153,7 @@ fn sparse(n: &NodeRef, shape: &Shape) -> Option<Candidate> {
         taps: shape.window.taps(),
         ..Matrix::rows(shape.groups * shape.outputs, shape.depth())
     };
-    let plan = Plan::conv(shape, &n.zeros(1, matrix)?)?;
+    let plan = Plan::conv(shape, &n.zeros(1, matrix)?, None)?;
     let cut = plan.cut().clone();
     let w = n.packs(1, cut.order(), move |w| Code::new(w, &cut))?;
     let kind = ("sparse", plan.cost(), Plan::reads_rows(shape));

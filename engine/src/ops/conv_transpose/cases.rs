@@ -14,7 +14,18 @@ pub(super) fn plain() -> Vec<Case> {
         let values = floats(dims, seed).floats().unwrap_or_default();
         Tensor::rounded(dtype, dims, &values).unwrap_or_else(|| Tensor::scalar(0f32))
     };
+    let thin = |dims: &[usize]| {
+        let all = floats(dims, 2).elements::<f32>().unwrap_or_default().into_owned();
+        let some = all.into_iter().enumerate();
+        Tensor::of(dims, some.map(|(i, w)| if i * i % 7 < 3 { w } else { 0.0 }).collect::<Vec<_>>())
+    };
+    let few = [floats(&[2, 32, 5, 9], 1), thin(&[32, 37, 4, 3]), floats(&[37], 3)];
     vec![
+        Case::new("blocks, few weights", few)
+            .within(1e-4, 1e-5)
+            .attr("strides", vec![2i64, 2])
+            .attr("pads", vec![1i64, 0, 1, 1])
+            .konst(&[1, 2]),
         case("twice the size", &[&[2, 24, 9, 11], &[24, 5, 2, 2], &[5]])
             .attr("strides", vec![2i64, 2])
             .attr("kernel_shape", vec![2i64, 2])

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{Inputs, Sizes};
-use crate::cpu::blocked::{BLOCK, Convolution, Phase, Transposed};
+use crate::cpu::blocked::{BLOCK, Convolution, Phase};
 use crate::cpu::conv::{self, Images, Shape};
+use crate::cpu::sparse::{Code, Matrix, Plan, Product, Sparsity};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
 use crate::ir::DType;
 use crate::ops::conv::cpu::{InBlocks, bias};
@@ -41,9 +42,45 @@ pub(super) fn candidates(n: &NodeRef, inputs: Inputs) -> Vec<Candidate> {
     made.into_iter().chain(in_blocks(n, inputs, s)).collect()
 }
 
-/// The kernel on blocks of channels, for weights that are known.
-fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Option<Candidate> {
+/// The kernel that leaves out weights that are zero.
+fn sparse(n: &NodeRef, inputs: Inputs, phases: &[Arc<Phase>]) -> Option<Candidate> {
     let bias = bias(n, inputs.bias)?;
+    let w = n.konst(1)?;
+    let zeros = n.zeros(1, Matrix::rows(1, w.len()))?;
+    let plans = |share: f64| phases.iter().map(|p| p.sparse(share)).collect::<Option<Vec<_>>>();
+    let all = plans(zeros.share())?;
+    let sum = |costs: &[Cost]| Cost {
+        flops: costs.iter().map(|c| c.flops).sum(),
+        bytes: costs.iter().map(|c| c.bytes).sum(),
+        efficiency: 0.9,
+    };
+    let each: Vec<_> = all.iter().map(|p| p.sparsity().costs).collect();
+    let at = |percent: usize| sum(&each.iter().map(|costs| costs[percent]).collect::<Vec<_>>());
+    let costs = (0..=100).map(at).collect();
+    let cost = sum(&all.iter().map(Plan::cost).collect::<Vec<_>>());
+    let pack = |(phase, plan): (&Arc<Phase>, Plan)| {
+        let (own, cut) = (phase.clone(), plan.cut().clone());
+        let code = n.packs(1, phase.order_of(&plan), move |w| Code::new(&own.own(w), &cut))?;
+        Some((plan, code))
+    };
+    let packs = phases.iter().zip(all).map(pack).collect::<Option<Vec<_>>>()?;
+    let name = format!("convtranspose.f32.{}.blocks.sparse", secateur_simd::isa());
+    let made = Candidate::later(name, cost, move || {
+        let all = packs.into_iter().map(|(plan, code)| {
+            let product = Product::new(plan, code());
+            Convolution::Sparse(Box::new(product))
+        });
+        InBlocks {
+            kernel: Convolution::Transposed(all.collect()),
+            bias: bias(),
+            residual: false,
+        }
+    });
+    Some(made.blocked(&[0], true).sparse(Sparsity { zeros, costs }))
+}
+
+/// The kernel on blocks of channels, for weights that are known.
+fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Vec<Candidate> {
     let shape = Shape {
         images: s.images,
         groups: s.groups,
@@ -53,18 +90,24 @@ fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Option<Candidate> {
         post: Post::NONE,
     };
     let phases: Vec<Arc<Phase>> = Phase::all(&shape).into_iter().map(Arc::new).collect();
+    if phases.is_empty() {
+        return vec![];
+    }
+    let both = [dense(n, inputs, &shape, &phases), sparse(n, inputs, &phases)];
+    both.into_iter().flatten().collect()
+}
+
+fn dense(n: &NodeRef, inputs: Inputs, s: &Shape, phases: &[Arc<Phase>]) -> Option<Candidate> {
+    let bias = bias(n, inputs.bias)?;
     let pack = |p: &Arc<Phase>| {
         let own = p.clone();
         Some((p.clone(), n.packs(1, p.order(), move |w| own.pack(w))?))
     };
     let packs = phases.iter().map(pack).collect::<Option<Vec<_>>>()?;
-    if packs.is_empty() {
-        return None;
-    }
     let macs: f64 = phases.iter().map(|p| p.work()).sum();
     let whole = |c: usize| (s.groups * c).next_multiple_of(BLOCK) as f64;
-    let pixels = whole(s.inputs) * shape.window.positions() as f64 * phases.len() as f64
-        + whole(s.outputs) * shape.window.plane() as f64;
+    let pixels = whole(s.inputs) * s.window.positions() as f64 * phases.len() as f64
+        + whole(s.outputs) * s.window.plane() as f64;
     let cost = Cost {
         flops: 2.0 * macs,
         bytes: 2.0 * s.images as f64 * pixels,
@@ -72,9 +115,7 @@ fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Option<Candidate> {
     };
     let name = format!("convtranspose.f32.{}.blocks", secateur_simd::isa());
     let made = Candidate::later(name, cost, move || InBlocks {
-        kernel: Convolution::Transposed(Transposed::new(
-            packs.into_iter().map(|(p, w)| (p, w())).collect(),
-        )),
+        kernel: Convolution::Transposed(packs.into_iter().map(|(p, w)| p.dense(w())).collect()),
         bias: bias(),
         residual: false,
     });
