@@ -48,7 +48,7 @@ pub(super) enum Near {
 /// Where positions read and write.
 #[derive(Clone, Debug)]
 enum Places {
-    Window(Window, [Pixels; 2]),
+    Window(Box<Window>, Box<[Pixels; 2]>),
     Rows([Vec<u32>; 2]),
 }
 
@@ -135,7 +135,7 @@ impl Plan {
         };
         let matrix = Matrix::rows(shape.outputs, shape.depth());
         let frame = Frame::new(w, images, lanes())?;
-        let places = Places::Window(w.clone(), [x, y]);
+        let places = Places::Window(w.clone().into(), [x, y].into());
         let plan = Plan::new(
             (frame, places),
             (matrix, shape.groups),
@@ -277,7 +277,7 @@ impl Plan {
     /// Where positions read and write, of so many images.
     pub(super) fn grid(&self, images: usize) -> Grid {
         match &self.places {
-            Places::Window(w, pixels) => self.frame.grid(w, *pixels, images, lanes()),
+            Places::Window(w, pixels) => self.frame.grid(w, **pixels, images, lanes()),
             Places::Rows([from, to]) => self
                 .frame
                 .grid_of(from.iter().copied(), to.iter().copied(), lanes()),

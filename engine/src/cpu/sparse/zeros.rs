@@ -39,7 +39,7 @@ pub struct Zeros {
     pub quads: usize,
     /// Elements in rows, or in columns, that are all zero.
     pub dead: [usize; 2],
-    /// What holds of each group of neighbouring channels in each row, by [`GROUPS`].
+    /// Whether all groups of neighbouring channels in rows are 1:4, 2:4, 4:8, or four of which none or all are zero.
     pub groups: [bool; 4],
 }
 

@@ -17,7 +17,11 @@ pub(super) fn plain() -> Vec<Case> {
     let thin = |dims: &[usize]| {
         let all = floats(dims, 2).elements::<f32>().unwrap_or_default().into_owned();
         let some = all.into_iter().enumerate();
-        Tensor::of(dims, some.map(|(i, w)| if i * i % 7 < 3 { w } else { 0.0 }).collect::<Vec<_>>())
+        Tensor::of(
+            dims,
+            some.map(|(i, w)| if i * i % 7 < 3 { w } else { 0.0 })
+                .collect::<Vec<_>>(),
+        )
     };
     let few = [floats(&[2, 32, 5, 9], 1), thin(&[32, 37, 4, 3]), floats(&[37], 3)];
     vec![
