@@ -10,7 +10,7 @@ mod depthwise;
 mod gather;
 mod product;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transposed;
 
 pub use depthwise::Depthwise;

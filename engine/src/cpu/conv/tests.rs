@@ -12,7 +12,7 @@ fn data(len: usize, seed: u64) -> Vec<f32> {
 }
 
 /// `[images, groups, inputs, outputs]` and for each axis `[input, size, stride, dilation, pad before, pad after]`.
-fn shape(counts: [usize; 4], axes: &[[usize; 6]]) -> Shape {
+pub(crate) fn shape(counts: [usize; 4], axes: &[[usize; 6]]) -> Shape {
     let all = |i: usize| axes.iter().map(|a| a[i]).collect::<Vec<_>>();
     let out = |a: &[usize; 6]| (a[0] + a[4] + a[5] - a[3] * (a[1] - 1) - 1) / a[2] + 1;
     Shape {

@@ -3,9 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::cpu::act::Act;
 use crate::cpu::blocked;
-use crate::cpu::conv::{Images, Shape};
+use crate::cpu::conv::{self, Images, Shape};
 use crate::cpu::gemm::Floats;
-use crate::cpu::window::Window;
 use crate::cpu::{Arena, Packed};
 use crate::ir::Bytes;
 use crate::ops::case::floats;
@@ -26,24 +25,10 @@ fn pruned(mut w: Vec<f32>, cols: usize, share: f64, rows: usize) -> Vec<f32> {
     w
 }
 
-/// `[images, groups, inputs, outputs]` and for each axis `[input, size, stride, dilation, pad before, pad after]`.
 fn shape(counts: [usize; 4], axes: &[[usize; 6]], act: Act) -> Shape {
-    let all = |i: usize| axes.iter().map(|a| a[i]).collect::<Vec<_>>();
-    let out = |a: &[usize; 6]| (a[0] + a[4] + a[5] - a[3] * (a[1] - 1) - 1) / a[2] + 1;
     Shape {
-        images: counts[0],
-        groups: counts[1],
-        inputs: counts[2],
-        outputs: counts[3],
-        window: Window {
-            input: all(0),
-            output: axes.iter().map(out).collect(),
-            size: all(1),
-            strides: all(2),
-            dilations: all(3),
-            pads: all(4),
-        },
         post: act.into(),
+        ..conv::tests::shape(counts, axes)
     }
 }
 

@@ -20,6 +20,7 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 
 use self::masks::Masks;
 use self::steps::Steps;
+use super::lay::lanes;
 use crate::cpu::gemm::{Addend, Strides};
 use crate::cpu::{Cost, Ending, Order, Packed, Pool, Post};
 use crate::ir::Bytes;
@@ -105,19 +106,6 @@ impl Matrix<'_> {
             }
         }
     }
-}
-
-/// The lanes of the instruction set in use.
-fn lanes() -> usize {
-    struct Lanes;
-    impl Vectorised for Lanes {
-        type Out = usize;
-        #[inline(always)]
-        fn run<S: Simd>(self, _: S) -> usize {
-            S::LANES
-        }
-    }
-    dispatch(Lanes)
 }
 
 /// Outputs cut where the number of weights is about equal, at multiples of the lanes; `counts` are those of each output.

@@ -115,6 +115,18 @@ pub(super) fn addends(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<[Optio
     Some(all)
 }
 
+/// The memory of what is added.
+pub(super) fn added(io: &Io, add: &[Option<Added>; 2]) -> [Addend; 2] {
+    [0, 1].map(|s: usize| {
+        add[s].as_ref().map_or(Addend::NONE, |a| Addend {
+            ptr: io.input(a.input).ptr(),
+            row: a.row,
+            col: a.col,
+            scale: a.scale,
+        })
+    })
+}
+
 /// The product of floats, by [`Gemm`].
 struct Product {
     gemm: Gemm,
@@ -169,14 +181,7 @@ impl Kernel for Product {
     }
 
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
-        let add = [0, 1].map(|s: usize| {
-            self.add[s].as_ref().map_or(Addend::NONE, |a| Addend {
-                ptr: io.input(a.input).ptr(),
-                row: a.row,
-                col: a.col,
-                scale: a.scale,
-            })
-        });
+        let add = added(io, &self.add);
         let x = Operands {
             a: io.input(0).ptr(),
             b: match &self.panels {

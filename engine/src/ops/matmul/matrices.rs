@@ -2,6 +2,7 @@
 
 use crate::cpu::gemm::Strides;
 use crate::cpu::number::Numbers;
+use crate::cpu::sparse::Matrix;
 use crate::ir::{Tensor, count};
 use crate::ops::OpError;
 
@@ -92,6 +93,17 @@ impl Matrices {
             dims,
             axes,
         })
+    }
+
+    /// The right operand of the first product, as weights of outputs.
+    pub(crate) fn weights(&self) -> Matrix {
+        Matrix {
+            rows: self.n,
+            cols: self.k,
+            row: self.b.col,
+            col: self.b.row,
+            taps: 1,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::cpu::{Added, Extra, addends};
 use super::matrices::Matrices;
-use crate::cpu::sparse::{Addend, At, Code, Matrix, Operands, Plan, Product, Rows};
+use crate::cpu::sparse::{Addend, At, Code, Operands, Plan, Product, Rows};
 use crate::cpu::{Candidate, Io, Kernel};
 use crate::ops::{NodeRef, OpError};
 
@@ -11,13 +11,7 @@ const ROWS: usize = 1 << 20;
 
 /// The kernel that leaves out weights that are zero.
 pub(super) fn candidate(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<Candidate> {
-    let matrix = Matrix {
-        rows: m.n,
-        cols: m.k,
-        row: m.b.col,
-        col: m.b.row,
-        taps: 1,
-    };
+    let matrix = m.weights();
     let one = m.batch.iter().all(|b| b[1] == 0) && (m.a.col == 1 || m.k == 1);
     if !one || m.batch.is_empty() || m.batch.len().saturating_mul(m.m) > ROWS {
         return None;

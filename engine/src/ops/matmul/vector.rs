@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::cpu::{Added, Extra, addends};
+use super::cpu::{Added, Extra, added, addends};
 use super::matrices::Matrices;
-use crate::cpu::gemm::Addend;
-use crate::cpu::sparse::{Matrix, Sparsity, Tokens, Vector};
+use crate::cpu::sparse::{Sparsity, Tokens, Vector};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
 use crate::ops::{NodeRef, OpError};
 
@@ -23,14 +22,7 @@ pub(super) fn candidate(n: &NodeRef, m: &Matrices, extra: &Extra) -> Option<Cand
     if !even || extra.alpha != 1.0 || rows == 0 || (m.a.col != 1 && m.k != 1) {
         return None;
     }
-    let matrix = Matrix {
-        rows: m.n,
-        cols: m.k,
-        row: m.b.col,
-        col: m.b.row,
-        taps: 1,
-    };
-    let zeros = n.zeros(1, matrix)?;
+    let zeros = n.zeros(1, m.weights())?;
     let ending = extra.post.flops() * (rows * m.n) as f64;
     let cost = |live: usize| {
         let cost = Vector::cost(live, size, rows);
@@ -77,14 +69,7 @@ impl Kernel for Product {
     }
 
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
-        let add = [0, 1].map(|s: usize| {
-            self.add[s].as_ref().map_or(Addend::NONE, |a| Addend {
-                ptr: io.input(a.input).ptr(),
-                row: a.row,
-                col: a.col,
-                scale: a.scale,
-            })
-        });
+        let add = added(io, &self.add);
         let all = Tokens {
             x: io.input(0).ptr(),
             rows: self.rows,
