@@ -513,7 +513,7 @@ impl Lowering<'_> {
     /// The zeros of a sparse kernel, and at how many it is as cheap as another that costs `full`.
     fn share(&self, node: &Node, p: &Pick, s: &Sparsity, full: f64) -> Share {
         let room = full - self.moves(node, p, 1);
-        let ms = |cost: &Cost| self.start.rates.ms(&p.candidate.name, cost, 1);
+        let ms = |cost: &Cost| self.start.rates.sparse_price(&p.candidate.name, cost);
         let even = s.costs.iter().position(|cost| ms(cost) <= room);
         Share {
             zeros: s.zeros.share(),

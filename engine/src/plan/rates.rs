@@ -54,6 +54,9 @@ pub struct Scaling {
 /// Milliseconds by which a kernel that is to be taken is taken to be faster.
 const FORCED: f64 = 1e9;
 
+/// What predictions of sparse kernels err by, as a factor.
+const DOUBT: f64 = 1.08;
+
 /// What kernels take, by their names ([`Candidate::name`](crate::cpu::Candidate::name)). What is not there is predicted as
 /// on the machine that the built-in table was fitted on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,9 +126,15 @@ impl Rates {
             Some(Forced::Dense) if c.sparse.is_some() => f64::INFINITY,
             _ if !worth => f64::INFINITY,
             // Of several kernels for zeros the cheapest.
-            Some(Forced::Sparse) if c.sparse.is_some() => self.ms(&c.name, &c.cost, 1) - FORCED,
+            Some(Forced::Sparse) if c.sparse.is_some() => self.sparse_price(&c.name, &c.cost) - FORCED,
+            _ if c.sparse.is_some() => self.sparse_price(&c.name, &c.cost),
             _ => self.ms(&c.name, &c.cost, 1),
         }
+    }
+
+    /// That of a kernel that leaves out zeros: where it is no faster than the predictions err, there is nothing to win.
+    pub(super) fn sparse_price(&self, name: &str, cost: &Cost) -> f64 {
+        DOUBT * self.ms(name, cost, 1)
     }
 
     /// Between (and beyond) what was measured a time is a part that threads share, and a part that they do not.

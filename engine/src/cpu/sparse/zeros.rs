@@ -46,6 +46,9 @@ pub struct Zeros {
 /// Most elements that are not zero in so many neighbours; 0 stands for none or all.
 const GROUPS: [(usize, usize, &str); 4] = [(1, 4, "1:4"), (2, 4, "2:4"), (4, 8, "4:8"), (0, 4, "block1x4")];
 
+/// About as many elements are looked at for groups, in whole rows.
+const GROUPED: usize = 1 << 21;
+
 /// Stretches of a weight that are looked at first, and their length.
 const SAMPLE: (usize, usize) = (16, 1024);
 
@@ -96,7 +99,9 @@ impl Zeros {
             for r in rows {
                 let there = |c: usize| w[r * m.row + c * m.col] != 0.0;
                 let kept = all.groups.iter_mut().zip(GROUPS);
-                kept.for_each(|(kept, (most, of, _))| *kept = *kept && grouped(m, most, of, &there));
+                let looked = r % (len / GROUPED + 1) == 0;
+                kept.filter(|(kept, _)| looked && **kept)
+                    .for_each(|(kept, (most, of, _))| *kept = grouped(m, most, of, &there));
                 all.dead[0] += if (0..m.cols).any(there) { 0 } else { m.cols };
             }
         }
