@@ -263,7 +263,7 @@ impl Plan {
         let halo = (frame.halo[0] + frame.halo[1]) as f64 / 2.0 / frame.vectors as f64;
         let planes = frame.planes() as f64 * (1.0 + halo);
         let parts = self.cut.parts.len() as f64;
-        let beside = groups * (3.0 * rows * parts + 5.0 * (channels * planes + rows));
+        let beside = groups * (3.0 * rows * parts + 3.5 * (channels * planes + rows));
         let times = self.images as f64 / self.frame.images as f64;
         let elements = times * (frame.vectors * lanes()) as f64;
         let all = elements * groups;
