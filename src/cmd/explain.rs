@@ -135,7 +135,7 @@ struct Step {
 impl Step {
     /// What the kernel that leaves out zeros says, if there is one.
     fn share(&self) -> Option<&Share> {
-        self.offers.iter().find_map(|o| o.sparse.as_ref())
+        sparse(&self.offers)?.sparse.as_ref()
     }
 
     /// The least predicted milliseconds of the kernels that leave out zeros, or of the others.
@@ -261,10 +261,16 @@ impl fmt::Display for Sums {
     }
 }
 
+/// The best kernel that leaves out zeros.
+fn sparse(offers: &[Offer]) -> Option<&Offer> {
+    let all = offers.iter().filter(|o| o.sparse.is_some());
+    all.min_by(|a, b| a.ms.total_cmp(&b.ms))
+}
+
 /// Why zeros are left out by a kernel, or not.
 fn of_zeros(kernel: &str, offers: &[Offer], zeros: Option<f64>) -> String {
     let percent = |x: f64| format!("{:.0} %", 100.0 * x);
-    let offer = offers.iter().find(|o| o.sparse.is_some());
+    let offer = sparse(offers);
     let Some((offer, share)) = offer.and_then(|o| Some((o, o.sparse.as_ref()?))) else {
         return match zeros {
             Some(zeros) if zeros > 0.0 => "no kernel for its shape leaves out zeros".into(),
