@@ -43,7 +43,7 @@ def explained(args, model, share, sizes):
         pruned = f"{folder}/pruned.onnx"
         secateur(args, "prune", model, pruned, "--sparsity", f"{share}%", "--scope", "layer")
         v = secateur(args, "explain", pruned, "-t", str(args.threads), *sizes)
-    layers = [n for n in v["nodes"] if n["sparse"]["measured_ms"] and n["dense"]["measured_ms"]]
+    layers = [n for n in v["nodes"] if n["sparse"] and n["sparse"]["measured_ms"] and n["dense"]["measured_ms"]]
     return layers, v["rates"]
 
 

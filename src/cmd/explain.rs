@@ -161,8 +161,8 @@ impl Step {
             "zeros": self.zeros,
             "pattern": self.share().map(|s| s.pattern),
             "break_even": self.share().and_then(|s| s.break_even),
-            "dense": self.times(false),
-            "sparse": self.times(true),
+            "dense": self.share().map(|_| self.times(false)),
+            "sparse": self.share().map(|_| self.times(true)),
             "reason": self.reason,
         })
     }

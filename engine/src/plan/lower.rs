@@ -514,11 +514,11 @@ impl Lowering<'_> {
     fn share(&self, node: &Node, p: &Pick, s: &Sparsity, full: f64) -> Share {
         let room = full - self.moves(node, p, 1);
         let ms = |cost: &Cost| self.start.rates.sparse_price(&p.candidate.name, cost);
-        let even = s.costs.iter().position(|cost| ms(cost) <= room);
+        let even = s.offers().find(|(_, cost)| ms(cost) <= room);
         Share {
             zeros: s.zeros.share(),
             pattern: s.zeros.pattern(),
-            break_even: even.map(|percent| percent as f64 / 100.0),
+            break_even: even.map(|(share, _)| share),
         }
     }
 

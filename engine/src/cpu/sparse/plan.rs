@@ -88,6 +88,13 @@ impl Sparsity {
     pub fn is_worth(&self) -> bool {
         self.zeros.share() > WORTH
     }
+
+    /// The shares at which it may be chosen, and what it would cost there.
+    pub fn offers(&self) -> impl Iterator<Item = (f64, &Cost)> {
+        let all = self.costs.iter().enumerate();
+        all.map(|(percent, cost)| (percent as f64 / 100.0, cost))
+            .filter(|(share, _)| *share > WORTH)
+    }
 }
 
 /// Rows of a matrix as positions: where each is read and written, and the zeros of the weights.
