@@ -201,6 +201,26 @@ fn blocks_of_four_rows_are_found() {
 }
 
 #[test]
+fn weights_stay_small_in_memory() {
+    let s = shape(
+        [1, 1, 256, 256],
+        &[[4, 3, 1, 1, 1, 1], [4, 3, 1, 1, 1, 1]],
+        Act::None,
+    );
+    for (share, rows, most) in [(0.5, 1, 0.75), (0.9, 1, 0.25), (0.9, 4, 0.15)] {
+        let conv = Conv::new(s.clone(), share, rows);
+        let plan = Plan::conv(&s, &conv.zeros(), None).unwrap();
+        let bytes = Code::new(&conv.w, plan.cut()).bytes() as f64;
+        let dense = 4.0 * conv.w.len() as f64;
+        assert!(
+            bytes < most * dense,
+            "{share} by {rows}: {} of dense",
+            bytes / dense
+        );
+    }
+}
+
+#[test]
 fn what_meets_zeros_is_not_looked_at() {
     for s in shapes() {
         for rows in [1, 4] {
