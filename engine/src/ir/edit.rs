@@ -39,7 +39,12 @@ impl Patch {
 
     /// The patch's own value `v`; `None` if it is one of the graph.
     pub fn own(&self, v: ValueId) -> Option<&Value> {
-        self.values.get((v.0 as usize).checked_sub(self.base)?)
+        self.values.get(self.place(v)?)
+    }
+
+    /// Which of the patch's own values `v` would be; `None` if it is one of the graph.
+    pub(crate) fn place(&self, v: ValueId) -> Option<usize> {
+        (v.0 as usize).checked_sub(self.base)
     }
 
     /// The new node that makes `v`.

@@ -33,6 +33,11 @@ impl Function for act::Relu {
             Case::new("old", [floats(&[3], 1)]).opset(1),
         ]
     }
+    fn vjp<'a>(self, _: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        // NaN passes the gradient on.
+        let zero = dy.constant(0.0);
+        Some(y.op("LessOrEqual", &[zero]).op("Where", &[zero, dy]))
+    }
 }
 
 impl Function for act::LeakyRelu {

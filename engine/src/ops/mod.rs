@@ -546,6 +546,23 @@ pub trait Op: Sync {
         None
     }
 
+    /// The gradients of the inputs, from inputs `x`, outputs `y` and the gradients `dy` of the outputs (vector-Jacobian
+    /// product); `None` where the operator has no rule, and its [body](Op::body) is differentiated instead.
+    ///
+    /// An entry is `None` where an input has no gradient: it is no float, is left out, or moves the outputs nowhere (as in
+    /// `Floor`). Of `y` those are `None` that the node does not make, of `dy` those on which nothing depends. Where inputs
+    /// are broadcast, a gradient may have the shape of the output: the caller sums it. The rule is written in the operators
+    /// of version [`OPSET`], and so is the node.
+    fn vjp<'a>(
+        &self,
+        _n: &NodeRef,
+        _x: &[Option<Ex<'a>>],
+        _y: &[Option<Ex<'a>>],
+        _dy: &[Option<Ex<'a>>],
+    ) -> Option<Vec<Option<Ex<'a>>>> {
+        None
+    }
+
     /// The function that an activation with constant parameters applies to every element of its first input.
     fn activation(&self, _n: &NodeRef) -> Option<Act> {
         None
