@@ -52,8 +52,11 @@ pub fn differentiate(model: &mut Model, g: &Gradients) -> Result<Vec<Option<Valu
     for (_, node) in graph.iter().rev() {
         tape.node(node)?;
     }
-    let found = g.by.iter().map(|v| tape.grads[v.0 as usize]).collect();
-    tape.builder.finish().apply(&mut new.graph)?;
+    let found: Vec<_> = g.by.iter().map(|v| tape.grads[v.0 as usize]).collect();
+    let mut patch = tape.builder.finish();
+    // Rules know not which of their inputs count.
+    expand::used(&mut patch, &found.iter().flatten().copied().collect::<Vec<_>>());
+    patch.apply(&mut new.graph)?;
     verify(&new.graph)?;
     *model = new;
     Ok(found)

@@ -82,8 +82,8 @@ fn expanded(model: &Model, reach: &Reach, id: NodeId) -> Option<Patch> {
     Some(patch)
 }
 
-/// Drops the nodes that nothing reads on the way to `outputs`.
-fn used(patch: &mut Patch, outputs: &[ValueId]) {
+/// Drops the nodes and constants that nothing reads on the way to `outputs`.
+pub(crate) fn used(patch: &mut Patch, outputs: &[ValueId]) {
     let mut read: HashSet<ValueId> = outputs.iter().copied().collect();
     patch.nodes.reverse();
     patch.nodes.retain(|n| {
@@ -94,6 +94,7 @@ fn used(patch: &mut Patch, outputs: &[ValueId]) {
         used
     });
     patch.nodes.reverse();
+    patch.forget(|v| !read.contains(&v));
 }
 
 /// `v`, or its copy where no node of the patch makes it or it takes another value's place already.

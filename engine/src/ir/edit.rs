@@ -47,6 +47,13 @@ impl Patch {
         (v.0 as usize).checked_sub(self.base)
     }
 
+    /// Makes no initialisers of the new values that are `unread`.
+    pub fn forget(&mut self, unread: impl Fn(ValueId) -> bool) {
+        let ids = (self.base as u32..).map(ValueId);
+        let gone = self.values.iter_mut().zip(ids).filter(|(_, v)| unread(*v));
+        gone.for_each(|(value, _)| value.konst = None);
+    }
+
     /// The new node that makes `v`.
     pub fn producer(&self, v: ValueId) -> Option<usize> {
         self.nodes.iter().position(|n| n.outputs.contains(&Some(v)))

@@ -4,7 +4,7 @@ use num_traits::Float;
 
 use super::binary::{self, Align, align};
 use super::case::{floats, odd_floats};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::number::Numbers;
 use crate::cpu::walk::Walk;
 use crate::cpu::{Candidate, Io, Kernel, blocks, elementwise};
@@ -65,13 +65,7 @@ impl<F: Arith> Op for Binary<F> {
         eval::<F>(n, x, align)
     }
 
-    fn vjp<'a>(
-        &self,
-        _: &NodeRef,
-        x: &[Option<Ex<'a>>],
-        y: &[Option<Ex<'a>>],
-        dy: &[Option<Ex<'a>>],
-    ) -> Option<Vec<Option<Ex<'a>>>> {
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
         let dx = F::vjp([x[0]?, x[1]?], y[0]?, dy[0]?)?;
         Some(dx.map(Some).into())
     }
@@ -429,13 +423,7 @@ impl Op for Mod {
         }
     }
 
-    fn vjp<'a>(
-        &self,
-        _: &NodeRef,
-        x: &[Option<Ex<'a>>],
-        y: &[Option<Ex<'a>>],
-        dy: &[Option<Ex<'a>>],
-    ) -> Option<Vec<Option<Ex<'a>>>> {
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
         let ([a, b], dy) = ([x[0]?, x[1]?], dy[0]?);
         // a = b · whole + y
         let whole = ((a - y[0]?) / b).op("Round", &[]);

@@ -2,7 +2,8 @@
 
 use super::binary::candidate;
 use super::case::{floats, odd_floats};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::grad::{at, only};
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::act;
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
 use crate::cpu::{Act, Candidate, Io, Kernel, View, blocks, elementwise};
@@ -111,6 +112,15 @@ impl Op for Clip {
             lo: bound(1, f32::NEG_INFINITY)?,
             hi: bound(2, f32::INFINITY)?,
         })
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, dy) = (x[0]?, dy[0]?);
+        let mut dx = vec![Some(only(x0.op("Equal", &[y[0]?]), dy))];
+        for (i, op) in [(1, "Less"), (2, "Greater")] {
+            dx.push(at(x, i).map(|bound| only(x0.op(op, &[bound]), dy)));
+        }
+        Some(dx)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

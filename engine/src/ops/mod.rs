@@ -38,6 +38,7 @@ pub mod fused;
 pub mod gather;
 pub mod gelu;
 pub mod gemm;
+mod grad;
 pub mod grid;
 pub mod group_norm;
 pub mod hardmax;
@@ -476,6 +477,12 @@ pub struct Laws {
 /// Runs the subgraph that is the attribute of the given name on values for its inputs.
 pub type Bodies<'r> = &'r mut dyn FnMut(&str, Vec<Datum>) -> Result<Vec<Datum>, OpError>;
 
+/// Expressions for the inputs or outputs of a node; `None` where one is left out.
+pub type Exs<'e, 'a> = &'e [Option<Ex<'a>>];
+
+/// The gradients of the inputs of a node; see [`Op::vjp`].
+pub type Grads<'a> = Option<Vec<Option<Ex<'a>>>>;
+
 /// What an operator is. Everything but the name has a default.
 pub trait Op: Sync {
     /// Domain and name.
@@ -553,13 +560,7 @@ pub trait Op: Sync {
     /// `Floor`). Of `y` those are `None` that the node does not make, of `dy` those on which nothing depends. Where inputs
     /// are broadcast, a gradient may have the shape of the output: the caller sums it. The rule is written in the operators
     /// of version [`OPSET`], and so is the node.
-    fn vjp<'a>(
-        &self,
-        _n: &NodeRef,
-        _x: &[Option<Ex<'a>>],
-        _y: &[Option<Ex<'a>>],
-        _dy: &[Option<Ex<'a>>],
-    ) -> Option<Vec<Option<Ex<'a>>>> {
+    fn vjp<'a>(&self, _n: &NodeRef, _x: Exs<'_, 'a>, _y: Exs<'_, 'a>, _dy: Exs<'_, 'a>) -> Grads<'a> {
         None
     }
 

@@ -2,7 +2,7 @@
 
 use super::binary::{candidate, follow};
 use super::case::{floats, odd_floats, tame_floats};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::act::ActFn;
 use crate::cpu::number::Numbers;
 use crate::cpu::{Act, Candidate, Kernel, blocks, elementwise};
@@ -120,13 +120,7 @@ impl<F: Function> Op for Pointwise<F> {
         })?])
     }
 
-    fn vjp<'a>(
-        &self,
-        n: &NodeRef,
-        x: &[Option<Ex<'a>>],
-        y: &[Option<Ex<'a>>],
-        dy: &[Option<Ex<'a>>],
-    ) -> Option<Vec<Option<Ex<'a>>>> {
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
         match F::FLAT {
             true => Some(vec![None]),
             false => Some(vec![Some(F::read(n).ok()?.vjp(x[0]?, y[0]?, dy[0]?)?)]),

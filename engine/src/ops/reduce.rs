@@ -2,12 +2,15 @@
 
 use super::binary::candidate;
 use super::case::{floats, tame_floats};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
+use super::formula::{apply, ints};
+use super::grad::{at, cast, only, spread, unless};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
 use crate::cpu::reduce::{
     Cut, Exponential, Finish, Greatest, Itself, Join, Least, Plus, Size, Square, Term, Times,
 };
 use crate::cpu::{Candidate, Io, Kernel, blocks, reduce};
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Shape, Tensor, count};
 
 /// A way to make one number of many.
@@ -32,6 +35,8 @@ pub trait Reduction: Copy + Send + Sync + 'static {
     const FINISH: Finish = |fold, _, _| fold;
     /// By definition.
     fn real(x: &[f64]) -> f64;
+    /// The gradient of `x`, of which `y` is made, whose own is `dy`. Folded axes of both are of size 1.
+    fn vjp<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Ex<'a>;
     /// By definition; of no integers `None` where that depends on their type.
     fn int(x: &[i128]) -> Option<i128>;
 }
@@ -75,6 +80,51 @@ fn left(shape: &[Dim], folded: &[usize], keep: bool) -> Shape {
             }
         })
         .collect()
+}
+
+/// `y`, which input 0 was folded to, with folded axes of size 1.
+fn kept<'a, R: Reduction>(n: &NodeRef, x: Exs<'_, 'a>, y: Ex<'a>) -> Option<Ex<'a>> {
+    if n.int_or("keepdims", 1).ok()? != 0 {
+        return Some(y);
+    }
+    let known = n
+        .rank(0)
+        .and_then(|rank| folded::<R>(n, rank, n.ints_in(1)).ok()?);
+    let axes = match known {
+        Some(axes) if axes.is_empty() => return Some(y),
+        Some(axes) => ints(y, &axes.iter().map(|&a| a as i64).collect::<Vec<_>>()),
+        None => at(x, 1)?,
+    };
+    Some(y.op("Unsqueeze", &[axes]))
+}
+
+/// `dy` in equal shares for the elements of `x` that do not lose against `y`.
+fn shared<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>, loses: &str) -> Ex<'a> {
+    let lost = x.op(loses, &[y]);
+    let winners = again(n, "ReduceSum", unless(lost, dy.constant(1.0)));
+    unless(lost, dy / winners)
+}
+
+/// `x`, in the shape of input 0, folded by `op` along the axes of `n`, which stay with size 1.
+fn again<'a>(n: &NodeRef, op: &str, x: Ex<'a>) -> Ex<'a> {
+    let axes = n.node().inputs.get(1).copied().flatten();
+    let axes = axes.map(|id| Ex { id, ..x });
+    let mut attrs = n.node().attrs.clone();
+    attrs.retain(|a| &*a.name != "keepdims");
+    apply(x, op, &[axes], attrs, 1)[0]
+}
+
+/// How many elements of `x`, input 0, are folded into each of `y`.
+fn many<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>) -> Ex<'a> {
+    let known = n.dims(0).zip(n.rank(0)).and_then(|(dims, rank)| {
+        let axes = folded::<Mean>(n, rank, n.ints_in(1)).ok()??;
+        Some(axes.iter().map(|&a| dims[a]).product::<usize>())
+    });
+    let size = |x: Ex<'a>| cast(x.op("Size", &[]), n.dtype(0).unwrap_or(DType::F32));
+    match known {
+        Some(count) => y.constant(count as f64),
+        None => size(x) / size(y),
+    }
 }
 
 fn takes<R: Reduction>(dtype: DType) -> bool {
@@ -137,6 +187,11 @@ impl<R: Reduction> Op for Reduce<R> {
         by_definition::<R>(t, &axes, keep)
             .map(|y| vec![y])
             .ok_or_else(|| OpError::new(format!("there is no {} of {}", R::NAME, t.dtype())))
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (y, dy) = (kept::<R>(n, x, y[0]?)?, kept::<R>(n, x, dy[0]?)?);
+        Some(vec![Some(R::vjp(n, x[0]?, y, dy)), None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -353,6 +408,9 @@ impl Reduction for Sum {
     fn int(x: &[i128]) -> Option<i128> {
         Some(x.iter().sum())
     }
+    fn vjp<'a>(n: &NodeRef, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        spread(n, 0, x, dy)
+    }
 }
 
 /// The mean; of integers rounded towards 0.
@@ -370,6 +428,9 @@ impl Reduction for Mean {
     }
     fn int(x: &[i128]) -> Option<i128> {
         Some(x.iter().sum::<i128>().checked_div(x.len() as i128).unwrap_or(0))
+    }
+    fn vjp<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        spread(n, 0, x, dy / many(n, x, y))
     }
 }
 
@@ -389,6 +450,9 @@ impl Reduction for Max {
     fn int(x: &[i128]) -> Option<i128> {
         x.iter().copied().max()
     }
+    fn vjp<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        shared(n, x, y, dy, "Less")
+    }
 }
 
 /// The least; NaN where there is one.
@@ -407,6 +471,9 @@ impl Reduction for Min {
     fn int(x: &[i128]) -> Option<i128> {
         x.iter().copied().min()
     }
+    fn vjp<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        shared(n, x, y, dy, "Greater")
+    }
 }
 
 /// The product.
@@ -424,6 +491,16 @@ impl Reduction for Prod {
     fn int(x: &[i128]) -> Option<i128> {
         Some(x.iter().fold(1, |a, &b| a.wrapping_mul(b)))
     }
+    fn vjp<'a>(n: &NodeRef, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        // Of one zero the gradient is the product of the others, which have none; two leave none to any.
+        let one = x.constant(1.0);
+        let zero = x.op("Equal", &[x.constant(0.0)]);
+        let others = zero.op("Where", &[one, x]);
+        let zeros = again(n, "ReduceSum", only(zero, one));
+        let most = unless(zeros.op("Greater", &[one]), dy * again(n, "ReduceProd", others));
+        let alone = zeros.op("Equal", &[x.constant(0.0)]);
+        zero.op("Where", &[most, only(alone, most / others)])
+    }
 }
 
 /// The sum of sizes.
@@ -439,6 +516,9 @@ impl Reduction for L1 {
     }
     fn int(x: &[i128]) -> Option<i128> {
         Some(x.iter().map(|x| x.abs()).sum())
+    }
+    fn vjp<'a>(_: &NodeRef, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        dy * x.op("Sign", &[])
     }
 }
 
@@ -458,6 +538,9 @@ impl Reduction for L2 {
     fn int(_: &[i128]) -> Option<i128> {
         None
     }
+    fn vjp<'a>(_: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        x * unless(y.op("Equal", &[y.constant(0.0)]), dy / y)
+    }
 }
 
 /// The sum of squares.
@@ -473,6 +556,9 @@ impl Reduction for SumSquare {
     }
     fn int(x: &[i128]) -> Option<i128> {
         Some(x.iter().fold(0, |a, b| a.wrapping_add(b.wrapping_mul(*b))))
+    }
+    fn vjp<'a>(_: &NodeRef, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        (dy * 2.0) * x
     }
 }
 
@@ -492,6 +578,9 @@ impl Reduction for LogSum {
     fn int(_: &[i128]) -> Option<i128> {
         None
     }
+    fn vjp<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        spread(n, 0, x, dy / y.exp())
+    }
 }
 
 /// The logarithm of the sum of exponentials.
@@ -510,5 +599,8 @@ impl Reduction for LogSumExp {
     }
     fn int(_: &[i128]) -> Option<i128> {
         None
+    }
+    fn vjp<'a>(_: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Ex<'a> {
+        dy * (x - y).exp()
     }
 }
