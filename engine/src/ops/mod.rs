@@ -4,6 +4,7 @@
 //! schedule) belongs to the passes.
 
 pub mod activation;
+mod along;
 pub mod argmax;
 pub mod arith;
 pub mod attention;
@@ -378,10 +379,13 @@ pub static OPS: &[&dyn Op] = &[
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
     &attention::spread::Spread,
+    &pool::AveragePoolGrad,
     &conv::Fused,
+    &conv::GradW,
     &gemm::Fused,
     &lerp::Lerp,
     &matmul::Fused,
+    &pool::MaxPoolGrad,
     &recurrent::ROUNDED_LSTM,
 ];
 
