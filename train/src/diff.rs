@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use secateur_engine::Tensor;
 use secateur_engine::expr::{Builder, Ex};
-use secateur_engine::ir::{Model, Node, Opset, ValueId, verify};
+use secateur_engine::ir::{Model, Node, NodeId, Opset, ValueId, verify};
 use secateur_engine::ops::{self, NodeRef, OpError};
 use secateur_engine::opt::infer::opset_of;
 use secateur_engine::opt::{convert, inline};
 
 use crate::reach::{Reach, differentiable};
+use crate::control::{self, Backwards};
 use crate::{DiffError, Rounding, broadcast, expand, round};
 
 /// What is differentiated, by what, and how.
@@ -41,24 +42,30 @@ pub fn differentiate(model: &mut Model, g: &Gradients) -> Result<Vec<Option<Valu
     let mut new = model.clone();
     newest(&mut new)?;
     expand::expand(&mut new, g)?;
+    let backwards = control::prepare(&mut new, g)?;
     let reach = Reach::new(&new, g)?;
     let graph = new.graph.clone();
     let mut tape = Tape {
         model: &new,
         reach: &reach,
         rounding: g.rounding,
+        backwards: &backwards,
         builder: Builder::new(&graph, ops::OPSET).knowing(&reach.facts),
         grads: vec![None; graph.values.len()],
     };
     g.of.iter().try_for_each(|&(y, dy)| tape.seed(y, dy))?;
-    for (_, node) in graph.iter().rev() {
-        tape.node(node)?;
+    for (id, node) in graph.iter().rev() {
+        tape.node(id, node)?;
     }
     let found: Vec<_> = g.by.iter().map(|v| tape.grads[v.0 as usize]).collect();
     let mut patch = tape.builder.finish();
     // Rules know not which of their inputs count.
     expand::used(&mut patch, &found.iter().flatten().copied().collect::<Vec<_>>());
     patch.apply(&mut new.graph)?;
+    if !backwards.is_empty() {
+        // What subgraphs read counts too.
+        new.graph.sort();
+    }
     verify(&new.graph)?;
     let domains: BTreeSet<String> = new.graph.iter().map(|(_, n)| n.domain().into()).collect();
     domains.iter().for_each(|d| import(&mut new, d, 1));
@@ -104,6 +111,7 @@ struct Tape<'a> {
     model: &'a Model,
     reach: &'a Reach,
     rounding: Rounding,
+    backwards: &'a Backwards,
     builder: Builder<'a>,
     grads: Vec<Option<ValueId>>,
 }
@@ -136,10 +144,17 @@ impl Tape<'_> {
         self.grads[v.0 as usize] = Some(sum);
     }
 
-    fn node(&mut self, node: &Node) -> Result<(), DiffError> {
+    fn node(&mut self, id: NodeId, node: &Node) -> Result<(), DiffError> {
         let flowing = |v: ValueId| self.grads[v.0 as usize].filter(|_| self.reach.flows(v));
         let dy: Vec<_> = node.outputs.iter().map(|v| v.and_then(flowing)).collect();
         if dy.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        if let Some(back) = self.backwards.get(&id) {
+            let grads = |v: ValueId| self.grads[v.0 as usize];
+            let found = back.write(&self.builder, node, &grads);
+            let wanted = found.into_iter().filter(|(x, _)| self.reach.wanted(*x));
+            wanted.for_each(|(x, dx)| self.add(x, dx));
             return Ok(());
         }
         let opset = opset_of(&self.model.opsets, node);

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod broadcast;
+mod control;
 mod diff;
 mod error;
 mod expand;
