@@ -66,7 +66,7 @@ fn expanded(model: &Model, reach: &Reach, id: NodeId) -> Option<Patch> {
     let hole = |v: &Option<ValueId>| builder.at(v.unwrap_or(ValueId(u32::MAX)));
     let holes: Vec<_> = node.inputs.iter().map(hole).collect();
     let op = ops::find(node.domain(), &node.op)?;
-    let outputs = op.body(&reach.facts.view(node, opset), &holes)?;
+    let outputs = op.spelled(&reach.facts.view(node, opset), &holes)?;
     let outputs: Vec<_> = outputs.iter().map(|e| e.id).collect();
     let mut patch = builder.finish();
     used(&mut patch, &outputs);

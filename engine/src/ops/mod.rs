@@ -528,6 +528,11 @@ pub trait Op: Sync {
         None
     }
 
+    /// What is differentiated where the operator has no gradient of its own: its body, or another form, which may run subgraphs.
+    fn spelled<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        self.body(n, x)
+    }
+
     /// The number of inputs that the body is recognised with.
     fn arity(&self) -> usize {
         1

@@ -72,6 +72,13 @@ fn body<'a>(node: &'a Node, name: &str) -> Option<&'a Graph> {
 
 /// Takes the nodes that a gradient flows through and that run subgraphs apart. They make what their gradients read.
 pub(crate) fn prepare(model: &mut Model, g: &Gradients) -> Result<Backwards, DiffError> {
+    let named = |v: ValueId| g.by.contains(&v) || g.of.iter().any(|&(y, _)| y == v);
+    for id in model.graph.order.clone() {
+        let node = &model.graph[id];
+        if node.is("Loop") || node.is("Scan") {
+            turns::hoist(model, id, &named);
+        }
+    }
     let reach = Reach::new(model, g)?;
     let on_the_way = |n: &Node| reach.outputs(n).next().is_some();
     let nodes = model.graph.iter().filter(|(_, n)| on_the_way(n));

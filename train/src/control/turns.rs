@@ -1,11 +1,11 @@
 //! `Scan` and `Loop`: the way back is a `Scan` over what each turn kept, from the last to the first.
 
 use secateur_engine::expr::{Builder, Call};
-use secateur_engine::ir::{Attr, AttrValue, DType, Dim, Graph, Model, Node, Type, ValueId};
+use secateur_engine::ir::{Attr, AttrValue, DType, Dim, Graph, Model, Node, NodeId, Type, ValueId};
 use secateur_engine::ops::{Fact, NodeRef};
 use secateur_engine::opt::Facts;
 
-use super::close::{Closed, Undone, added, identity, prune, rename, zeros};
+use super::close::{Closed, Undone, added, call, identity, prune, rename, zeros};
 use super::{Forward, Site, body};
 use crate::DiffError;
 use crate::reach::differentiable;
@@ -135,6 +135,39 @@ pub(crate) struct Backward {
     scans: Vec<usize>,
 }
 
+/// Makes what is carried and never changes something that is captured. Outputs that nobody reads go, unless they are `kept`.
+pub(super) fn hoist(model: &mut Model, id: NodeId, kept: &dyn Fn(ValueId) -> bool) {
+    let links = model.graph.links();
+    let node = model.graph[id].clone();
+    let Some(mut body) = body(&node, "body").cloned() else { return };
+    let Some(l) = layout(&node, &body) else { return };
+    let (mut new, mut copies) = (node.clone(), vec![]);
+    for i in (0..l.states).rev() {
+        let (from, to) = (body.inputs[l.lead + i].value, body.outputs[l.skip + i].value);
+        let (Some(outer), true) = (node.inputs[l.lead + i], from == to) else { continue };
+        let name = &model.graph[outer].name;
+        if body.find(name).is_some_and(|v| v != from) {
+            continue;
+        }
+        call(&mut body, [(from, name)].into_iter());
+        body.inputs.remove(l.lead + i);
+        body.outputs.remove(l.skip + i);
+        new.inputs.remove(l.lead + i);
+        if i < new.outputs.len()
+            && let Some(y) = new.outputs.remove(i)
+            && (kept(y) || links.kept(y) || !links.readers(y).is_empty())
+        {
+            copies.push((outer, y));
+        }
+    }
+    new.set("body", AttrValue::Graph(Box::new(body)));
+    model.graph[id] = new;
+    for (x, y) in copies {
+        model.graph.node(Node::new("Identity", vec![Some(x)], vec![Some(y)]));
+    }
+    model.graph.sort();
+}
+
 /// Divides a `Loop` or `Scan`.
 pub(super) fn apart(site: &Site) -> Result<(Forward, Backward), DiffError> {
     let settled = settled(site.model, site.facts(), site.node())?;
@@ -239,21 +272,24 @@ impl Parts<'_> {
             // The gradient of what is no float any more after a turn is not read.
             let dy = dy.unwrap_or_else(|| graph.value(graph.fresh("dy")));
             take(graph, dy);
-            outputs.push(match self.undone.of(x) {
+            let dx = match self.undone.of(x) {
                 Some(dx) => identity(graph, dx),
                 None => zeros(graph, dy, &self.types.of(x).ty)?,
-            });
+            };
+            outputs.push((dx, None));
         }
         for &x in &self.sums {
             let so_far = graph.value(graph.fresh("sum"));
             take(graph, so_far);
-            outputs.push(added(graph, "Add", &[so_far, self.undone.of(x)?]));
+            outputs.push((added(graph, "Add", &[so_far, self.undone.of(x)?]), None));
         }
         self.slices.iter().for_each(|&v| take(graph, v));
         for &x in &self.scans {
-            outputs.push(identity(graph, self.undone.of(x)?));
+            let dx = identity(graph, self.undone.of(x)?);
+            // Of no turns a stack has this type.
+            outputs.push((dx, Some(self.types.of(x).ty.clone())));
         }
-        outputs.into_iter().for_each(|v| graph.output(v, None));
+        outputs.into_iter().for_each(|(v, ty)| graph.output(v, ty));
         Some(())
     }
 }
