@@ -1,5 +1,7 @@
 //! Reverse-mode differentiation: gradients as further nodes of the graph.
 
+use std::collections::BTreeSet;
+
 use secateur_engine::Tensor;
 use secateur_engine::expr::{Builder, Ex};
 use secateur_engine::ir::{Model, Node, Opset, ValueId, verify};
@@ -58,6 +60,8 @@ pub fn differentiate(model: &mut Model, g: &Gradients) -> Result<Vec<Option<Valu
     expand::used(&mut patch, &found.iter().flatten().copied().collect::<Vec<_>>());
     patch.apply(&mut new.graph)?;
     verify(&new.graph)?;
+    let domains: BTreeSet<String> = new.graph.iter().map(|(_, n)| n.domain().into()).collect();
+    domains.iter().for_each(|d| import(&mut new, d, 1));
     *model = new;
     Ok(found)
 }
@@ -78,16 +82,21 @@ impl<'a> Gradients<'a> {
 fn newest(model: &mut Model) -> Result<(), DiffError> {
     inline(model)?;
     convert(model, "", ops::OPSET)?;
-    if model.opset("").is_none() {
-        model.opsets.push(Opset {
-            domain: Some("".into()),
-            version: Some(ops::OPSET),
-            extra: Default::default(),
-        });
-    }
+    import(model, "", ops::OPSET);
     model.graph.sort();
     verify(&model.graph)?;
     Ok(())
+}
+
+/// Imports version `version` of `domain`, unless another is imported.
+fn import(model: &mut Model, domain: &str, version: i64) {
+    if model.opset(domain).is_none() {
+        model.opsets.push(Opset {
+            domain: Some(domain.into()),
+            version: Some(version),
+            extra: Default::default(),
+        });
+    }
 }
 
 /// The gradients so far, on the way from the end of the graph to its beginning.

@@ -12,126 +12,91 @@ use secateur_train::{Gradients, differentiate};
 
 /// Operators, and perhaps one of their cases, that have no gradient, and why. Sorted.
 const NONE: &[(&str, &str, &str)] = &[
-    ("Add", "", "no rule yet"),
     ("AffineGrid", "", "no rule yet"),
-    ("Attention", "", "no rule yet"),
     ("AveragePool", "", "no rule yet"),
-    ("BatchNormalization", "", "no rule yet"),
     ("CausalConvWithState", "", "no rule yet"),
     ("CenterCropPad", "", "no rule yet"),
-    ("Clip", "", "no rule yet"),
     ("Col2Im", "", "no rule yet"),
-    ("Compress", "", "no rule yet"),
-    ("Concat", "", "no rule yet"),
     ("Conv", "", "no rule yet"),
     ("ConvTranspose", "", "no rule yet"),
     ("DFT", "", "no rule yet"),
     ("DeformConv", "", "no rule yet"),
-    ("DepthToSpace", "", "no rule yet"),
     ("DequantizeLinear", "", "no rule yet"),
-    ("Det", "", "no rule yet"),
-    ("Div", "", "no rule yet"),
-    ("Dropout", "", "no rule yet"),
-    ("Einsum", "", "no rule yet"),
-    ("Expand", "", "no rule yet"),
-    ("Flatten", "", "no rule yet"),
+    ("Dropout", "half precision", "the share is not learnt"),
+    ("Dropout", "training", "the share is not learnt"),
     ("GRU", "", "no rule yet"),
-    ("Gather", "", "no rule yet"),
-    ("GatherElements", "", "no rule yet"),
-    ("GatherND", "", "no rule yet"),
-    ("Gemm", "", "no rule yet"),
     ("GlobalAveragePool", "", "no rule yet"),
-    ("GlobalLpPool", "", "no rule yet"),
     ("GlobalMaxPool", "", "no rule yet"),
     ("GridSample", "", "no rule yet"),
-    ("GroupNormalization", "", "no rule yet"),
-    ("Hardmax", "", "no rule yet"),
-    ("InstanceNormalization", "", "no rule yet"),
-    ("LRN", "", "no rule yet"),
     ("LSTM", "", "no rule yet"),
-    ("LayerNormalization", "", "no rule yet"),
     ("LinearAttention", "", "no rule yet"),
-    ("LogSoftmax", "", "no rule yet"),
     ("LpPool", "", "no rule yet"),
-    ("MatMul", "", "no rule yet"),
     ("MaxPool", "", "no rule yet"),
     ("MaxRoiPool", "", "no rule yet"),
     ("MaxUnpool", "", "no rule yet"),
-    ("MelWeightMatrix", "", "no rule yet"),
-    ("Mul", "", "no rule yet"),
-    ("NegativeLogLikelihoodLoss", "", "no rule yet"),
-    ("OneHot", "", "no rule yet"),
-    ("PRelu", "", "no rule yet"),
-    ("Pad", "", "no rule yet"),
-    ("Pow", "", "no rule yet"),
+    ("MelWeightMatrix", "", "a table of constants"),
     ("RNN", "", "no rule yet"),
-    ("Reshape", "", "no rule yet"),
     ("Resize", "", "no rule yet"),
-    ("ReverseSequence", "", "no rule yet"),
     ("RoiAlign", "", "no rule yet"),
-    ("RotaryEmbedding", "", "no rule yet"),
     ("STFT", "", "no rule yet"),
-    ("Scatter", "", "no rule yet"),
-    ("ScatterElements", "", "no rule yet"),
-    ("ScatterND", "", "no rule yet"),
-    ("SimplifiedLayerNormalization", "", "no rule yet"),
-    ("Slice", "", "no rule yet"),
-    ("Softmax", "", "no rule yet"),
-    ("SoftmaxCrossEntropyLoss", "", "no rule yet"),
-    ("SpaceToDepth", "", "no rule yet"),
-    ("Split", "", "no rule yet"),
-    ("Squeeze", "", "no rule yet"),
-    ("Sub", "", "no rule yet"),
     ("TensorScatter", "", "no rule yet"),
-    ("Tile", "", "no rule yet"),
-    ("TopK", "", "no rule yet"),
-    ("Transpose", "", "no rule yet"),
-    ("Trilu", "", "no rule yet"),
-    ("Unique", "", "no rule yet"),
-    ("Unsqueeze", "", "no rule yet"),
+    ("Unique", "", "it sorts"),
     ("Upsample", "", "no rule yet"),
-    ("ai.onnx.ml.ArrayFeatureExtractor", "", "no rule yet"),
-    ("ai.onnx.ml.FeatureVectorizer", "", "no rule yet"),
-    ("ai.onnx.ml.LinearClassifier", "", "no rule yet"),
-    ("ai.onnx.ml.LinearRegressor", "", "no rule yet"),
-    ("ai.onnx.ml.Normalizer", "", "no rule yet"),
-    ("ai.onnx.ml.OneHotEncoder", "", "no rule yet"),
-    ("ai.onnx.ml.SVMClassifier", "", "no rule yet"),
-    ("ai.onnx.ml.SVMRegressor", "", "no rule yet"),
-    ("ai.onnx.ml.TreeEnsemble", "", "no rule yet"),
-    ("ai.onnx.ml.TreeEnsembleClassifier", "", "no rule yet"),
-    ("ai.onnx.ml.TreeEnsembleRegressor", "", "no rule yet"),
-    ("ai.onnx.preview.FlexAttention", "", "no rule yet"),
-    ("ai.onnx.preview.training.Adam", "", "no rule yet"),
-    ("com.microsoft.Attention", "", "no rule yet"),
-    ("com.microsoft.BiasSoftmax", "", "no rule yet"),
+    ("ai.onnx.ml.LinearClassifier", "", "classical machine learning"),
+    ("ai.onnx.ml.LinearRegressor", "", "classical machine learning"),
+    ("ai.onnx.ml.Normalizer", "", "classical machine learning"),
+    ("ai.onnx.ml.OneHotEncoder", "", "classical machine learning"),
+    ("ai.onnx.ml.SVMClassifier", "", "classical machine learning"),
+    ("ai.onnx.ml.SVMRegressor", "", "classical machine learning"),
+    ("ai.onnx.ml.TreeEnsemble", "", "classical machine learning"),
+    (
+        "ai.onnx.ml.TreeEnsembleClassifier",
+        "",
+        "classical machine learning",
+    ),
+    (
+        "ai.onnx.ml.TreeEnsembleRegressor",
+        "",
+        "classical machine learning",
+    ),
+    (
+        "ai.onnx.preview.training.Adam",
+        "the first step",
+        "a root at 0 has no slope",
+    ),
     ("com.microsoft.CausalConvWithState", "", "no rule yet"),
     ("com.microsoft.ConvTransposeWithDynamicPads", "", "no rule yet"),
-    ("com.microsoft.DecoderMaskedMultiHeadAttention", "", "no rule yet"),
     ("com.microsoft.DequantizeLinear", "", "no rule yet"),
-    ("com.microsoft.DynamicQuantizeLSTM", "", "no rule yet"),
-    ("com.microsoft.DynamicQuantizeMatMul", "", "no rule yet"),
-    ("com.microsoft.EmbedLayerNormalization", "", "no rule yet"),
+    ("com.microsoft.DynamicQuantizeLSTM", "", "it rounds"),
+    ("com.microsoft.DynamicQuantizeMatMul", "all", "it rounds"),
+    (
+        "com.microsoft.DynamicQuantizeMatMul",
+        "no zero point",
+        "it rounds",
+    ),
     ("com.microsoft.FusedConv", "", "no rule yet"),
-    ("com.microsoft.FusedGemm", "", "no rule yet"),
-    ("com.microsoft.FusedMatMul", "", "no rule yet"),
-    ("com.microsoft.GatherBlockQuantized", "", "no rule yet"),
+    (
+        "com.microsoft.GatherBlockQuantized",
+        "",
+        "weights of few bits are not learnt",
+    ),
     ("com.microsoft.GroupQueryAttention", "", "no rule yet"),
-    ("com.microsoft.Inverse", "", "no rule yet"),
-    ("com.microsoft.MatMulIntegerToFloat", "", "no rule yet"),
-    ("com.microsoft.MatMulNBits", "", "no rule yet"),
-    ("com.microsoft.MultiHeadAttention", "", "no rule yet"),
-    ("com.microsoft.Pad", "", "no rule yet"),
-    ("com.microsoft.QAttention", "", "no rule yet"),
-    ("com.microsoft.RotaryEmbedding", "", "no rule yet"),
-    ("com.microsoft.SparseToDenseMatMul", "", "no rule yet"),
-    ("com.microsoft.Unique", "", "no rule yet"),
-    ("secateur.Attention", "", "no rule yet"),
+    (
+        "com.microsoft.MatMulNBits",
+        "",
+        "weights of few bits are not learnt",
+    ),
+    ("com.microsoft.Unique", "", "it sorts"),
     ("secateur.Conv", "", "no rule yet"),
-    ("secateur.Gemm", "", "no rule yet"),
     ("secateur.Lerp", "", "no rule yet"),
-    ("secateur.MatMul", "", "no rule yet"),
     ("secateur.RoundedLSTM", "", "no rule yet"),
+];
+
+/// Operators that compute in 32 bits whatever they are given.
+const SINGLE: &[&str] = &[
+    "com.microsoft.MatMulIntegerToFloat",
+    "com.microsoft.QAttention",
+    "secateur.Attention",
 ];
 
 /// Elements of each input that are looked at.
@@ -204,9 +169,13 @@ impl Bench {
         let has_floats = |c: &Case| c.inputs.iter().flatten().any(|t| is_float(t) && !t.is_empty());
         let cases = op.cases().into_iter().filter(has_floats);
         let small = |c: &Case| c.inputs.iter().flatten().map(Tensor::len).sum::<usize>() <= ELEMENTS;
+        let doubles = |c: &Case| match SINGLE.contains(&&*full_name(op)) {
+            true => None,
+            false => Bench::new(op, c, DType::F64),
+        };
         cases
             .filter(small)
-            .filter_map(|c| Bench::new(op, &c, DType::F64).or_else(|| Bench::new(op, &c, DType::F32)))
+            .filter_map(|c| doubles(&c).or_else(|| Bench::new(op, &c, DType::F32)))
             .collect()
     }
 
@@ -242,7 +211,7 @@ impl Bench {
     fn weights(&self) -> Vec<Option<Tensor>> {
         let weight = |(i, y): (usize, &Tensor)| {
             let w = floats(y.dims(), 900 + i as u64).floats()?;
-            is_float(y).then(|| Tensor::rounded(y.dtype(), y.dims(), &w))?
+            (y.dtype() == self.dtype).then(|| Tensor::rounded(y.dtype(), y.dims(), &w))?
         };
         self.y.iter().enumerate().map(weight).collect()
     }
@@ -384,6 +353,16 @@ impl Bench {
             for s in 0..SAMPLES.min(a.len()) {
                 let at = (s * 7919 + 3) % a.len();
                 let Some(slope) = self.slope(i, at) else { continue };
+                if a[at].is_nan()
+                    && self
+                        .y
+                        .iter()
+                        .filter_map(Tensor::floats)
+                        .flatten()
+                        .any(|y| !y.is_finite())
+                {
+                    continue;
+                }
                 compared += 1;
                 if (a[at] - slope).abs() > loose * (1.0 + slope.abs()) || a[at].is_nan() {
                     return Err(format!("input {i}[{at}]: gradient {}, slope {slope}", a[at]));
@@ -418,10 +397,12 @@ fn gradients_are_the_slopes_of_the_reference() {
             match (b.check(), listed(&name, b.case.name)) {
                 (Ok(_), _) if b.by().is_empty() => {}
                 (Ok(n), _) => *compared.entry(name.clone()).or_default() += n,
-                (Err(_), Some(row)) => drop(excused.insert(row)),
+                (Err(e), Some(row)) if !NONE[row].1.is_empty() || e.contains("has no gradient") => {
+                    excused.insert(row);
+                }
                 // An old version may mean what none has meant since.
-                (Err(e), None) if e.contains("cannot say this") => {}
-                (Err(e), None) => wrong.push(format!("{name}, {:?} ({}): {e}", b.case.name, b.case.opset)),
+                (Err(e), _) if e.contains("cannot say this") => {}
+                (Err(e), _) => wrong.push(format!("{name}, {:?} ({}): {e}", b.case.name, b.case.opset)),
             }
         }
     }

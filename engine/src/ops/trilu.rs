@@ -91,6 +91,13 @@ impl Op for Trilu {
         Ok(vec![y])
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let attrs = n.node().attrs.clone();
+        Some(vec![Some(
+            super::formula::apply(dy[0]?, "Trilu", &[x.get(1).copied().flatten()], attrs, 1)[0],
+        )])
+    }
+
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         let (Some(dtype), Some(dims), Ok(upper)) = (n.dtype(0), n.dims(0), n.int_or("upper", 1)) else {
             return vec![];
