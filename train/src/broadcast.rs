@@ -14,6 +14,7 @@ pub(crate) fn undone(b: &Builder, n: &NodeRef, i: usize, dx: ValueId) -> Result<
     let fact = b.fact(dx);
     if let (Some(is), Some(was)) = (fact.ty.dtype(), n.dtype(i))
         && is != was
+        && was.is_float()
     {
         return Err(format!("the gradient of input {i}, of {was}, would be of {is}"));
     }

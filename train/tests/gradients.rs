@@ -66,7 +66,6 @@ const NONE: &[(&str, &str, &str)] = &[
     ),
     ("com.microsoft.CausalConvWithState", "", "no rule yet"),
     ("com.microsoft.ConvTransposeWithDynamicPads", "", "no rule yet"),
-    ("com.microsoft.DequantizeLinear", "", "no rule yet"),
     ("com.microsoft.DynamicQuantizeLSTM", "", "it rounds"),
     ("com.microsoft.DynamicQuantizeMatMul", "all", "it rounds"),
     (
