@@ -3,6 +3,7 @@
 use secateur_engine::Tensor;
 use secateur_engine::expr::{Builder, Ex};
 use secateur_engine::ir::{Attr, Dim, Shape, ValueId};
+use secateur_engine::ops::shape::at_most;
 use secateur_engine::ops::{self, NodeRef};
 
 /// `dx`, the gradient of input `i` of `n`, in the shape of that input.
@@ -14,6 +15,7 @@ pub(crate) fn undone(b: &Builder, n: &NodeRef, i: usize, dx: ValueId) -> Result<
     let fact = b.fact(dx);
     if let (Some(is), Some(was)) = (fact.ty.dtype(), n.dtype(i))
         && is != was
+        && was.is_float()
     {
         return Err(format!("the gradient of input {i}, of {was}, would be of {is}"));
     }
@@ -46,7 +48,7 @@ fn may_stretch(n: &NodeRef, i: usize) -> bool {
 /// Whether an axis of an input, of size `to`, was stretched to `from`.
 fn stretched(n: &NodeRef, (i, axis): (usize, usize), from: &Dim, to: &Dim) -> Result<bool, String> {
     match (from, to) {
-        (from, to) if from.same(to) => Ok(false),
+        (from, to) if from.same(to) || at_most(to, from) => Ok(false),
         (_, Dim::Known(1)) => Ok(true),
         (Dim::Known(a), Dim::Known(b)) => Err(format!(
             "the gradient of input {i} would have {a} elements along axis {axis}; expected {b}"

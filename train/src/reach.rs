@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use secateur_engine::ir::{Graph, Model, Name, Node, Type, ValueId};
 use secateur_engine::opt::infer::{Facts, infer_node, known_inputs};
 
-use crate::{DiffError, Gradients, control};
+use crate::{DiffError, Gradients, Rounding, control};
 
 /// What is known of the values of a model, and which of them depend on those it is differentiated by.
 pub(crate) struct Reach {
@@ -37,7 +37,9 @@ impl Reach {
 
     fn spread(&mut self, node: &Node, g: &Gradients) {
         for &v in node.outputs.iter().flatten() {
-            let flows = differentiable(&self.facts.of(v).ty) && !g.stop.contains(&v);
+            let quantised = g.rounding == Rounding::StraightThrough && node.is("QuantizeLinear");
+            let has = quantised || differentiable(&self.facts.of(v).ty);
+            let flows = has && !g.stop.contains(&v);
             self.flows[v.0 as usize] |= flows;
             self.wanted[v.0 as usize] |= flows;
         }

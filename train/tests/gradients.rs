@@ -7,65 +7,82 @@ use std::collections::{BTreeMap, BTreeSet};
 use secateur_engine::ir::{DType, Model, Node, Opset, Type, ValueId};
 use secateur_engine::ops::case::floats;
 use secateur_engine::ops::{Case, Fact, NodeRef, OPS, Op};
-use secateur_engine::{Session, Tensor, reference};
+use secateur_engine::run::Builder;
+use secateur_engine::{RunError, Session, Tensor, reference};
 use secateur_train::{Gradients, differentiate};
 
 /// Operators, and perhaps one of their cases, that have no gradient, and why. Sorted.
 const NONE: &[(&str, &str, &str)] = &[
-    ("AffineGrid", "", "no rule yet"),
-    ("Attention", "", "no rule yet"),
-    ("BatchNormalization", "", "no rule yet"),
-    ("CausalConvWithState", "", "no rule yet"),
-    ("CenterCropPad", "", "no rule yet"),
-    ("Clip", "", "no rule yet"),
-    ("Col2Im", "", "no rule yet"),
     ("DFT", "", "no rule yet"),
     ("DeformConv", "", "no rule yet"),
     ("DequantizeLinear", "", "no rule yet"),
-    ("Dropout", "", "no rule yet"),
-    ("GRU", "", "no rule yet"),
+    ("Dropout", "half precision", "the share is not learnt"),
+    ("Dropout", "training", "the share is not learnt"),
     ("GridSample", "", "no rule yet"),
-    ("LSTM", "", "no rule yet"),
-    ("LayerNormalization", "", "no rule yet"),
     ("LinearAttention", "", "no rule yet"),
     ("MaxRoiPool", "", "no rule yet"),
-    ("MelWeightMatrix", "", "no rule yet"),
-    ("Pow", "", "no rule yet"),
-    ("RNN", "", "no rule yet"),
+    ("MelWeightMatrix", "", "a table of constants"),
+    ("Resize", "every style", "its region is not learnt"),
     ("RoiAlign", "", "no rule yet"),
     ("STFT", "", "no rule yet"),
-    ("SimplifiedLayerNormalization", "", "no rule yet"),
-    ("TensorScatter", "", "no rule yet"),
-    ("Unique", "", "no rule yet"),
-    ("ai.onnx.ml.LinearClassifier", "", "no rule yet"),
-    ("ai.onnx.ml.LinearRegressor", "", "no rule yet"),
-    ("ai.onnx.ml.Normalizer", "", "no rule yet"),
-    ("ai.onnx.ml.OneHotEncoder", "", "no rule yet"),
-    ("ai.onnx.ml.SVMClassifier", "", "no rule yet"),
-    ("ai.onnx.ml.SVMRegressor", "", "no rule yet"),
-    ("ai.onnx.ml.TreeEnsemble", "", "no rule yet"),
-    ("ai.onnx.ml.TreeEnsembleClassifier", "", "no rule yet"),
-    ("ai.onnx.ml.TreeEnsembleRegressor", "", "no rule yet"),
-    ("ai.onnx.preview.training.Adam", "", "no rule yet"),
-    ("com.microsoft.CausalConvWithState", "", "no rule yet"),
-    ("com.microsoft.DequantizeLinear", "", "no rule yet"),
-    ("com.microsoft.DynamicQuantizeLSTM", "", "no rule yet"),
-    ("com.microsoft.DynamicQuantizeMatMul", "", "no rule yet"),
-    ("com.microsoft.GatherBlockQuantized", "", "no rule yet"),
-    ("com.microsoft.GroupQueryAttention", "", "no rule yet"),
-    ("com.microsoft.MatMulIntegerToFloat", "", "no rule yet"),
-    ("com.microsoft.MatMulNBits", "", "no rule yet"),
-    ("com.microsoft.QAttention", "", "no rule yet"),
-    ("com.microsoft.Unique", "", "no rule yet"),
-    ("secateur.Lerp", "", "no rule yet"),
-    ("secateur.RoundedLSTM", "", "no rule yet"),
+    ("Unique", "", "it sorts"),
+    ("ai.onnx.ml.LinearClassifier", "", "classical machine learning"),
+    ("ai.onnx.ml.LinearRegressor", "", "classical machine learning"),
+    ("ai.onnx.ml.Normalizer", "", "classical machine learning"),
+    ("ai.onnx.ml.OneHotEncoder", "", "classical machine learning"),
+    ("ai.onnx.ml.SVMClassifier", "", "classical machine learning"),
+    ("ai.onnx.ml.SVMRegressor", "", "classical machine learning"),
+    ("ai.onnx.ml.TreeEnsemble", "", "classical machine learning"),
+    (
+        "ai.onnx.ml.TreeEnsembleClassifier",
+        "",
+        "classical machine learning",
+    ),
+    (
+        "ai.onnx.ml.TreeEnsembleRegressor",
+        "",
+        "classical machine learning",
+    ),
+    (
+        "ai.onnx.preview.training.Adam",
+        "the first step",
+        "a root at 0 has no slope",
+    ),
+    ("com.microsoft.DynamicQuantizeLSTM", "", "it rounds"),
+    ("com.microsoft.DynamicQuantizeMatMul", "all", "it rounds"),
+    (
+        "com.microsoft.DynamicQuantizeMatMul",
+        "no zero point",
+        "it rounds",
+    ),
+    (
+        "com.microsoft.GatherBlockQuantized",
+        "",
+        "weights of few bits are not learnt",
+    ),
+    (
+        "com.microsoft.MatMulNBits",
+        "",
+        "weights of few bits are not learnt",
+    ),
+    ("com.microsoft.Unique", "", "it sorts"),
+    ("secateur.RoundedLSTM", "", "it rounds"),
+];
+
+/// Operators that compute in 32 bits whatever they are given.
+const SINGLE: &[&str] = &[
+    "DequantizeLinear",
+    "com.microsoft.DequantizeLinear",
+    "com.microsoft.MatMulIntegerToFloat",
+    "com.microsoft.QAttention",
+    "secateur.Attention",
 ];
 
 /// Elements of each input that are looked at.
-const SAMPLES: usize = 5;
+const SAMPLES: usize = 4;
 
 /// Cases with more elements are left to smaller ones.
-const ELEMENTS: usize = 4000;
+const ELEMENTS: usize = 2000;
 
 /// One case of one operator, its floats of one type and away from kinks.
 struct Bench {
@@ -131,9 +148,13 @@ impl Bench {
         let has_floats = |c: &Case| c.inputs.iter().flatten().any(|t| is_float(t) && !t.is_empty());
         let cases = op.cases().into_iter().filter(has_floats);
         let small = |c: &Case| c.inputs.iter().flatten().map(Tensor::len).sum::<usize>() <= ELEMENTS;
+        let doubles = |c: &Case| match SINGLE.contains(&&*full_name(op)) {
+            true => None,
+            false => Bench::new(op, c, DType::F64),
+        };
         cases
             .filter(small)
-            .filter_map(|c| Bench::new(op, &c, DType::F64).or_else(|| Bench::new(op, &c, DType::F32)))
+            .filter_map(|c| doubles(&c).or_else(|| Bench::new(op, &c, DType::F32)))
             .collect()
     }
 
@@ -169,7 +190,7 @@ impl Bench {
     fn weights(&self) -> Vec<Option<Tensor>> {
         let weight = |(i, y): (usize, &Tensor)| {
             let w = floats(y.dims(), 900 + i as u64).floats()?;
-            is_float(y).then(|| Tensor::rounded(y.dtype(), y.dims(), &w))?
+            (y.dtype() == self.dtype).then(|| Tensor::rounded(y.dtype(), y.dims(), &w))?
         };
         self.y.iter().enumerate().map(weight).collect()
     }
@@ -206,13 +227,7 @@ impl Bench {
         };
         let (far, close) = (along(h), along(h / 3.0));
         // Nothing moves because it is not a number.
-        let hidden = far == 0.0
-            && self
-                .y
-                .iter()
-                .filter_map(Tensor::floats)
-                .flatten()
-                .any(|y| !y.is_finite());
+        let hidden = far == 0.0 && self.odd();
         let agree = (far - close).abs() <= near * (1.0 + far.abs().min(close.abs()));
         agree.then_some(close).filter(|d| d.is_finite() && !hidden)
     }
@@ -263,58 +278,72 @@ impl Bench {
             .collect();
         let found = differentiate(&mut m, &Gradients::new(&of, &ids)).map_err(|e| e.to_string())?;
         found.iter().flatten().for_each(|&v| m.graph.output(v, None));
-        let run = |session: secateur_engine::run::Builder| -> Result<Vec<Tensor>, String> {
-            let mut made = vec![];
-            if found.iter().any(Option::is_some) {
-                let session = session.threads(1).build().map_err(|e| e.to_string())?;
-                let feeds = session.inputs().map(|(name, _)| name.to_owned());
-                let feeds = feeds.map(|name| {
-                    let i: usize = name[1..].parse().unwrap();
-                    (name, self.x[i].as_ref().unwrap())
-                });
-                let outputs = session
-                    .run(feeds.collect::<Vec<_>>())
-                    .map_err(|e| e.to_string())?;
-                made = outputs.tensors().map(|(_, t)| t.clone()).collect();
-            }
-            let mut made = made.into_iter();
-            let each = by.iter().zip(&found).map(|(&i, f)| match f {
-                Some(_) => made.next().unwrap(),
-                None => Tensor::zeros(self.dtype, self.x[i].as_ref().unwrap().dims()).unwrap(),
-            });
-            Ok(each.collect())
-        };
         Ok([
-            run(Session::builder(&m).reference()).map_err(|e| format!("reference: {e}"))?,
-            run(Session::builder(&m)).map_err(|e| format!("engine: {e}"))?,
+            self.run(Session::builder(&m).reference(), by, &found)
+                .map_err(|e| format!("reference: {e}"))?,
+            self.run(Session::builder(&m), by, &found)
+                .map_err(|e| format!("engine: {e}"))?,
         ])
+    }
+
+    /// The gradients `found` of the inputs `by`, which are the outputs of the session's model.
+    fn run(
+        &self,
+        session: Builder,
+        by: &[usize],
+        found: &[Option<ValueId>],
+    ) -> Result<Vec<Tensor>, RunError> {
+        let mut made = vec![];
+        if found.iter().any(Option::is_some) {
+            let session = session.threads(1).build()?;
+            let feed = |name: &str| {
+                let i: usize = name[1..].parse().unwrap();
+                (name.to_owned(), self.x[i].as_ref().unwrap())
+            };
+            let feeds: Vec<_> = session.inputs().map(|(name, _)| feed(name)).collect();
+            made = session.run(feeds)?.tensors().map(|(_, t)| t.clone()).collect();
+        }
+        let mut made = made.into_iter();
+        let each = by.iter().zip(found).map(|(&i, f)| match f {
+            Some(_) => made.next().unwrap(),
+            None => Tensor::zeros(self.dtype, self.x[i].as_ref().unwrap().dims()).unwrap(),
+        });
+        Ok(each.collect())
+    }
+
+    /// Whether what comes out has elements that are no numbers.
+    fn odd(&self) -> bool {
+        let all = self.y.iter().filter_map(Tensor::floats).flatten();
+        all.into_iter().any(|y| !y.is_finite())
     }
 
     /// The number of elements that were compared.
     fn check(&self) -> Result<usize, String> {
         let by = self.by();
         let [reference, engine] = self.gradients(&by)?;
+        let each = by.iter().zip(reference.iter().zip(&engine));
+        each.map(|(&i, (a, b))| self.compare(i, a, b)).sum()
+    }
+
+    /// Compares the gradient of input `i`, by the reference and by the engine, with some slopes.
+    fn compare(&self, i: usize, a: &Tensor, b: &Tensor) -> Result<usize, String> {
+        let dims = [self.x[i].as_ref().unwrap(), a, b].map(Tensor::dims);
+        if dims[0] != dims[1] || dims[0] != dims[2] {
+            return Err(format!("input {i}: dimensions {dims:?}"));
+        }
         let loose = if self.dtype == DType::F64 { 2e-5 } else { 1e-2 };
+        let (a, b) = (a.floats().unwrap(), b.floats().unwrap());
+        let apart = |a: f64, b: f64| (a - b).abs() > loose * (1.0 + b.abs()) || a.is_nan() != b.is_nan();
+        if let Some(at) = (0..a.len()).find(|&at| apart(b[at], a[at])) {
+            return Err(format!("input {i}[{at}]: reference {}, engine {}", a[at], b[at]));
+        }
         let mut compared = 0;
-        for ((&i, a), b) in by.iter().zip(&reference).zip(&engine) {
-            let x = self.x[i].as_ref().unwrap();
-            let dims = [x.dims(), a.dims(), b.dims()];
-            if dims[0] != dims[1] || dims[0] != dims[2] {
-                return Err(format!("input {i}: dimensions {dims:?}"));
-            }
-            let (a, b) = (a.floats().unwrap(), b.floats().unwrap());
-            let far =
-                |(a, b): (&f64, &f64)| (a - b).abs() > loose * (1.0 + a.abs()) || a.is_nan() != b.is_nan();
-            if let Some(at) = a.iter().zip(&b).position(far) {
-                return Err(format!("input {i}[{at}]: reference {}, engine {}", a[at], b[at]));
-            }
-            for s in 0..SAMPLES.min(a.len()) {
-                let at = (s * 7919 + 3) % a.len();
-                let Some(slope) = self.slope(i, at) else { continue };
-                compared += 1;
-                if (a[at] - slope).abs() > loose * (1.0 + slope.abs()) || a[at].is_nan() {
-                    return Err(format!("input {i}[{at}]: gradient {}, slope {slope}", a[at]));
-                }
+        for at in (0..SAMPLES.min(a.len())).map(|s| (s * 7919 + 3) % a.len()) {
+            let slope = self.slope(i, at).filter(|_| !(a[at].is_nan() && self.odd()));
+            let Some(slope) = slope else { continue };
+            compared += 1;
+            if apart(a[at], slope) {
+                return Err(format!("input {i}[{at}]: gradient {}, slope {slope}", a[at]));
             }
         }
         Ok(compared)
@@ -345,7 +374,9 @@ fn gradients_are_the_slopes_of_the_reference() {
             match (b.check(), listed(&name, b.case.name)) {
                 (Ok(_), _) if b.by().is_empty() => {}
                 (Ok(n), _) => *compared.entry(name.clone()).or_default() += n,
-                (Err(e), Some(row)) if e.contains("has no gradient") => drop(excused.insert(row)),
+                (Err(e), Some(row)) if !NONE[row].1.is_empty() || e.contains("has no gradient") => {
+                    excused.insert(row);
+                }
                 // An old version may mean what none has meant since.
                 (Err(e), _) if e.contains("cannot say this") => {}
                 (Err(e), _) => wrong.push(format!("{name}, {:?} ({}): {e}", b.case.name, b.case.opset)),

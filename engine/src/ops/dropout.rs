@@ -114,22 +114,26 @@ impl Op for Dropout {
 
     fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
         let (dy, own) = (dy[0]?, n.dtype(0)?);
-        let trains = n
-            .konst(2)
-            .and_then(Tensor::truths)
-            .and_then(|t| t.first().copied());
-        if !n.has(2) || trains == Some(false) {
-            return Some(vec![Some(dy), None, None]);
-        }
-        let dx = match at(y, 1).filter(|_| trains == Some(true)) {
-            Some(mask) => {
+        let trains = match n.has(2) {
+            true => n
+                .konst(2)
+                .and_then(Tensor::truths)
+                .and_then(|t| t.first().copied()),
+            false => Some(false),
+        };
+        Some(match (trains, at(y, 1)) {
+            (Some(false), _) => vec![Some(dy)],
+            (Some(true), Some(mask)) => {
                 let share = at(x, 1).map_or(dy.constant(0.5), |share| cast(share, own));
-                only(mask, dy / (dy.constant(1.0) - share))
+                vec![Some(only(mask, dy / (dy.constant(1.0) - share)))]
             }
             // The same seed leaves out the same elements.
-            None => apply(dy, "Dropout", &[at(x, 1), at(x, 2)], n.node().attrs.clone(), 1)[0],
-        };
-        Some(vec![Some(dx), None, None])
+            _ => vec![
+                apply(dy, "Dropout", &[at(x, 1), at(x, 2)], n.node().attrs.clone(), 1)
+                    .first()
+                    .copied(),
+            ],
+        })
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
