@@ -11,7 +11,7 @@ use secateur_engine::opt::{convert, inline};
 
 use crate::reach::{Reach, differentiable};
 use crate::control::{self, Backwards};
-use crate::{DiffError, Rounding, broadcast, expand, round};
+use crate::{DiffError, Rounding, broadcast, expand, recompute, round};
 
 /// What is differentiated, by what, and how.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,9 @@ pub struct Gradients<'a> {
     pub stop: &'a [ValueId],
     /// What the gradient of rounding is.
     pub rounding: Rounding,
+    /// The values that are kept for the gradients, all others being computed again when they are read, which takes time and
+    /// saves memory; [`checkpoints`](crate::checkpoints) picks some. `None`: all are kept.
+    pub keep: Option<&'a [ValueId]>,
 }
 
 /// Appends to the main graph of `model` the nodes that compute the gradients of `g`; for each value of `g.by` the value that
@@ -58,6 +61,7 @@ pub fn differentiate(model: &mut Model, g: &Gradients) -> Result<Vec<Option<Valu
         tape.node(id, node)?;
     }
     let found: Vec<_> = g.by.iter().map(|v| tape.grads[v.0 as usize]).collect();
+    let grads = std::mem::take(&mut tape.grads);
     let mut patch = tape.builder.finish();
     // Rules know not which of their inputs count.
     expand::used(&mut patch, &found.iter().flatten().copied().collect::<Vec<_>>());
@@ -65,6 +69,10 @@ pub fn differentiate(model: &mut Model, g: &Gradients) -> Result<Vec<Option<Valu
     if !backwards.is_empty() {
         // What subgraphs read counts too.
         new.graph.sort();
+    }
+    if let Some(keep) = g.keep {
+        let ends = g.of.iter().map(|(y, _)| *y).collect();
+        recompute::recompute(&mut new.graph, graph.nodes.len(), keep, (&grads, &ends));
     }
     verify(&new.graph)?;
     let domains: BTreeSet<String> = new.graph.iter().map(|(_, n)| n.domain().into()).collect();
@@ -81,6 +89,7 @@ impl<'a> Gradients<'a> {
             by,
             stop: &[],
             rounding: Rounding::Zero,
+            keep: None,
         }
     }
 }

@@ -30,8 +30,11 @@ mod diff;
 mod error;
 mod expand;
 mod reach;
+mod recompute;
 mod round;
+mod segments;
 
 pub use diff::{Gradients, differentiate};
 pub use error::{DiffError, DiffErrorKind};
 pub use round::Rounding;
+pub use segments::{Segments, checkpoints};

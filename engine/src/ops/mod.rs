@@ -4,6 +4,7 @@
 //! schedule) belongs to the passes.
 
 pub mod activation;
+pub mod after;
 mod along;
 pub mod argmax;
 pub mod arith;
@@ -378,6 +379,7 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
+    &after::After,
     &attention::spread::Spread,
     &pool::AveragePoolGrad,
     &conv::Fused,

@@ -105,6 +105,7 @@ impl Closed {
                     by,
                     stop: &[],
                     rounding: site.rounding,
+                    keep: None,
                 },
             )?,
         };
