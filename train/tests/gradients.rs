@@ -13,18 +13,13 @@ use secateur_train::{Gradients, differentiate};
 
 /// Operators, and perhaps one of their cases, that have no gradient, and why. Sorted.
 const NONE: &[(&str, &str, &str)] = &[
-    ("DFT", "", "no rule yet"),
-    ("DeformConv", "", "no rule yet"),
     ("DequantizeLinear", "", "no rule yet"),
     ("Dropout", "half precision", "the share is not learnt"),
     ("Dropout", "training", "the share is not learnt"),
-    ("GridSample", "", "no rule yet"),
-    ("LinearAttention", "", "no rule yet"),
-    ("MaxRoiPool", "", "no rule yet"),
+    ("MaxRoiPool", "", "not yet"),
     ("MelWeightMatrix", "", "a table of constants"),
     ("Resize", "every style", "its region is not learnt"),
-    ("RoiAlign", "", "no rule yet"),
-    ("STFT", "", "no rule yet"),
+    ("RoiAlign", "", "not yet"),
     ("Unique", "", "it sorts"),
     ("ai.onnx.ml.LinearClassifier", "", "classical machine learning"),
     ("ai.onnx.ml.LinearRegressor", "", "classical machine learning"),

@@ -2,10 +2,11 @@
 
 use super::squash::Squash;
 use super::{Attrs, B, C0, Cell, H0, LENS, P, R, Recurrent, W, X, letters};
-use crate::expr::{Builder, Call, Ex};
-use crate::ir::{Attr, AttrValue, DType, Dim, Graph, Tensor, Type};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Graph, Tensor, Type};
 use crate::ops::formula::{apply, cast, concat, given, ints, transpose};
-use crate::ops::{NodeRef, OPSET};
+use crate::ops::NodeRef;
+use crate::ops::turns::{scan, subgraph};
 
 /// One direction of a layer.
 struct Direction<'d> {
@@ -135,22 +136,13 @@ impl Direction<'_> {
         types.extend(self.types(dtype));
         types.push(row(gates * self.hidden));
         types.extend(self.ends.then(|| Type::tensor(DType::Bool, [batch.clone(), Dim::Known(1)])));
-        let mut attrs = vec![
-            Attr::new("body", AttrValue::Graph(Box::new(self.body(&types, own, kept)?))),
-            Attr::new("num_scan_inputs", count as i64),
-        ];
+        let mut attrs = vec![];
         if backwards && lengths.is_none() {
             attrs.push(Attr::new("scan_input_directions", vec![1i64; count]));
             attrs.push(Attr::new("scan_output_directions", vec![1i64]));
         }
-        let ids: Vec<_> = inputs.iter().map(|e| Some(e.id)).collect();
-        let made = x.call(Call {
-            domain: "",
-            op: "Scan",
-            inputs: &ids,
-            attrs,
-            outputs: own + kept + 1,
-        });
+        let body = self.body(&types, own, kept)?;
+        let made = scan(&inputs, count, body, attrs, own + kept + 1)?;
         let mut outputs = vec![turn(*made.last()?)];
         outputs.extend(&made[..own]);
         Some(outputs)
@@ -180,31 +172,19 @@ impl Direction<'_> {
 
     /// One step, of inputs of the given types: `own` states, `kept` values that stay what they are, and slices.
     fn body(&self, types: &[Type], own: usize, kept: usize) -> Option<Graph> {
-        let mut graph = Graph::default();
-        for (i, ty) in types.iter().enumerate() {
-            let v = graph.input(format!("in{i}"), ty.clone());
-            graph[v].ty = Some(ty.clone());
-        }
-        let b = Builder::new(&graph, OPSET);
-        let inputs = graph.inputs.iter().map(|p| b.at(p.value));
-        let x: Vec<_> = inputs.collect();
-        let (states, rest, sums) = (&x[..own], &x[own..own + kept], x[own + kept]);
-        let mut new = self.step(states, rest, sums);
-        let mut y = new[0];
-        if let Some(there) = x.get(own + kept + 1) {
-            y = there.op("Where", &[y, y.constant(0.0)]);
-            let picked = new.iter().zip(states).map(|(new, old)| there.op("Where", &[*new, *old]));
-            new = picked.collect();
-        }
-        let outputs = new.iter().chain(rest).chain([&y]).map(|e| e.id);
-        let outputs: Vec<_> = outputs.collect();
-        let patch = b.finish();
-        patch.apply(&mut graph).ok()?;
-        for (i, &v) in outputs.iter().enumerate() {
-            let last = i + 1 == outputs.len();
-            graph.output(v, last.then(|| types[0].clone()));
-        }
-        Some(graph)
+        subgraph(types, types[0].clone(), |x| {
+            let (states, rest, sums) = (&x[..own], &x[own..own + kept], x[own + kept]);
+            let mut new = self.step(states, rest, sums);
+            let mut y = new[0];
+            if let Some(there) = x.get(own + kept + 1) {
+                y = there.op("Where", &[y, y.constant(0.0)]);
+                let pairs = new.iter().zip(states);
+                new = pairs.map(|(new, old)| there.op("Where", &[*new, *old])).collect();
+            }
+            new.extend(rest);
+            new.push(y);
+            new
+        })
     }
 
     /// The states after a step.
