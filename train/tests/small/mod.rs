@@ -111,6 +111,6 @@ pub(crate) fn near(a: &[f64], b: &[f64]) {
     let apart = a
         .iter()
         .zip(b)
-        .find(|(a, b)| !((*a - *b).abs() <= 1e-9 * (1.0 + b.abs())));
+        .find(|(a, b)| (*a - *b).abs() > 1e-9 * (1.0 + b.abs()) || a.is_nan() != b.is_nan());
     assert!(apart.is_none(), "{a:?}, expected {b:?}");
 }
