@@ -7,6 +7,9 @@ use secateur_engine::ops::case::floats;
 use secateur_engine::{Session, Tensor};
 use secateur_train::{Gradients, differentiate};
 
+/// An operator, the dimensions of its weights, and its attributes.
+type Layer = (&'static str, Option<&'static [usize]>, Vec<Attr>);
+
 /// Convolutions with strides, groups and dilations, pools of each kind, and a transposed convolution.
 fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
     let mut m = Model::default();
@@ -20,7 +23,7 @@ fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
     };
     let two = || vec![2i64, 2];
     let mut h = x;
-    let layers: [(&str, Option<&[usize]>, Vec<Attr>); 9] = [
+    let layers: [Layer; 9] = [
         (
             "Conv",
             Some(&[4, 2, 3, 3]),
@@ -30,7 +33,10 @@ fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
         (
             "MaxPool",
             None,
-            vec![Attr::new("kernel_shape", two()), Attr::new("strides", vec![1i64, 2])],
+            vec![
+                Attr::new("kernel_shape", two()),
+                Attr::new("strides", vec![1i64, 2]),
+            ],
         ),
         (
             "Conv",
@@ -38,7 +44,11 @@ fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
             vec![Attr::new("group", 2), Attr::new("dilations", two())],
         ),
         ("Relu", None, vec![]),
-        ("ConvTranspose", Some(&[6, 3, 2, 3]), vec![Attr::new("strides", two())]),
+        (
+            "ConvTranspose",
+            Some(&[6, 3, 2, 3]),
+            vec![Attr::new("strides", two())],
+        ),
         (
             "AveragePool",
             None,
@@ -51,7 +61,10 @@ fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
         (
             "LpPool",
             None,
-            vec![Attr::new("kernel_shape", two()), Attr::new("pads", vec![1i64, 0, 0, 1])],
+            vec![
+                Attr::new("kernel_shape", two()),
+                Attr::new("pads", vec![1i64, 0, 0, 1]),
+            ],
         ),
         ("GlobalMaxPool", None, vec![]),
     ];
@@ -83,7 +96,12 @@ fn near(a: &[Tensor], b: &[Tensor]) {
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
         assert_eq!(a.dims(), b.dims(), "gradient {i}");
         let pairs = a.floats().unwrap().into_iter().zip(b.floats().unwrap());
-        pairs.for_each(|(a, b)| assert!((a - b).abs() < 2e-3 * (1.0 + a.abs()), "gradient {i}: {a} and {b}"));
+        pairs.for_each(|(a, b)| {
+            assert!(
+                (a - b).abs() < 2e-3 * (1.0 + a.abs()),
+                "gradient {i}: {a} and {b}"
+            )
+        });
     }
 }
 
@@ -91,10 +109,19 @@ fn near(a: &[Tensor], b: &[Tensor]) {
 fn sizes_need_not_be_known() {
     let x = floats(&[3, 2, 14, 15], 1);
     let known = gradients([3i64, 2, 14, 15].map(Dim::Known), &x);
-    assert!(known.iter().all(|t| t.floats().unwrap().iter().any(|&v| v != 0.0)));
+    assert!(
+        known
+            .iter()
+            .all(|t| t.floats().unwrap().iter().any(|&v| v != 0.0))
+    );
     let batch = [Dim::symbol("n"), Dim::Known(2), Dim::Known(14), Dim::Known(15)];
     near(&known, &gradients(batch, &x));
-    let image = [Dim::symbol("n"), Dim::Known(2), Dim::symbol("h"), Dim::symbol("w")];
+    let image = [
+        Dim::symbol("n"),
+        Dim::Known(2),
+        Dim::symbol("h"),
+        Dim::symbol("w"),
+    ];
     near(&known, &gradients(image, &x));
 }
 

@@ -54,7 +54,9 @@ impl<'a> Site<'a> {
 
     fn wrong(&self, what: &str) -> DiffError {
         let (node, opset) = (self.node(), opset_of(&self.model.opsets, self.node()));
-        let error = self.facts().error(&self.model.graph, node, opset, OpError::new(what));
+        let error = self
+            .facts()
+            .error(&self.model.graph, node, opset, OpError::new(what));
         error.into()
     }
 
@@ -134,7 +136,9 @@ impl Forward {
         outputs.extend(kept);
         let node = &mut graph[id];
         node.outputs = outputs;
-        self.attrs.into_iter().for_each(|(name, value)| node.set(name, value));
+        self.attrs
+            .into_iter()
+            .for_each(|(name, value)| node.set(name, value));
     }
 }
 
@@ -163,7 +167,7 @@ fn zeros(x: Ex<'_>) -> Ex<'_> {
 }
 
 /// Writes a node whose outputs are the gradients of `of`.
-fn write<'b>(b: &'b Builder, call: Call, of: Vec<ValueId>) -> Vec<(ValueId, ValueId)> {
+fn write(b: &Builder, call: Call, of: Vec<ValueId>) -> Vec<(ValueId, ValueId)> {
     use secateur_engine::expr::Sink;
     let made = b.call(call);
     let pairs: Vec<_> = of.into_iter().zip(made).collect();

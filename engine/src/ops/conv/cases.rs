@@ -158,8 +158,12 @@ pub(super) fn weights() -> Vec<Case> {
     };
     vec![
         window("3x3 with a border", &[&[2, 3, 5, 6], &[2, 4, 5, 6]], &[3, 3]).attr("pads", vec![1i64; 4]),
-        window("steps that leave some over", &[&[2, 3, 8, 9], &[2, 2, 3, 2]], &[3, 4])
-            .attr("strides", vec![2i64, 4]),
+        window(
+            "steps that leave some over",
+            &[&[2, 3, 8, 9], &[2, 2, 3, 2]],
+            &[3, 4],
+        )
+        .attr("strides", vec![2i64, 4]),
         window("holes in groups", &[&[2, 6, 7, 7], &[2, 9, 3, 5]], &[3, 3])
             .attr("group", 3)
             .attr("dilations", vec![2i64, 1]),
