@@ -9,6 +9,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use crate::ir::{Attr, AttrValue, Constant, DType, Graph, Name, Node, Patch, Tensor, Type, Value, ValueId};
 use crate::ops::{self, Fact, Input, NodeRef};
+use crate::opt::Facts;
 
 /// One operator application on its way to a [`Sink`].
 pub struct Call<'c> {
@@ -158,7 +159,10 @@ pub struct Builder<'g> {
     graph: &'g Graph,
     opset: i64,
     attrs: &'g [Attr],
+    around: Option<&'g Facts>,
     patch: RefCell<Patch>,
+    /// What is known of the values of the patch, one for each.
+    facts: RefCell<Vec<Fact>>,
 }
 
 impl<'g> Builder<'g> {
@@ -173,7 +177,17 @@ impl<'g> Builder<'g> {
             graph,
             opset,
             attrs,
+            around: None,
             patch: RefCell::new(Patch::new(graph)),
+            facts: RefCell::default(),
+        }
+    }
+
+    /// The same where `facts` are known of the values of the graph.
+    pub fn knowing(self, facts: &'g Facts) -> Self {
+        Builder {
+            around: Some(facts),
+            ..self
         }
     }
 
@@ -187,23 +201,49 @@ impl<'g> Builder<'g> {
         self.patch.into_inner()
     }
 
-    fn add(&self, name: Name, ty: Option<Type>, konst: Option<Tensor>) -> ValueId {
+    /// What is known of `v`, a value of the graph or one that was written.
+    pub fn fact(&self, v: ValueId) -> Fact {
+        let facts = self.facts.borrow();
+        match self.patch.borrow().place(v).and_then(|i| facts.get(i)) {
+            Some(own) => own.clone(),
+            None => match self.around {
+                Some(facts) => facts.of(v).clone(),
+                None => self.graph[v].ty.clone().map_or_else(Fact::unknown, Fact::from),
+            },
+        }
+    }
+
+    /// Calls `v`, which was written, `name`, by which a subgraph finds it. No other value may have the name.
+    pub fn rename(&self, v: ValueId, name: impl Into<Name>) {
+        let mut patch = self.patch.borrow_mut();
+        if let Some(i) = patch.place(v) {
+            patch.values[i].name = name.into();
+        }
+    }
+
+    /// Notes what is known of `v`, which was written, and inference does not find out.
+    pub fn know(&self, v: ValueId, fact: Fact) {
+        if let Some(i) = self.patch.borrow().place(v) {
+            self.facts.borrow_mut()[i] = fact;
+        }
+    }
+
+    fn add(&self, name: Name, fact: Fact, konst: Option<Tensor>) -> ValueId {
         let konst = konst.map(Constant::new);
+        let ty = Some(fact.ty.clone()).filter(|ty| *ty != Type::Unknown);
+        self.facts.borrow_mut().push(fact);
         self.patch.borrow_mut().value(Value { name, ty, konst })
     }
 
-    fn fact(&self, v: ValueId) -> Fact {
-        let patch = self.patch.borrow();
-        let value = patch.own(v).unwrap_or_else(|| &self.graph[v]);
-        value.ty.clone().map_or_else(Fact::unknown, Fact::from)
-    }
-
-    fn infer(&self, node: &Node) -> Vec<Option<Type>> {
+    fn infer(&self, node: &Node) -> Vec<Fact> {
         let facts: Vec<_> = node.inputs.iter().map(|v| v.map(|v| (v, self.fact(v)))).collect();
         let patch = self.patch.borrow();
         let konst = |v: ValueId| match patch.own(v) {
             Some(value) => value.konst.as_ref().map(|c| &*c.tensor),
-            None => self.graph.konst(v),
+            None => match self.around {
+                Some(facts) => facts.konst(v).map(|t| &**t),
+                None => self.graph.konst(v),
+            },
         };
         let inputs = facts.iter().map(|f| {
             f.as_ref().map(|(v, fact)| Input {
@@ -220,8 +260,9 @@ impl<'g> Builder<'g> {
                 op.infer(&NodeRef::new(node, opset, inputs.collect())).ok()
             })
             .unwrap_or_default();
-        let mut types = inferred.into_iter().map(|f| Some(f.ty));
-        node.outputs.iter().map(|_| types.next().flatten()).collect()
+        let mut facts = inferred.into_iter();
+        let known = |_| facts.next().unwrap_or_else(Fact::unknown);
+        node.outputs.iter().map(known).collect()
     }
 }
 
@@ -232,8 +273,8 @@ impl Sink for Builder<'_> {
             attrs: call.attrs,
             ..Node::new(call.op, call.inputs.to_vec(), vec![None; call.outputs])
         };
-        for (i, ty) in self.infer(&node).into_iter().enumerate() {
-            node.outputs[i] = Some(self.add(call.op.into(), ty, None));
+        for (i, fact) in self.infer(&node).into_iter().enumerate() {
+            node.outputs[i] = Some(self.add(call.op.into(), fact, None));
         }
         let outputs = node.outputs.iter().copied().flatten().collect();
         self.patch.borrow_mut().nodes.push(node);
@@ -247,8 +288,7 @@ impl Sink for Builder<'_> {
     }
 
     fn tensor(&self, t: Tensor) -> ValueId {
-        let ty = Type::tensor(t.dtype(), t.dims().iter().copied());
-        self.add("constant".into(), Some(ty), Some(t))
+        self.add("constant".into(), Fact::of(&t), Some(t))
     }
 
     fn attr(&self, name: &'static str, default: f32, like: ValueId) -> ValueId {

@@ -39,7 +39,19 @@ impl Patch {
 
     /// The patch's own value `v`; `None` if it is one of the graph.
     pub fn own(&self, v: ValueId) -> Option<&Value> {
-        self.values.get((v.0 as usize).checked_sub(self.base)?)
+        self.values.get(self.place(v)?)
+    }
+
+    /// Which of the patch's own values `v` would be; `None` if it is one of the graph.
+    pub(crate) fn place(&self, v: ValueId) -> Option<usize> {
+        (v.0 as usize).checked_sub(self.base)
+    }
+
+    /// Makes no initialisers of the new values that are `unread`.
+    pub fn forget(&mut self, unread: impl Fn(ValueId) -> bool) {
+        let ids = (self.base as u32..).map(ValueId);
+        let gone = self.values.iter_mut().zip(ids).filter(|(_, v)| unread(*v));
+        gone.for_each(|(value, _)| value.konst = None);
     }
 
     /// The new node that makes `v`.

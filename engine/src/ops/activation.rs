@@ -1,10 +1,11 @@
 //! Activations. Their vector forms, with which other kernels end too, are in [`act`].
 
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, SQRT_2};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, FRAC_2_SQRT_PI, SQRT_2};
 
 use secateur_simd::Simd;
 
 use super::case::floats;
+use super::grad::{only, unless};
 use super::pointwise::Function;
 use super::{Case, NodeRef, OpError};
 use crate::cpu::act::{self, ActFn};
@@ -33,6 +34,10 @@ impl Function for act::Relu {
             Case::new("old", [floats(&[3], 1)]).opset(1),
         ]
     }
+    fn vjp<'a>(self, _: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        // NaN passes the gradient on.
+        Some(unless(y.op("LessOrEqual", &[y.constant(0.0)]), dy))
+    }
 }
 
 impl Function for act::LeakyRelu {
@@ -50,6 +55,10 @@ impl Function for act::LeakyRelu {
     fn cases() -> Vec<Case> {
         vec![Case::new("alpha", [floats(&[37], 1)]).attr("alpha", -0.3)]
     }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let above = x.op("Greater", &[x.constant(0.0)]);
+        Some(above.op("Where", &[dy, dy * f64::from(self.alpha)]))
+    }
 }
 
 impl Function for act::ThresholdedRelu {
@@ -66,6 +75,10 @@ impl Function for act::ThresholdedRelu {
     }
     fn cases() -> Vec<Case> {
         vec![Case::new("alpha", [floats(&[37], 1)]).attr("alpha", -0.5)]
+    }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let bound = x.constant(self.alpha.into());
+        Some(unless(x.op("LessOrEqual", &[bound]), dy))
     }
 }
 
@@ -87,6 +100,10 @@ impl Function for act::Elu {
     }
     fn cases() -> Vec<Case> {
         vec![Case::new("alpha", [floats(&[37], 1)]).attr("alpha", 2.5)]
+    }
+    fn vjp<'a>(self, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let above = x.op("Greater", &[x.constant(0.0)]);
+        Some(above.op("Where", &[dy, dy * (y + f64::from(self.alpha))]))
     }
 }
 
@@ -123,6 +140,11 @@ impl Function for act::Selu {
                 .attr("alpha", 2.5)
                 .attr("gamma", 0.5),
         ]
+    }
+    fn vjp<'a>(self, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let (alpha, gamma) = (f64::from(self.alpha), f64::from(self.gamma));
+        let above = x.op("Greater", &[x.constant(0.0)]);
+        Some(above.op("Where", &[dy * gamma, dy * (y + alpha * gamma)]))
     }
 }
 
@@ -166,6 +188,11 @@ impl Function for act::Celu {
             case("the smallest alpha", f32::MIN_POSITIVE),
         ]
     }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let above = x.op("Greater", &[x.constant(0.0)]);
+        let below = dy * (x / f64::from(self.alpha)).exp();
+        Some(above.op("Where", &[dy, below]))
+    }
 }
 
 impl Function for act::Sigmoid {
@@ -177,6 +204,9 @@ impl Function for act::Sigmoid {
     }
     fn exact(self, x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
+    }
+    fn vjp<'a>(self, _: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy * (y * (y.constant(1.0) - y)))
     }
 }
 
@@ -199,6 +229,11 @@ impl Function for act::HardSigmoid {
                 .attr("alpha", 0.7)
                 .attr("beta", 0.1),
         ]
+    }
+    fn vjp<'a>(self, _: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let (above, below) = (y.constant(0.0), y.constant(1.0));
+        let inside = y.op("Greater", &[above]).op("And", &[y.op("Less", &[below])]);
+        Some(only(inside, dy * f64::from(self.alpha)))
     }
 }
 
@@ -228,6 +263,9 @@ impl Function for act::Tanh {
     fn exact(self, x: f64) -> f64 {
         x.tanh()
     }
+    fn vjp<'a>(self, _: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy * (y.constant(1.0) - y * y))
+    }
 }
 
 impl Function for act::Softplus {
@@ -240,6 +278,9 @@ impl Function for act::Softplus {
     fn exact(self, x: f64) -> f64 {
         let above = if x < 0.0 { 0.0 } else { x };
         above + (-x.abs()).exp().ln_1p()
+    }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy * x.sigmoid())
     }
 }
 
@@ -255,6 +296,10 @@ impl Function for act::Softsign {
     }
     fn body<'a>(_: &NodeRef, x: Ex<'a>) -> Option<Ex<'a>> {
         Some(x / (x.op("Abs", &[]) + 1.0))
+    }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let below = x.op("Abs", &[]) + 1.0;
+        Some(dy / (below * below))
     }
 }
 
@@ -291,6 +336,11 @@ impl Function for act::Silu {
     }
     fn cases() -> Vec<Case> {
         vec![Case::new("alpha", [floats(&[37], 1)]).attr("alpha", 1.7)]
+    }
+    fn vjp<'a>(self, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let alpha = f64::from(self.alpha);
+        let share = (x * alpha).sigmoid();
+        Some(dy * (share + y * (share.constant(1.0) - share) * alpha))
     }
 }
 
@@ -354,5 +404,21 @@ impl Function for Gelu {
             Case::new("tanh", [floats(&[3, 77], 1)]).attr("approximate", "tanh"),
             Case::new("exact", [floats(&[3, 77], 1)]).attr("approximate", "none"),
         ]
+    }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        let half = |share: Ex<'a>| (share + 1.0) * 0.5;
+        let (share, slope) = match self.tanh {
+            false => {
+                let density = (x * x * -0.5).exp() * (FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * 0.5);
+                (half((x / SQRT_2).erf()), density)
+            }
+            true => {
+                let (square, c) = (x * x, FRAC_2_PI.sqrt());
+                let t = ((x + (square * x) * CUBIC) * c).tanh();
+                let inner = square * (3.0 * CUBIC * c * 0.5) + c * 0.5;
+                (half(t), inner * (t.constant(1.0) - t * t))
+            }
+        };
+        Some(dy * (share + x * slope))
     }
 }

@@ -4,10 +4,11 @@ use num_traits::Float;
 
 use super::binary::{self, Align, align};
 use super::case::{floats, odd_floats};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::number::Numbers;
 use crate::cpu::walk::Walk;
 use crate::cpu::{Candidate, Io, Kernel, blocks, elementwise};
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Tensor};
 
 /// Arithmetic of two numbers of one type.
@@ -24,6 +25,10 @@ pub trait Arith: Copy + Send + Sync + 'static {
     fn int(a: i128, b: i128) -> i128;
     /// Its result for symbols.
     fn dim(a: &Dim, b: &Dim) -> Dim;
+    /// The gradients of both operands, by which the result `y` changes, whose own is `dy`.
+    fn vjp<'a>(_x: [Ex<'a>; 2], _y: Ex<'a>, _dy: Ex<'a>) -> Option<[Ex<'a>; 2]> {
+        None
+    }
 }
 
 /// The operator of some arithmetic.
@@ -58,6 +63,11 @@ impl<F: Arith> Op for Binary<F> {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         eval::<F>(n, x, align)
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let dx = F::vjp([x[0]?, x[1]?], y[0]?, dy[0]?)?;
+        Some(dx.map(Some).into())
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -226,6 +236,9 @@ impl Arith for Add {
     fn dim(a: &Dim, b: &Dim) -> Dim {
         a.clone() + b.clone()
     }
+    fn vjp<'a>(_: [Ex<'a>; 2], _: Ex<'a>, dy: Ex<'a>) -> Option<[Ex<'a>; 2]> {
+        Some([dy, dy])
+    }
 }
 
 /// `a - b`
@@ -245,6 +258,9 @@ impl Arith for Sub {
     fn dim(a: &Dim, b: &Dim) -> Dim {
         a.clone() - b.clone()
     }
+    fn vjp<'a>(_: [Ex<'a>; 2], _: Ex<'a>, dy: Ex<'a>) -> Option<[Ex<'a>; 2]> {
+        Some([dy, -dy])
+    }
 }
 
 /// `a * b`
@@ -263,6 +279,9 @@ impl Arith for Mul {
     }
     fn dim(a: &Dim, b: &Dim) -> Dim {
         a.clone() * b.clone()
+    }
+    fn vjp<'a>([a, b]: [Ex<'a>; 2], _: Ex<'a>, dy: Ex<'a>) -> Option<[Ex<'a>; 2]> {
+        Some([dy * b, dy * a])
     }
 }
 
@@ -293,6 +312,10 @@ impl Arith for Div {
             _ if never_negative(a) && never_negative(b) => a.floor_div(b),
             _ => Dim::Unknown,
         }
+    }
+    fn vjp<'a>([_, b]: [Ex<'a>; 2], y: Ex<'a>, dy: Ex<'a>) -> Option<[Ex<'a>; 2]> {
+        let da = dy / b;
+        Some([da, -(da * y)])
     }
 }
 
@@ -398,6 +421,13 @@ impl Op for Mod {
             0 => eval::<Modulo>(n, x, align),
             _ => eval::<Remainder>(n, x, align),
         }
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let ([a, b], dy) = ([x[0]?, x[1]?], dy[0]?);
+        // a = b · whole + y
+        let whole = ((a - y[0]?) / b).op("Round", &[]);
+        Some(vec![Some(dy), Some(-(dy * whole))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,11 +1,14 @@
 //! `BatchNormalization`, for inference and for training.
 
 use super::case::{floats, odd_floats};
+use super::formula::{cast, ints};
+use super::grad;
 use super::shape::show;
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Kernel};
-use crate::ir::{DType, Tensor};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Tensor};
 
 /// `scale (x - mean) / sqrt(variance + epsilon) + bias`, with one of each for every channel (axis 1). In training, mean and
 /// variance are those of the input, and running ones are brought nearer to them.
@@ -99,6 +102,15 @@ impl Op for BatchNormalization {
         Ok(made)
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let all: Vec<_> = x.iter().copied().collect::<Option<_>>()?;
+        let p = Channels::of(n, &all)?;
+        match trains(n).ok()? {
+            true => p.trained(n, &all, dy),
+            false => p.fixed(&all, dy[0]?),
+        }
+    }
+
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         cpu::candidates(n)
     }
@@ -166,6 +178,95 @@ impl Op for BatchNormalization {
             half("half precision, float parameters", DType::F16, DType::F32),
             half("double precision", DType::F64, DType::F64).within(1e-12, 1e-12),
         ]
+    }
+}
+
+/// What is needed to say a gradient with one number for each channel.
+struct Channels {
+    rank: i64,
+    epsilon: f64,
+    /// The types of all inputs.
+    types: [DType; 5],
+}
+
+impl Channels {
+    fn of(n: &NodeRef, x: &[Ex]) -> Option<Channels> {
+        let types: Option<Vec<_>> = (0..x.len()).map(|i| n.dtype(i)).collect();
+        Some(Channels {
+            rank: n.rank(0)? as i64,
+            epsilon: n.float_or("epsilon", 1e-5).ok()?.into(),
+            types: types?.try_into().ok()?,
+        })
+    }
+
+    /// Input `i`, in the type of the first.
+    fn given<'a>(&self, x: &[Ex<'a>], i: usize) -> Ex<'a> {
+        cast(x[i], self.types[i], self.types[0])
+    }
+
+    /// One number for each channel, in the rank of the input.
+    fn wide<'a>(&self, p: Ex<'a>) -> Ex<'a> {
+        match (1..self.rank - 1).collect::<Vec<_>>() {
+            behind if behind.is_empty() => p,
+            behind => p.op("Unsqueeze", &[ints(p, &behind)]),
+        }
+    }
+
+    /// One number for each channel, made by `op` of those of all images.
+    fn folded<'a>(&self, v: Ex<'a>, op: &str) -> Ex<'a> {
+        let keep = i64::from(self.rank == 1);
+        let others: Vec<_> = (0..self.rank).filter(|&a| a != 1).collect();
+        v.with(op, &[ints(v, &others)], vec![Attr::new("keepdims", keep)])
+    }
+
+    fn inverse<'a>(&self, variance: Ex<'a>) -> Ex<'a> {
+        (variance + self.epsilon).op("Sqrt", &[]).op("Reciprocal", &[])
+    }
+
+    /// The gradients of all inputs, in their own types.
+    fn typed<'a>(&self, dx: [Option<Ex<'a>>; 5]) -> Grads<'a> {
+        let own = |(dx, &to): (Option<Ex<'a>>, &DType)| dx.map(|dx| cast(dx, self.types[0], to));
+        Some(dx.into_iter().zip(&self.types).map(own).collect())
+    }
+
+    /// The gradients where mean and variance are given.
+    fn fixed<'a>(&self, x: &[Ex<'a>], dy: Ex<'a>) -> Grads<'a> {
+        let [scale, mean, variance] = [1, 3, 4].map(|i| self.given(x, i));
+        let inverse = self.inverse(variance);
+        let slope = scale * inverse;
+        let sum = self.folded(dy, "ReduceSum");
+        let product = self.folded(dy * (x[0] - self.wide(mean)), "ReduceSum");
+        let dvariance = product * slope * (inverse * inverse) * -0.5;
+        let dx = [
+            dy * self.wide(slope),
+            product * inverse,
+            sum,
+            -(sum * slope),
+            dvariance,
+        ];
+        self.typed(dx.map(Some))
+    }
+
+    /// The gradients where mean and variance are those of the input, which the running ones are brought nearer to.
+    fn trained<'a>(&self, n: &NodeRef, x: &[Ex<'a>], dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (own, scale, dy0) = (self.types[0], self.given(x, 1), dy[0]?);
+        let momentum = f64::from(n.float_or("momentum", 0.9).ok()?);
+        let running = |i: usize| dy.get(i).copied().flatten();
+        let new = |i: usize| running(i).map(|d| cast(d, self.types[2 + i], own) * (1.0 - momentum));
+        let away = x[0] - self.wide(self.folded(x[0], "ReduceMean"));
+        let inverse = self.inverse(self.folded(away * away, "ReduceMean"));
+        let sum = self.folded(dy0, "ReduceSum");
+        let product = self.folded(dy0 * away, "ReduceSum");
+        let size = |x: Ex<'a>| grad::cast(x.op("Size", &[]), own);
+        let count = size(x[0]) / size(x[1]);
+        let slope = scale * inverse;
+        // What each channel's mean and variance give to all its elements.
+        let mean = new(1).map_or(sum * slope, |d| sum * slope - d) / count;
+        let spread = product * slope * (inverse * inverse);
+        let spread = new(2).map_or(spread, |d| spread - d * 2.0) / count;
+        let dx = dy0 * self.wide(slope) - self.wide(mean) - away * self.wide(spread);
+        let old = |i: usize| running(i).map(|d| cast(d, self.types[2 + i], own) * momentum);
+        self.typed([Some(dx), Some(product * inverse), Some(sum), old(1), old(2)])
     }
 }
 

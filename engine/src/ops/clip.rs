@@ -2,7 +2,8 @@
 
 use super::binary::candidate;
 use super::case::{floats, odd_floats};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::grad::{at, only, unless};
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::act;
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
 use crate::cpu::{Act, Candidate, Io, Kernel, View, blocks, elementwise};
@@ -111,6 +112,22 @@ impl Op for Clip {
             lo: bound(1, f32::NEG_INFINITY)?,
             hi: bound(2, f32::INFINITY)?,
         })
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, dy) = (x[0]?, dy[0]?);
+        let (low, high) = (at(x, 1), at(x, 2));
+        // The upper bound has the last word where they are crossed.
+        let crossed = low.zip(high).map(|(low, high)| high.op("Less", &[low]));
+        let dlow = low.map(|low| {
+            let below = only(x0.op("Less", &[low]), dy);
+            crossed.map_or(below, |crossed| unless(crossed, below))
+        });
+        let dhigh = high.map(|high| {
+            let above = x0.op("Greater", &[high]);
+            only(crossed.map_or(above, |crossed| above.op("Or", &[crossed])), dy)
+        });
+        Some(vec![Some(only(x0.op("Equal", &[y[0]?]), dy)), dlow, dhigh])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,13 +1,15 @@
 //! `Col2Im`: blocks added up to an image.
 
 use super::case::floats;
+use super::formula::ints;
+use super::grad::shaped;
 use super::matmul::matrices::check_size;
 use super::pick::{given, integers};
 use super::shape::{arity, ranked, show, spelt};
-use super::{Case, Fact, NodeRef, Op, OpError, OpName, onnx};
+use super::{Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::number::Numbers;
 use crate::cpu::window::Window;
-use crate::ir::{Dim, Tensor, count};
+use crate::ir::{AttrValue, Dim, Tensor, count};
 
 /// The image of which the columns of the input are the windows; where they overlap, they add up.
 pub struct Col2Im;
@@ -128,6 +130,28 @@ impl Op for Col2Im {
             Numbers::Int(v) => Numbers::Int(added(&v, to, &dims, i128::wrapping_add)),
         };
         Ok(vec![y.tensor(t.dtype(), &dims).ok_or_else(wrong)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, dy) = (x[0]?, dy[0]?);
+        let (image, block) = (n.ints_in(1)?, n.ints_in(2)?);
+        let taps: i64 = block.iter().product();
+        // Each tap of a block is a filter that sees one element.
+        let own: Vec<_> = [taps, 1].into_iter().chain(block.iter().copied()).collect();
+        let mut filters = vec![0.0; usize::try_from(taps * taps).ok()?];
+        (0..taps as usize).for_each(|i| filters[i * taps as usize + i] = 1.0);
+        let dims: Vec<_> = own.iter().map(|&d| d as usize).collect();
+        let filters = dy.tensor(Tensor::rounded(n.dtype(0)?, &dims, &filters)?);
+        let planes: Vec<_> = [-1, 1].into_iter().chain(image).collect();
+        let attrs = n
+            .node()
+            .attrs
+            .iter()
+            .filter(|a| !matches!(&a.value, AttrValue::Ints(l) if l.is_empty()));
+        let seen = dy
+            .op("Reshape", &[ints(dy, &planes)])
+            .with("Conv", &[filters], attrs.cloned().collect());
+        Some(vec![Some(shaped(n, 0, x0, seen))])
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -1,8 +1,10 @@
 //! ONNX `Compress`: the slices that a mask keeps.
 
+use super::grad::put_back;
 use super::pick::{given, place, rearranged};
 use super::shape::{arity, ranked};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
+use crate::expr::Ex;
 use crate::ir::{DType, Data, Dim, Tensor};
 
 /// ONNX `Compress`: slices of an axis, or without one elements, where the condition is true.
@@ -84,6 +86,12 @@ impl Op for Compress {
             place(from, x.dims())
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (stays, attrs) = (x[1]?, n.node().attrs.clone());
+        let take = |places: Ex<'a>| places.with("Compress", &[stays], attrs);
+        Some(vec![Some(put_back(n, x[0]?, dy[0]?, take)), None])
     }
 
     fn cases(&self) -> Vec<Case> {

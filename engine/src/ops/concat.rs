@@ -1,13 +1,14 @@
 //! ONNX `Concat`: tensors one behind the other along an axis.
 
+use super::formula::{apply, concat, ints};
 use super::pick::{given, knowing, pick, place, sized};
 use super::shape::{arity, followed, same_dtype, show, tied, with_data};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::blocked::{self, Join};
 use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, in_blocks, width};
 use crate::cpu::{Candidate, Cost};
-use crate::ir::{DType, Dim, Shape, Tensor, count};
+use crate::ir::{Attr, DType, Dim, Shape, Tensor, count};
 
 /// ONNX `Concat`.
 pub struct Concat;
@@ -143,6 +144,34 @@ impl Op for Concat {
             Ok((part, place(at, parts[part].dims())))
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (dy, rank) = (dy[0]?, (0..n.arity()).find_map(|i| n.rank(i))?);
+        if x.len() == 1 {
+            return Some(vec![Some(dy)]);
+        }
+        let axis = axis(n, rank).ok()? as i64;
+        let known = (0..x.len()).map(|i| Some(n.dims(i)?[axis as usize] as i64));
+        let lengths = match known.collect::<Option<Vec<_>>>() {
+            Some(lengths) => ints(dy, &lengths),
+            None => {
+                let cut = vec![Attr::new("start", axis), Attr::new("end", axis + 1)];
+                let all: Vec<_> = x
+                    .iter()
+                    .map(|x| Some((*x)?.with("Shape", &[], cut.clone())))
+                    .collect::<Option<_>>()?;
+                concat(all[0], &all[1..], 0)
+            }
+        };
+        let parts = apply(
+            dy,
+            "Split",
+            &[Some(lengths)],
+            vec![Attr::new("axis", axis)],
+            x.len(),
+        );
+        Some(parts.into_iter().map(Some).collect())
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

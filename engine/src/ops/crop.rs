@@ -1,9 +1,10 @@
 //! `CenterCropPad`: the middle of a tensor, or a border around it.
 
 use super::case::floats;
+use super::grad::sizes;
 use super::pick::{given, knowing, pick, place, sized};
 use super::shape::{arity, show, spelt};
-use super::{Case, Fact, NodeRef, Op, OpError, OpName, onnx};
+use super::{Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
 use crate::ir::{Dim, Tensor};
 
 /// Some axes brought to given sizes: what is too long is cut off on both sides, what is too short gets zeros there.
@@ -67,6 +68,12 @@ impl Op for CenterCropPad {
             Ok(from.map_or((1, 0), |from| (0, place(from, t.dims()))))
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        // What was cut off gets zeros, and zeros that were put there are cut off.
+        let to = sizes(n, 0, x[0]?);
+        Some(vec![Some(dy[0]?.op("CenterCropPad", &[to]))])
     }
 
     fn cases(&self) -> Vec<Case> {

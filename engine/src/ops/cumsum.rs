@@ -1,13 +1,15 @@
 //! ONNX `CumSum` and `CumProd`: sums and products of all elements so far along an axis.
 
+use super::grad::only;
 use super::pick::given;
 use super::shape::{arity, like_first};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::indices::integers;
 use crate::cpu::moves::{chunks, short};
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Pool, View, ViewMut};
-use crate::ir::{Element, Tensor, count};
+use crate::expr::Ex;
+use crate::ir::{Attr, Element, Tensor, count};
 
 /// ONNX `CumSum`, or with `PRODUCT` ONNX `CumProd`.
 pub struct Cumulative<const PRODUCT: bool>;
@@ -102,6 +104,31 @@ impl<const PRODUCT: bool> Op for Cumulative<PRODUCT> {
             Numbers::Int(all) => join(all, (dims, axis), order, (0, i128::wrapping_add)),
         }
         Ok(vec![all.tensor(data.dtype(), dims).ok_or_else(refuse)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, axis, y, dy) = (x[0]?, x[1]?, y[0]?, dy[0]?);
+        let Order { exclusive, reverse } = order(n).ok()?;
+        let along = |x: Ex<'a>, op: &str, exclusive: bool, reverse: bool| {
+            let attrs = [("exclusive", exclusive), ("reverse", reverse)];
+            x.with(
+                op,
+                &[axis],
+                attrs.map(|(name, is)| Attr::new(name, i64::from(is))).into(),
+            )
+        };
+        let back = |dy: Ex<'a>| along(dy, "CumSum", exclusive, !reverse);
+        if !PRODUCT {
+            return Some(vec![Some(back(dy)), None]);
+        }
+        // Behind the first zero nothing counts; its own gradient is that of the product without it.
+        let (one, none) = (x0.constant(1.0), x0.constant(0.0));
+        let zeros = along(only(x0.op("Equal", &[none]), one), "CumSum", false, reverse);
+        let first = zeros.op("Equal", &[one]).op("And", &[x0.op("Equal", &[none])]);
+        let others = first.op("Where", &[one, x0]);
+        let at_first = back(dy * along(others, "CumProd", exclusive, reverse));
+        let before = only(zeros.op("Equal", &[none]), back(dy * y) / others);
+        Some(vec![Some(first.op("Where", &[at_first, before])), None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,12 +1,14 @@
 //! Blocks of pixels as channels, and back.
 
+use super::formula::{ints, transpose};
+use super::grad::shaped;
 use super::pick::{given, knowing, place, rearranged, sized};
 use super::shape::{arity, ranked, show, tied};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::copy::{Lay, StridedCopy, steps};
 use crate::cpu::moves::{Move, candidates, width};
-use crate::ir::{DType, Dim, Tensor};
+use crate::ir::{Attr, DType, Dim, Tensor};
 
 /// ONNX `DepthToSpace`: `[batch, channels, h, w]` to `[batch, channels / size², h * size, w * size]`.
 pub struct DepthToSpace;
@@ -125,6 +127,22 @@ impl Op for DepthToSpace {
         Ok(vec![y])
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (dy, size) = (dy[0]?, block(n).ok()?);
+        if !channels_first(n).ok()? {
+            return Some(vec![Some(dy.with(
+                "SpaceToDepth",
+                &[],
+                vec![Attr::new("blocksize", size)],
+            ))]);
+        }
+        // Channels behind blocks are put before them.
+        let (x, deep) = (x[0]?, n.shape(0)?.get(1)?.known()? / (size * size));
+        let apart = dy.with("SpaceToDepth", &[], vec![Attr::new("blocksize", size)]);
+        let apart = apart.op("Reshape", &[ints(x, &[0, size * size, deep, -1])]);
+        Some(vec![Some(shaped(n, 0, x, transpose(apart, &[0, 2, 1, 3])))])
+    }
+
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         let (Some(dtype), Some(deep), Some(pixels)) = (n.dtype(0), n.dims(0), n.out_dims(0)) else {
             return vec![];
@@ -194,6 +212,14 @@ impl Op for SpaceToDepth {
             place([at[0], channel, y, x], data.dims())
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, _: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        Some(vec![Some(dy[0]?.with(
+            "DepthToSpace",
+            &[],
+            n.node().attrs.clone(),
+        ))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,9 +1,12 @@
 //! `Det` and `Inverse`: determinants and inverses of square matrices.
 
 use super::case::floats;
+use super::formula::{apply, ints};
+use super::grad::turned;
 use super::pick::given;
 use super::shape::{arity, like_first, show};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, microsoft, onnx, shape};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, microsoft, onnx, shape};
+use crate::expr::Ex;
 use crate::ir::{DType, Tensor};
 
 /// The determinant of the last two axes.
@@ -104,6 +107,13 @@ impl Op for Det {
         Ok(vec![Tensor::rounded(t.dtype(), dims, &y).ok_or_else(wrong)?])
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, rank) = (x[0]?, n.rank(0)?);
+        let wide = |x: Ex<'a>| x.op("Unsqueeze", &[ints(x, &[-2, -1])]);
+        let inverse = turned(apply(x0, "com.microsoft.Inverse", &[], vec![], 1)[0], rank);
+        Some(vec![Some(wide(dy[0]? * y[0]?) * inverse)])
+    }
+
     fn cases(&self) -> Vec<Case> {
         cases("singular")
     }
@@ -141,6 +151,11 @@ impl Op for Inverse {
         }
         let wrong = || OpError::new(format!("no inverse of {}", t.dtype()));
         Ok(vec![Tensor::rounded(t.dtype(), t.dims(), &y).ok_or_else(wrong)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, _: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let y = turned(y[0]?, n.rank(0)?);
+        Some(vec![Some(-y.matmul(dy[0]?).matmul(y))])
     }
 
     fn cases(&self) -> Vec<Case> {

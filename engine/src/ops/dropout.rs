@@ -1,8 +1,10 @@
 //! `Dropout`: elements left out at random while a model is trained.
 
+use super::formula::apply;
+use super::grad::{at, cast, only};
 use super::pick::given;
 use super::shape::{arity, like_first};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Kernel, affine};
 use crate::ir::{DType, Tensor, Type};
@@ -108,6 +110,30 @@ impl Op for Dropout {
         let dtype = if n.opset() < 10 { data.dtype() } else { DType::Bool };
         let mask = Tensor::rounded(dtype, data.dims(), &kept);
         Ok(vec![y, mask.ok_or_else(wrong)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (dy, own) = (dy[0]?, n.dtype(0)?);
+        let trains = match n.has(2) {
+            true => n
+                .konst(2)
+                .and_then(Tensor::truths)
+                .and_then(|t| t.first().copied()),
+            false => Some(false),
+        };
+        Some(match (trains, at(y, 1)) {
+            (Some(false), _) => vec![Some(dy)],
+            (Some(true), Some(mask)) => {
+                let share = at(x, 1).map_or(dy.constant(0.5), |share| cast(share, own));
+                vec![Some(only(mask, dy / (dy.constant(1.0) - share)))]
+            }
+            // The same seed leaves out the same elements.
+            _ => vec![
+                apply(dy, "Dropout", &[at(x, 1), at(x, 2)], n.node().attrs.clone(), 1)
+                    .first()
+                    .copied(),
+            ],
+        })
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,12 +1,15 @@
 //! Tensors repeated.
 
+use super::formula::{concat, ints};
+use super::grad::{flat, folded, shaped, sizes};
 use super::pick::{given, knowing, place, rearranged, sized};
 use super::shape::{arity, broadcast, show, spelt, tied, with_data};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::copy::{Lay, StridedCopy, steps};
 use crate::cpu::moves::{Move, candidates, width};
-use crate::ir::{DType, Dim, Shape, Tensor};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Shape, Tensor};
 
 /// ONNX `Expand`: broadcast to a shape, two ways.
 pub struct Expand;
@@ -107,6 +110,20 @@ impl Op for Expand {
         wrapped(self, n, x)
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, _: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        // Where it is not known which axes are stretched, the sum is not either.
+        let (of, to) = (n.shape(0)?, spelt(n, 1).ok()??);
+        let beside = |i: usize| (i + to.len()).checked_sub(of.len()).map(|i| &to[i]);
+        let clear = |(i, d): (usize, &Dim)| {
+            let stays = |to: &Dim| *to == Dim::Known(1) || d.same(to);
+            d.known().is_some() || beside(i).is_none_or(stays)
+        };
+        of.iter()
+            .enumerate()
+            .all(clear)
+            .then(|| vec![dy.first().copied().flatten(), None])
+    }
+
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         let dtype = n.dtype(0);
         dtype.map_or(vec![], |d| candidates("expand", d, copy(n, d)))
@@ -199,6 +216,17 @@ impl Op for Tile {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         wrapped(self, n, x)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, dy, rank) = (x[0]?, dy[0]?, n.rank(0)?);
+        let column = |x: Ex<'a>| x.op("Unsqueeze", &[ints(x, &[1])]);
+        // Each axis as repeats of itself.
+        let both = flat(concat(column(x[1]?), &[column(sizes(n, 0, x0))], 1));
+        let apart = dy.with("Reshape", &[both], vec![Attr::new("allowzero", 1)]);
+        let repeats: Vec<i64> = (0..rank as i64).map(|i| 2 * i).collect();
+        let dx = folded(apart, "ReduceSum", &repeats);
+        Some(vec![Some(shaped(n, 0, x0, dx)), None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -5,11 +5,11 @@ use super::matmul::cpu::{self, Extra};
 use super::matmul::matrices::{Matrices, check_size, product, starts};
 use super::matmul::{added, fits};
 use super::shape::{ranked, same_dtype, show};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
 use crate::cpu::number::Numbers;
 use crate::cpu::{Candidate, Post};
 use crate::expr::{Call, Ex};
-use crate::ir::{DType, Dim, Tensor};
+use crate::ir::{Attr, DType, Dim, Tensor};
 
 /// `alpha A' B' + beta C`, with `A'` and `B'` transposed where `transA` and `transB` say so.
 pub struct Gemm;
@@ -40,6 +40,32 @@ impl Op for Gemm {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         eval(n, x)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (a, b, dy) = (x[0]?, x[1]?, dy[0]?);
+        let turned = |name| Some(n.int_or(name, 0).ok()? != 0);
+        let (ta, tb) = (turned("transA")?, turned("transB")?);
+        let alpha = n.float_or("alpha", 1.0).ok()?;
+        let product = |a: Ex<'a>, b: Ex<'a>, [ta, tb]: [bool; 2]| {
+            let turn = [("transA", ta), ("transB", tb)].into_iter().filter(|(_, t)| *t);
+            let turn = turn.map(|(name, _)| Attr::new(name, 1));
+            let scale = (alpha != 1.0).then(|| Attr::new("alpha", alpha));
+            a.with("Gemm", &[b], turn.chain(scale).collect())
+        };
+        let da = match ta {
+            false => product(dy, b, [false, !tb]),
+            true => product(b, dy, [tb, true]),
+        };
+        let db = match tb {
+            false => product(a, dy, [!ta, false]),
+            true => product(dy, a, [true, ta]),
+        };
+        let dc = match n.float_or("beta", 1.0).ok()? {
+            1.0 => dy,
+            beta => dy * f64::from(beta),
+        };
+        Some(vec![Some(da), Some(db), Some(dc)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -2,10 +2,14 @@
 
 use super::binary::candidate;
 use super::case::floats;
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
+use super::formula::ints;
+use super::grad::shaped;
+use super::norm::centred;
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
 use crate::cpu::norm::{GroupKernel, doubles_moments};
 use crate::cpu::{Candidate, Kernel};
-use crate::ir::{DType, Dim, Tensor, count};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Tensor, count};
 
 /// Each channel of each image to mean 0 and variance 1, times a scale, plus a bias.
 pub struct InstanceNormalization;
@@ -164,6 +168,22 @@ fn cpu(n: &NodeRef, groups: Option<usize>) -> Vec<Candidate> {
     kernel().into_iter().map(|k| candidate(n, "", k)).collect()
 }
 
+/// The gradients where so many `groups` of channels are normalised each for itself.
+fn gradients<'a>(n: &NodeRef, x: Exs<'_, 'a>, dy: Ex<'a>, groups: i64) -> Grads<'a> {
+    let (x0, scale, rank) = (x[0]?, x[1]?, n.rank(0)?);
+    let rows = |x: Ex<'a>| x.op("Reshape", &[ints(x, &[0, groups, -1])]);
+    let behind: Vec<_> = (1..rank as i64 - 1).collect();
+    let wide = match behind.is_empty() {
+        true => scale,
+        false => scale.op("Unsqueeze", &[ints(scale, &behind)]),
+    };
+    let [normal, dx] = centred(n, rows(x0), rows(dy * wide), -1)?;
+    let others: Vec<_> = (0..rank as i64).filter(|&axis| axis != 1).collect();
+    let own = |dy: Ex<'a>| dy.with("ReduceSum", &[ints(dy, &others)], vec![Attr::new("keepdims", 0)]);
+    let dscale = own(dy * shaped(n, 0, x0, normal));
+    Some(vec![Some(shaped(n, 0, x0, dx)), Some(dscale), Some(own(dy))])
+}
+
 /// Batches and channels hang together; the rest is normalised.
 fn axes(n: &NodeRef, affine: bool) -> Option<Axes> {
     n.rank(0).filter(|&r| r >= 2)?;
@@ -216,6 +236,10 @@ impl Op for InstanceNormalization {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         eval(n, x, None)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        gradients(n, x, dy[0]?, n.shape(0)?.get(1)?.known()?)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -274,6 +298,10 @@ impl Op for GroupNormalization {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         eval(n, x, Some(groups(n)?))
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        gradients(n, x, dy[0]?, groups(n).ok()? as i64)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -4,7 +4,7 @@ use super::case::{floats, odd_floats};
 use super::pick::given;
 use super::shape::{arity, like_first, tied};
 use super::softmax::span;
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::moves::{chunks, short};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::{Candidate, Cost, Io, Pool, View, ViewMut};
@@ -59,6 +59,11 @@ impl Op for Hardmax {
         }
         let y = Tensor::rounded(x.dtype(), x.dims(), &y);
         Ok(vec![y.ok_or_else(wrong)?])
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, _: Exs<'_, 'a>, _: Exs<'_, 'a>, _: Exs<'_, 'a>) -> Grads<'a> {
+        // A staircase.
+        Some(vec![None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -2,7 +2,7 @@
 
 use super::pick::given;
 use super::shape::{arity, like_first, with_data};
-use super::{Bodies, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Bodies, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::ir::{Datum, Tensor};
 
 /// ONNX `Identity`: the input.
@@ -39,6 +39,10 @@ impl Op for Identity {
             None | Some(Datum::Tensor(_)) => None,
             Some(other) => Some(Ok(vec![other.clone()])),
         }
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, _: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        Some(vec![Some(dy[0]?)])
     }
 
     fn cases(&self) -> Vec<Case> {

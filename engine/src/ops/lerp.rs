@@ -2,7 +2,7 @@
 
 use super::binary::{broadcast_dims, candidate, stretch};
 use super::case::{floats, tame_floats};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, private, shape};
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, private, shape};
 use crate::cpu::elementwise::{any, zip3};
 use crate::cpu::walk::Walk;
 use crate::cpu::{Candidate, Io, Kernel};
@@ -90,6 +90,12 @@ impl Op for Lerp {
             Tensor::rounded(b.dtype(), &dims, &(0..b_.len()).map(mix).collect::<Vec<f64>>())
         };
         Ok(vec![y().ok_or_else(|| OpError::new("expected floats"))?])
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let ([weight, a, b], dy) = ([x[0]?, x[1]?, x[2]?], dy[0]?);
+        let da = dy * weight;
+        Some(vec![Some(dy * (a - b)), Some(da), Some(dy - da)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

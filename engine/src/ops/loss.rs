@@ -1,7 +1,8 @@
 //! Losses of classifiers.
 
+use super::grad::{at, cast, int, unless};
 use super::shape::{arity, broadcast, ranked, show};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::expr::{Call, Ex};
 use crate::ir::{Attr, DType, Shape, Tensor};
 
@@ -183,6 +184,41 @@ impl Op for SoftmaxCrossEntropyLoss {
             all.push(log);
         }
         Some(all)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        if n.has(2) || at(dy, 1).is_some() {
+            return None;
+        }
+        let (scores, target, dy) = (x[0]?, x[1]?, dy[0]?);
+        let ignored = n.int("ignore_index").ok()?;
+        let ignored = ignored.map(|i| {
+            let i = int(target, i);
+            target.op("Equal", &[cast(i, n.dtype(1).unwrap_or(DType::I64))])
+        });
+        let ones = ignored.map(|i| unless(i, dy.constant(1.0)));
+        let all = |x: Ex<'a>| x.with("ReduceSum", &[], vec![Attr::new("keepdims", 0)]);
+        let each = match (reduction(n).ok()?, ones) {
+            (Reduction::Mean, Some(ones)) => dy / all(ones),
+            (Reduction::Mean, None) => dy / cast(target.op("Size", &[]), n.dtype(0)?),
+            _ => dy,
+        };
+        let each = ignored.map_or(each, |i| unless(i, each));
+        let axis = vec![Attr::new("axis", 1)];
+        let share = match at(y, 1) {
+            Some(log) => log.exp(),
+            None => scores.with("Softmax", &[], axis.clone()),
+        };
+        let switch = dy.tensor(Tensor::rounded(n.dtype(0)?, &[2], &[0.0, 1.0])?);
+        let cut = vec![Attr::new("start", 1), Attr::new("end", 2)];
+        let there = target.with("OneHot", &[scores.with("Shape", &[], cut), switch], axis);
+        let single = ignored.is_none() && reduction(n).ok()? != Reduction::None;
+        let each = if single {
+            each
+        } else {
+            along(n, each, "Unsqueeze", &[1])
+        };
+        Some(vec![Some((share - there) * each), None])
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -2,12 +2,15 @@
 
 use super::binary::candidate;
 use super::case::floats;
+use super::formula::ints;
+use super::grad::shaped;
 use super::pick::given;
 use super::shape::{arity, like_first, show};
-use super::{Case, Fact, NodeRef, Op, OpError, OpName, onnx};
+use super::{Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::lrn::LrnKernel;
-use crate::ir::{DType, Tensor, count};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Tensor, count};
 
 /// `x / (bias + alpha / size * sum of squares)^beta`, the sum over `size` neighbouring channels.
 pub struct LRN;
@@ -38,6 +41,27 @@ impl Attrs {
     /// Channels before and behind that count.
     fn near(&self) -> [usize; 2] {
         [(self.size - 1) / 2, (self.size - 1).div_ceil(2)]
+    }
+}
+
+impl Attrs {
+    /// The sum of the elements of `v`, shaped like input 0, over the channels that count for each, or for which each counts,
+    /// divided by `size`.
+    fn near_mean<'a>(&self, n: &NodeRef, x: Ex<'a>, v: Ex<'a>, turned: bool) -> Ex<'a> {
+        let [before, behind] = self.near().map(|c| c as i64);
+        let (before, behind) = if turned {
+            (behind, before)
+        } else {
+            (before, behind)
+        };
+        let column = v.op("Reshape", &[ints(v, &[0, 0, -1])]);
+        let attrs = vec![
+            Attr::new("kernel_shape", vec![self.size as i64, 1]),
+            Attr::new("pads", vec![before, 0, behind, 0]),
+            Attr::new("count_include_pad", 1),
+        ];
+        let column = column.op("Unsqueeze", &[ints(v, &[1])]);
+        shaped(n, 0, x, column.with("AveragePool", &[], attrs))
     }
 }
 
@@ -88,6 +112,15 @@ impl Op for LRN {
         });
         let y: Vec<f64> = y.collect();
         Ok(vec![Tensor::rounded(x.dtype(), x.dims(), &y).ok_or_else(wrong)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (a, x0, y, dy) = (Attrs::of(n).ok()?, x[0]?, y[0]?, dy[0]?);
+        let [alpha, beta] = [a.alpha, a.beta].map(f64::from);
+        let sum = a.near_mean(n, x0, x0 * x0, false) * alpha + f64::from(a.bias);
+        let around = a.near_mean(n, x0, dy * y / sum, true);
+        let dx = dy * sum.op("Pow", &[sum.constant(-beta)]) - x0 * around * (2.0 * alpha * beta);
+        Some(vec![Some(dx)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

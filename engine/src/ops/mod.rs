@@ -4,10 +4,13 @@
 //! schedule) belongs to the passes.
 
 pub mod activation;
+pub mod after;
+mod along;
 pub mod argmax;
 pub mod arith;
 pub mod attention;
 pub mod batchnorm;
+mod between;
 mod binary;
 pub mod bitcast;
 pub mod bitwise;
@@ -38,6 +41,7 @@ pub mod fused;
 pub mod gather;
 pub mod gelu;
 pub mod gemm;
+mod grad;
 pub mod grid;
 pub mod group_norm;
 pub mod hardmax;
@@ -92,6 +96,7 @@ pub mod training;
 pub mod transpose;
 pub mod trig;
 pub mod trilu;
+mod turns;
 pub mod unary;
 pub mod unique;
 pub mod unit_norm;
@@ -376,11 +381,15 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
+    &after::After,
     &attention::spread::Spread,
+    &pool::AveragePoolGrad,
     &conv::Fused,
+    &conv::GradW,
     &gemm::Fused,
     &lerp::Lerp,
     &matmul::Fused,
+    &pool::MaxPoolGrad,
     &recurrent::ROUNDED_LSTM,
 ];
 
@@ -476,6 +485,12 @@ pub struct Laws {
 /// Runs the subgraph that is the attribute of the given name on values for its inputs.
 pub type Bodies<'r> = &'r mut dyn FnMut(&str, Vec<Datum>) -> Result<Vec<Datum>, OpError>;
 
+/// Expressions for the inputs or outputs of a node; `None` where one is left out.
+pub type Exs<'e, 'a> = &'e [Option<Ex<'a>>];
+
+/// The gradients of the inputs of a node; see [`Op::vjp`].
+pub type Grads<'a> = Option<Vec<Option<Ex<'a>>>>;
+
 /// What an operator is. Everything but the name has a default.
 pub trait Op: Sync {
     /// Domain and name.
@@ -517,6 +532,11 @@ pub trait Op: Sync {
         None
     }
 
+    /// What is differentiated where the operator has no gradient of its own: its body, or another form, which may run subgraphs.
+    fn spelled<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        self.body(n, x)
+    }
+
     /// The number of inputs that the body is recognised with.
     fn arity(&self) -> usize {
         1
@@ -543,6 +563,17 @@ pub trait Op: Sync {
         _x: &[Option<&Datum>],
         _bodies: Bodies,
     ) -> Option<Result<Vec<Datum>, OpError>> {
+        None
+    }
+
+    /// The gradients of the inputs, from inputs `x`, outputs `y` and the gradients `dy` of the outputs (vector-Jacobian
+    /// product); `None` where the operator has no rule, and its [body](Op::body) is differentiated instead.
+    ///
+    /// An entry is `None` where an input has no gradient: it is no float, is left out, or moves the outputs nowhere (as in
+    /// `Floor`). Of `y` those are `None` that the node does not make, of `dy` those on which nothing depends. Where inputs
+    /// are broadcast, a gradient may have the shape of the output: the caller sums it. The rule is written in the operators
+    /// of version [`OPSET`], and so is the node.
+    fn vjp<'a>(&self, _n: &NodeRef, _x: Exs<'_, 'a>, _y: Exs<'_, 'a>, _dy: Exs<'_, 'a>) -> Grads<'a> {
         None
     }
 

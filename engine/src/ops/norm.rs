@@ -2,7 +2,9 @@
 
 use super::binary::{candidate, stretch};
 use super::case::floats;
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
+use super::formula::apply;
+use super::grad::{at, folded};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
 use crate::cpu::norm::LayerKernel;
 use crate::cpu::{Candidate, Kernel};
 use crate::expr::Ex;
@@ -102,6 +104,22 @@ fn cast<'a>(x: Ex<'a>, from: Option<DType>, to: DType) -> Ex<'a> {
     }
 }
 
+/// `x`, input 0 of `n`, normalised along the axes from `axis` (below 0) on, and its gradient where that of the result is `g`.
+pub(super) fn centred<'a>(n: &NodeRef, x: Ex<'a>, g: Ex<'a>, axis: i64) -> Option<[Ex<'a>; 2]> {
+    let own = n.dtype(0)?;
+    let wide = if own == DType::F64 { own } else { DType::F32 };
+    let attrs = vec![
+        Attr::new("axis", axis),
+        Attr::new("epsilon", n.float_or("epsilon", EPSILON).ok()?),
+        Attr::new("stash_type", i64::from(wide.code())),
+    ];
+    let made = apply(x, "LayerNormalization", &[Some(x.constant(1.0))], attrs, 3);
+    let (normal, inverse) = (made[0], super::formula::cast(made[2], wide, own));
+    let axes: Vec<_> = (axis..0).collect();
+    let mean = |x: Ex<'a>| folded(x, "ReduceMean", &axes);
+    Some([normal, (g - mean(g) - normal * mean(g * normal)) * inverse])
+}
+
 /// The type in which a body computes: doubles stay what they are.
 fn wide(n: &NodeRef) -> Option<DType> {
     let (own, stash) = (n.dtype(0).unwrap_or(DType::F32), stash(n).ok()?);
@@ -183,6 +201,17 @@ impl Op for LayerNormalization {
             all.extend([note(middle), note(deviation.op("Reciprocal", &[]))]);
         }
         Some(all)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        if at(dy, 1).is_some() || at(dy, 2).is_some() {
+            return None;
+        }
+        let (x0, scale, dy) = (x[0]?, x[1]?, dy[0]?);
+        let first = first(n, n.rank(0)?).ok()?;
+        let axes = first as i64 - n.rank(0)? as i64;
+        let [normal, dx] = centred(n, x0, dy * scale, axes)?;
+        Some(vec![Some(dx), Some(dy * normal), Some(dy)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -276,6 +305,18 @@ impl Op for RMSNormalization {
             .op("Reciprocal", &[]);
         let out = n.dtype(1).unwrap_or(wide);
         Some(vec![cast(x0 * inverse, own.map(|_| wide), out) * *x.get(1)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, scale, dy) = (x[0]?, x[1]?, dy[0]?);
+        let first = first(n, n.rank(0)?).ok()?;
+        let axes: Vec<_> = (first as i64 - n.rank(0)? as i64..0).collect();
+        let mean = |x: Ex<'a>| folded(x, "ReduceMean", &axes);
+        let epsilon = n.float_or("epsilon", EPSILON).ok()?;
+        let root = (mean(x0 * x0) + f64::from(epsilon)).op("Sqrt", &[]);
+        let (normal, g) = (x0 / root, dy * scale);
+        let dx = (g - normal * mean(g * normal)) / root;
+        Some(vec![Some(dx), Some(dy * normal)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,11 +1,13 @@
 //! ONNX `OneHot`, and where elements are not 0.
 
+use super::formula::{concat, ints};
 use super::pick::{bounded, given, knowing, pick, room, sized};
 use super::shape::{arity, ranked};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::moves::{fill, short, width};
 use crate::cpu::{Candidate, Cost, Io, View};
-use crate::ir::{DType, Dim, Tensor, count};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Tensor, count};
 
 /// ONNX `OneHot`: a further axis that is "on" at the index and "off" elsewhere.
 pub struct OneHot;
@@ -88,6 +90,19 @@ impl Op for OneHot {
             Ok((0, usize::from(on)))
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (dy, attrs) = (dy[0]?, n.node().attrs.clone());
+        let switch = dy.constant(0.0).op("Unsqueeze", &[ints(dy, &[0])]);
+        let switch = concat(switch, &[switch + 1.0], 0);
+        let there = x[0]?.with("OneHot", &[x[1]?, switch], attrs);
+        let all = |x: Ex<'a>| {
+            x.with("ReduceSum", &[], vec![Attr::new("keepdims", 0)])
+                .op("Reshape", &[ints(x, &[1])])
+        };
+        let on = all(dy * there);
+        Some(vec![None, None, Some(concat(all(dy) - on, &[on], 0))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

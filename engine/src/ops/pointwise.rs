@@ -2,7 +2,7 @@
 
 use super::binary::{candidate, follow};
 use super::case::{floats, odd_floats, tame_floats};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::act::ActFn;
 use crate::cpu::number::Numbers;
 use crate::cpu::{Act, Candidate, Kernel, blocks, elementwise};
@@ -23,6 +23,8 @@ pub trait Function: ActFn + 'static {
     const WITHIN: (f64, f64);
     /// Whether its body can take the largest floats.
     const EXTREMES: bool = true;
+    /// Whether it is a staircase, whose gradient is 0 wherever it has one.
+    const FLAT: bool = false;
 
     /// The function that a node means.
     ///
@@ -36,6 +38,11 @@ pub trait Function: ActFn + 'static {
 
     /// The operator in terms of simpler ones; `None` for a primitive.
     fn body<'a>(_n: &NodeRef, _x: Ex<'a>) -> Option<Ex<'a>> {
+        None
+    }
+
+    /// The gradient of `x`, of which `y` is made, whose own is `dy`; `None` where the body has one.
+    fn vjp<'a>(self, _x: Ex<'a>, _y: Ex<'a>, _dy: Ex<'a>) -> Option<Ex<'a>> {
         None
     }
 
@@ -111,6 +118,13 @@ impl<F: Function> Op for Pointwise<F> {
         Ok(vec![y.ok_or_else(|| {
             OpError::new(format!("there is no {} of {}", F::NAME, x.dtype()))
         })?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        match F::FLAT {
+            true => Some(vec![None]),
+            false => Some(vec![Some(F::read(n).ok()?.vjp(x[0]?, y[0]?, dy[0]?)?)]),
+        }
     }
 
     fn activation(&self, n: &NodeRef) -> Option<Act> {

@@ -6,7 +6,8 @@ use secateur_simd::Simd;
 use super::arith::{self, Arith, axes};
 use super::binary::{self, align};
 use super::case::{floats, odd_floats};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx};
+use super::grad::unless;
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::act::ActFn;
 use crate::cpu::number::Numbers;
 use crate::cpu::walk::Walk;
@@ -160,6 +161,32 @@ impl Op for Pow {
         };
         let y = y.tensor(a.dtype(), &out);
         Ok(vec![y.ok_or_else(|| OpError::new("expected numbers"))?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (a, y, dy, own) = (x[0]?, y[0]?, dy[0]?, n.dtype(0)?);
+        let b = super::formula::cast(x[1]?, n.dtype(1)?, own);
+        if let Some(known) = n.konst(1).and_then(Tensor::item) {
+            let slope = match known {
+                0.0 => return Some(vec![None, None]),
+                1.0 => dy,
+                2.0 => dy * (a * 2.0),
+                0.5 => dy / (y * 2.0),
+                _ => dy * (a.op("Pow", &[a.constant(known - 1.0)]) * known),
+            };
+            return Some(vec![Some(slope), None]);
+        }
+        let slope = dy * (b * a.op("Pow", &[b - 1.0]));
+        let da = unless(b.op("Equal", &[b.constant(0.0)]), slope);
+        if !n.dtype(1)?.is_float() {
+            return Some(vec![Some(da), None]);
+        }
+        // The limit at 0, whose logarithm is none.
+        let nothing = a
+            .op("Equal", &[a.constant(0.0)])
+            .op("And", &[b.op("GreaterOrEqual", &[b.constant(0.0)])]);
+        let db = unless(nothing, dy * (y * a.log()));
+        Some(vec![Some(da), Some(super::formula::cast(db, own, n.dtype(1)?))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -5,7 +5,8 @@ use num_traits::Float;
 use super::arith::{self, Arith};
 use super::binary;
 use super::case::{floats, odd_floats};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::grad::unless;
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::Candidate;
 use crate::ir::{Dim, Tensor};
 
@@ -75,6 +76,15 @@ impl Op for PRelu {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         arith::eval::<Slope>(n, x, aligned(n))
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let ([a, slope], dy) = ([x[0]?, x[1]?], dy[0]?);
+        let above = a.op("Greater", &[a.constant(0.0)]);
+        Some(vec![
+            Some(above.op("Where", &[dy, dy * slope])),
+            Some(unless(above, dy * a)),
+        ])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

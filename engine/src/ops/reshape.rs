@@ -1,8 +1,9 @@
 //! The same elements in another shape.
 
+use super::grad::shaped;
 use super::pick::{given, knowing, sized};
 use super::shape::{arity, product, show, spelt, with_data};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::ir::{Dim, Shape, Tensor};
 
 /// ONNX `Reshape`.
@@ -150,6 +151,10 @@ impl Op for Reshape {
         reshaped(self, n, x)
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        Some(vec![Some(shaped(n, 0, x[0]?, dy[0]?))])
+    }
+
     fn cases(&self) -> Vec<Case> {
         let x = || case::floats(&[2, 3, 4], 1);
         let to = |s: &[i64]| Tensor::of(&[s.len()], s.to_vec());
@@ -220,6 +225,10 @@ impl Op for Flatten {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         reshaped(self, n, x)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        Some(vec![Some(shaped(n, 0, x[0]?, dy[0]?))])
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -2,7 +2,7 @@
 
 use super::pick::{given, integers, place, rearranged};
 use super::shape::{arity, like_first, ranked, show};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::moves::{short, width};
 use crate::cpu::rows::rows;
 use crate::cpu::{Candidate, Cost, Io, indices};
@@ -94,6 +94,11 @@ impl Op for ReverseSequence {
             place(from, x.dims())
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let attrs = n.node().attrs.clone();
+        Some(vec![Some(dy[0]?.with("ReverseSequence", &[x[1]?], attrs))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

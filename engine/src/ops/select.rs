@@ -2,7 +2,8 @@
 
 use super::binary::{broadcast_dims, candidate, follow, stretch};
 use super::case::{floats, odd_floats};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::grad::{only, unless};
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::elementwise::pick;
 use crate::cpu::walk::Walk;
 use crate::cpu::{Candidate, Kernel};
@@ -94,6 +95,11 @@ impl Op for Where {
         };
         let y = Tensor::new(a.dtype(), out, data);
         Ok(vec![y.map_err(|e| OpError::new(e.to_string()))?])
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (there, dy) = (x[0]?, dy[0]?);
+        Some(vec![None, Some(only(there, dy)), Some(unless(there, dy))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

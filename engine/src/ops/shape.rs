@@ -35,7 +35,7 @@ pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Shape, OpError> {
 }
 
 /// Whether `x` is `y`, but at most some number above 1: that number does not broadcast with a greater `y`.
-fn at_most(x: &Dim, y: &Dim) -> bool {
+pub fn at_most(x: &Dim, y: &Dim) -> bool {
     let Dim::Expr(e) = x else { return false };
     match &**e {
         DimExpr::Min(a, Dim::Known(n)) | DimExpr::Min(Dim::Known(n), a) => *n > 1 && a.same(y),

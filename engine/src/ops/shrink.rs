@@ -4,9 +4,10 @@ use secateur_simd::Simd;
 
 use super::binary::candidate;
 use super::case::{floats, odd_floats};
+use super::grad::only;
 use super::pick::given;
 use super::shape::{arity, like_first};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx};
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::act::ActFn;
 use crate::cpu::number::Numbers;
 use crate::cpu::{Candidate, Kernel, blocks, elementwise};
@@ -103,6 +104,12 @@ impl Op for Shrink {
         };
         let y = y.tensor(x.dtype(), x.dims());
         Ok(vec![y.ok_or_else(|| refuse(x.dtype()))?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x, dy) = (x[0]?, dy[0]?);
+        let lambd = x.constant(n.float_or("lambd", 0.5).ok()?.into());
+        Some(vec![Some(only(x.op("Abs", &[]).op("Greater", &[lambd]), dy))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,8 +1,10 @@
 //! ONNX `Slice`: from a start to an end by steps, along some axes.
 
+use super::formula::{apply, ints};
+use super::grad::{at, put_back};
 use super::pick::{given, knowing, place, rearranged};
 use super::shape::{arity, show, tied, with_data};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::blocked::{self, BLOCK};
 use crate::cpu::copy::{Lay, StridedCopy, steps};
 use crate::cpu::indices::integers;
@@ -275,6 +277,19 @@ fn in_blocks(dtype: DType, dims: &[usize], spans: &[Span]) -> Option<StridedCopy
     copy(dtype, &blocks, &all)
 }
 
+/// How many elements before and behind the slice are left out along each axis, if it has all in between.
+fn zeros_around(n: &NodeRef) -> Option<Vec<i64>> {
+    let dims = n.dims(0)?;
+    let mut pads = vec![0; 2 * dims.len()];
+    for cut in cuts(n).ok()?? {
+        let size = dims[cut.axis];
+        let span = cut.span(size).filter(|s| s.step == 1)?;
+        pads[cut.axis] = span.start as i64;
+        pads[cut.axis + dims.len()] = (size - span.len) as i64 - span.start as i64;
+    }
+    Some(pads)
+}
+
 impl Op for Slice {
     fn name(&self) -> OpName {
         onnx("Slice")
@@ -324,6 +339,16 @@ impl Op for Slice {
             place(at.iter().zip(&spans).map(along), data.dims())
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, dy) = (x[0]?, dy[0]?);
+        let rest: Vec<_> = (1..x.len()).map(|i| at(x, i)).collect();
+        let dx = match zeros_around(n) {
+            Some(pads) => dy.op("Pad", &[ints(dy, &pads)]),
+            None => put_back(n, x0, dy, |places| apply(places, "Slice", &rest, vec![], 1)[0]),
+        };
+        Some(vec![Some(dx)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -2,10 +2,12 @@
 
 use super::binary::candidate;
 use super::case::{floats, odd_floats};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
+use super::grad::folded;
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
 use crate::cpu::arg::Along;
 use crate::cpu::softmax;
 use crate::cpu::{Candidate, Cost};
+use crate::expr::Ex;
 use crate::ir::{DType, Tensor, count};
 
 /// `e^x / Σ e^x`, or with `LOG` its logarithm. Before opset 13 the sum runs over all axes from `axis` on.
@@ -81,6 +83,20 @@ impl<const LOG: bool> Op for Softmax<LOG> {
         Ok(vec![
             y.ok_or_else(|| OpError::new("expected a tensor of floats"))?,
         ])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, _: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (y, dy, rank) = (y[0]?, dy[0]?, n.rank(0)?);
+        let (first, end) = span(n, rank).ok()?;
+        let axes: Vec<_> = (first as i64..end as i64).collect();
+        let sum = |x: Ex<'a>| folded(x, "ReduceSum", &axes);
+        Some(vec![Some(match LOG {
+            true => dy - y.exp() * sum(dy),
+            false => {
+                let scaled = dy * y;
+                scaled - y * sum(scaled)
+            }
+        })])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

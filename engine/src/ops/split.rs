@@ -2,10 +2,11 @@
 
 use super::pick::{given, knowing, place, rearranged, sized};
 use super::shape::{Listed, arity, listed, show, tied, with_data};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, in_blocks, width};
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Tensor};
 
 /// ONNX `Split`.
@@ -161,6 +162,22 @@ impl Op for Split {
             y
         };
         (0..n.node().outputs.len()).map(part).collect()
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, _: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let axis = axis(n, n.rank(0)?).ok()?;
+        let part = |(y, dy): (&Option<Ex<'a>>, &Option<Ex<'a>>)| match dy {
+            Some(dy) => Some(*dy),
+            // Nothing depends on this part.
+            None => Some(
+                y.as_ref()?
+                    .constant(0.0)
+                    .op("Expand", &[y.as_ref()?.op("Shape", &[])]),
+            ),
+        };
+        let parts: Vec<_> = y.iter().zip(dy).map(part).collect::<Option<_>>()?;
+        let (first, rest) = parts.split_first()?;
+        Some(vec![Some(super::formula::concat(*first, rest, axis))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

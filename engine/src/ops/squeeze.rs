@@ -1,8 +1,9 @@
 //! Axes of size 1 that come and go.
 
+use super::grad::shaped;
 use super::reshape::{VIEW, reshaped};
 use super::shape::{Listed, arity, distinct_axes, listed, show, tied, with_data};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::ir::{Dim, Tensor};
 
 /// ONNX `Squeeze`: axes of size 1 removed.
@@ -75,6 +76,10 @@ impl Op for Squeeze {
         reshaped(self, n, x)
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        Some(vec![Some(shaped(n, 0, x[0]?, dy[0]?))])
+    }
+
     fn cases(&self) -> Vec<Case> {
         let x = || case::floats(&[1, 3, 1, 2, 1], 1);
         vec![
@@ -124,6 +129,10 @@ impl Op for Unsqueeze {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         reshaped(self, n, x)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        Some(vec![Some(shaped(n, 0, x[0]?, dy[0]?))])
     }
 
     fn cases(&self) -> Vec<Case> {

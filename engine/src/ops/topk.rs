@@ -2,14 +2,16 @@
 
 use std::cmp::Ordering;
 
+use super::formula::apply;
+use super::grad::{at, zeros};
 use super::pick::{given, integers, knowing, place, rearranged, sized};
 use super::shape::{arity, ranked, show, tied};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::moves::{chunks, short, width};
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
 use crate::cpu::rows::rows;
 use crate::cpu::{Candidate, Cost, Io, Pool, View};
-use crate::ir::{DType, Dim, Element, Tensor, count};
+use crate::ir::{Attr, DType, Dim, Element, Tensor, count};
 
 /// ONNX `TopK`.
 ///
@@ -143,6 +145,15 @@ impl Op for TopK {
         })?;
         let indices = places.iter().map(|&p| p as i64).collect();
         Ok(vec![values, Tensor::of(&dims, indices)])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, k) = (x[0]?, x[1]?);
+        let again = || apply(x0, "TopK", &[Some(k)], n.node().attrs.clone(), 2)[1];
+        let places = at(y, 1).unwrap_or_else(again);
+        let axis = vec![Attr::new("axis", n.int_or("axis", -1).ok()?)];
+        let dx = zeros(n, 0, x0).with("ScatterElements", &[places, dy[0]?], axis);
+        Some(vec![Some(dx), None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -2,7 +2,7 @@
 
 use super::pick::{given, knowing, place, rearranged, sized};
 use super::shape::{arity, distinct_axes, tied, with_data};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::copy::{Lay, StridedCopy, steps};
 use crate::cpu::moves::{Move, candidates, width};
@@ -77,6 +77,13 @@ impl Op for Transpose {
             place(source.iter().copied(), data.dims())
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, _: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let order = order(n).ok()??;
+        let mut back = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(i, &axis)| back[axis] = i);
+        Some(vec![Some(super::formula::transpose(dy[0]?, &back))])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -6,10 +6,15 @@ use super::pointwise::Function;
 use super::{NodeRef, OpError};
 use crate::cpu::act::ActFn;
 use crate::cpu::trig::by_lane;
+use crate::expr::Ex;
+
+fn root(x: Ex<'_>) -> Ex<'_> {
+    x.op("Sqrt", &[])
+}
 
 /// Functions that are computed as doubles, element by element: they are rare, and few double instructions would help.
 macro_rules! functions {
-    ($($(#[$doc:meta])* $name:ident $since:expr, $exact:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident $since:expr, $exact:expr, $slope:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub struct $name;
@@ -30,26 +35,30 @@ macro_rules! functions {
                 let f: fn(f64) -> f64 = $exact;
                 f(x)
             }
+            fn vjp<'a>(self, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+                let slope: for<'e> fn(Ex<'e>, Ex<'e>, Ex<'e>) -> Ex<'e> = $slope;
+                Some(slope(x, y, dy))
+            }
         }
     )*};
 }
 functions! {
     /// The angle whose cosine is `x`
-    Acos &[7, 22], f64::acos;
+    Acos &[7, 22], f64::acos, |x, _, dy| -(dy / root(-(x * x - 1.0)));
     /// The number whose hyperbolic cosine is `x`
-    Acosh &[9, 22], f64::acosh;
+    Acosh &[9, 22], f64::acosh, |x, _, dy| dy / root(x * x - 1.0);
     /// The angle whose sine is `x`
-    Asin &[7, 22], f64::asin;
+    Asin &[7, 22], f64::asin, |x, _, dy| dy / root(-(x * x - 1.0));
     /// The number whose hyperbolic sine is `x`
-    Asinh &[9, 22], f64::asinh;
+    Asinh &[9, 22], f64::asinh, |x, _, dy| dy / root(x * x + 1.0);
     /// The angle whose tangent is `x`
-    Atan &[7, 22], f64::atan;
+    Atan &[7, 22], f64::atan, |x, _, dy| dy / (x * x + 1.0);
     /// The number whose hyperbolic tangent is `x`
-    Atanh &[9, 22], f64::atanh;
+    Atanh &[9, 22], f64::atanh, |x, _, dy| -(dy / (x * x - 1.0));
     /// The hyperbolic cosine
-    Cosh &[9, 22], f64::cosh;
+    Cosh &[9, 22], f64::cosh, |x, _, dy| dy * x.op("Sinh", &[]);
     /// The hyperbolic sine
-    Sinh &[9, 22], f64::sinh;
+    Sinh &[9, 22], f64::sinh, |x, _, dy| dy * x.op("Cosh", &[]);
     /// The tangent
-    Tan &[7, 22], f64::tan;
+    Tan &[7, 22], f64::tan, |_, y, dy| dy * (y * y + 1.0);
 }

@@ -2,7 +2,7 @@
 
 use super::pick::{given, integers, pick, place};
 use super::shape::{arity, like_first, ranked, show, tied};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::indices::integers as numbers;
 use crate::cpu::moves::{chunks, short, width};
 use crate::cpu::{Candidate, Cost, Io};
@@ -89,6 +89,13 @@ impl Op for Trilu {
             })
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let attrs = n.node().attrs.clone();
+        Some(vec![Some(
+            super::formula::apply(dy[0]?, "Trilu", &[x.get(1).copied().flatten()], attrs, 1)[0],
+        )])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -189,6 +196,11 @@ impl Op for EyeLike {
         Ok(vec![eye.ok_or_else(|| {
             OpError::new(format!("no unit matrix of type {dtype}"))
         })?])
+    }
+
+    fn vjp<'a>(&self, _: &NodeRef, _: Exs<'_, 'a>, _: Exs<'_, 'a>, _: Exs<'_, 'a>) -> Grads<'a> {
+        // Only the shape of the input counts.
+        Some(vec![None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,5 +1,7 @@
 //! Elementary functions of one number.
 
+use std::f64::consts::FRAC_2_SQRT_PI;
+
 use secateur_simd::{Simd, math};
 
 use super::arith::never_negative;
@@ -8,6 +10,7 @@ use super::pointwise::Function;
 use super::{Case, NodeRef, OpError};
 use crate::cpu::act::ActFn;
 use crate::cpu::trig::sin_shifted;
+use crate::expr::Ex;
 use crate::ir::Dim;
 
 /// `|x|`
@@ -41,6 +44,9 @@ impl Function for Abs {
             Case::new("old", [floats(&[3], 1)]).opset(1),
         ]
     }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy * x.op("Sign", &[]))
+    }
 }
 
 /// `-x`
@@ -64,6 +70,9 @@ impl Function for Neg {
     fn exact(self, x: f64) -> f64 {
         -x
     }
+    fn vjp<'a>(self, _: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(-dy)
+    }
 }
 
 /// `1` above 0, `-1` below, else `x` itself
@@ -81,6 +90,7 @@ impl Function for Sign {
     const NAME: &'static str = "Sign";
     const SINCE: &'static [u16] = &[9, 13];
     const INTS: Option<fn(i128) -> i128> = Some(i128::signum);
+    const FLAT: bool = true;
     const WITHIN: (f64, f64) = (0.0, 0.0);
     fn read(_: &NodeRef) -> Result<Sign, OpError> {
         Ok(Sign)
@@ -102,6 +112,7 @@ impl ActFn for Floor {
 impl Function for Floor {
     const NAME: &'static str = "Floor";
     const SINCE: &'static [u16] = &[1, 6, 13];
+    const FLAT: bool = true;
     const WITHIN: (f64, f64) = (0.0, 0.0);
     fn read(_: &NodeRef) -> Result<Floor, OpError> {
         Ok(Floor)
@@ -123,6 +134,7 @@ impl ActFn for Ceil {
 impl Function for Ceil {
     const NAME: &'static str = "Ceil";
     const SINCE: &'static [u16] = &[1, 6, 13];
+    const FLAT: bool = true;
     const WITHIN: (f64, f64) = (0.0, 0.0);
     fn read(_: &NodeRef) -> Result<Ceil, OpError> {
         Ok(Ceil)
@@ -144,6 +156,7 @@ impl ActFn for Round {
 impl Function for Round {
     const NAME: &'static str = "Round";
     const SINCE: &'static [u16] = &[11, 22];
+    const FLAT: bool = true;
     const WITHIN: (f64, f64) = (0.0, 0.0);
     fn read(_: &NodeRef) -> Result<Round, OpError> {
         Ok(Round)
@@ -172,6 +185,9 @@ impl Function for Sqrt {
     fn exact(self, x: f64) -> f64 {
         x.sqrt()
     }
+    fn vjp<'a>(self, _: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy / (y * 2.0))
+    }
 }
 
 /// `1 / x`
@@ -192,6 +208,9 @@ impl Function for Reciprocal {
     }
     fn exact(self, x: f64) -> f64 {
         x.recip()
+    }
+    fn vjp<'a>(self, _: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(-(dy * y * y))
     }
 }
 
@@ -220,6 +239,9 @@ impl Function for Exp {
             Case::new("old", [odd_floats(&[3, 7], 1)]).opset(1),
         ]
     }
+    fn vjp<'a>(self, _: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy * y)
+    }
 }
 
 /// The natural logarithm
@@ -240,6 +262,9 @@ impl Function for Log {
     }
     fn exact(self, x: f64) -> f64 {
         x.ln()
+    }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy / x)
     }
 }
 
@@ -262,6 +287,9 @@ impl Function for Sin {
     fn exact(self, x: f64) -> f64 {
         x.sin()
     }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy * x.op("Cos", &[]))
+    }
 }
 
 /// The cosine
@@ -282,6 +310,9 @@ impl Function for Cos {
     }
     fn exact(self, x: f64) -> f64 {
         x.cos()
+    }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(-(dy * x.op("Sin", &[])))
     }
 }
 
@@ -304,6 +335,9 @@ impl Function for Erf {
     fn exact(self, x: f64) -> f64 {
         erf(x)
     }
+    fn vjp<'a>(self, x: Ex<'a>, _: Ex<'a>, dy: Ex<'a>) -> Option<Ex<'a>> {
+        Some(dy * (-(x * x)).exp() * FRAC_2_SQRT_PI)
+    }
 }
 
 /// The error function within 1e-15: `2/√π e^(-x²) Σ 2ⁿ x^(2n+1) / (1·3·…·(2n+1))`, whose terms have one sign.
@@ -317,7 +351,7 @@ pub(crate) fn erf(x: f64) -> f64 {
         n += 1.0;
         term *= 2.0 * x * x / (2.0 * n + 1.0);
     }
-    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
+    FRAC_2_SQRT_PI * (-x * x).exp() * sum
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@ use num_traits::Float;
 use super::arith::{Add, Arith, kernel};
 use super::binary::{broadcast_dims, candidate, follow, stretch};
 use super::case::{floats, odd_floats};
-use super::{Case, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::grad::unless;
+use super::{Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx, shape};
 use crate::cpu::chain::Chain;
 use crate::cpu::number::Numbers;
 use crate::cpu::walk::Walk;
 use crate::cpu::{Candidate, Kernel, blocks, elementwise};
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Tensor, count};
 
 /// How an operator folds its inputs.
@@ -22,6 +24,8 @@ pub trait Fold: Copy + Send + Sync + 'static {
     const MEAN: bool;
     /// The function of two.
     type Step: Arith;
+    /// The operator that says that an element loses against the result; `None` where all have their part in it.
+    const LOSES: Option<&'static str> = None;
 }
 
 /// The operator of some fold.
@@ -34,6 +38,7 @@ impl Fold for Max {
     const NAME: &'static str = "Max";
     const SINCE: &'static [u16] = &[1, 6, 8, 12, 13];
     const MEAN: bool = false;
+    const LOSES: Option<&'static str> = Some("Less");
     type Step = Max;
 }
 impl Arith for Max {
@@ -59,6 +64,7 @@ impl Fold for Min {
     const NAME: &'static str = "Min";
     const SINCE: &'static [u16] = &[1, 6, 8, 12, 13];
     const MEAN: bool = false;
+    const LOSES: Option<&'static str> = Some("Greater");
     type Step = Min;
 }
 impl Arith for Min {
@@ -139,6 +145,16 @@ impl<F: Fold> Op for Variadic<F> {
         fold::<F>(&x)
     }
 
+    fn vjp<'a>(&self, _: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let dy = dy[0]?;
+        match F::LOSES {
+            _ if x.len() == 1 => Some(vec![Some(dy)]),
+            Some(loses) => shares(x, y[0]?, dy, loses),
+            None if F::MEAN => Some(vec![Some(dy / x.len() as f64); x.len()]),
+            None => Some(vec![Some(dy); x.len()]),
+        }
+    }
+
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         let kernel = chain::<F>(n).into_iter();
         kernel.map(|k| candidate(n, "", Box::new(k))).collect()
@@ -147,6 +163,15 @@ impl<F: Fold> Op for Variadic<F> {
     fn cases(&self) -> Vec<Case> {
         cases()
     }
+}
+
+/// Each of `x` that does not lose against `y` has an equal share of `dy`.
+fn shares<'a>(x: Exs<'_, 'a>, y: Ex<'a>, dy: Ex<'a>, loses: &str) -> Grads<'a> {
+    let all: Vec<_> = x.iter().copied().collect::<Option<_>>()?;
+    let lost: Vec<_> = all.iter().map(|x| x.op(loses, &[y])).collect();
+    let ones = lost.iter().map(|l| unless(*l, dy.constant(1.0)));
+    let share = dy / ones.reduce(|a, b| a + b)?;
+    Some(lost.into_iter().map(|l| Some(unless(l, share))).collect())
 }
 
 fn fold<F: Fold>(x: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {

@@ -227,7 +227,7 @@ pub fn infer(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<Facts, No
 }
 
 /// Notes the declared types of the inputs of `graph`.
-pub(super) fn known_inputs(graph: &Graph, facts: &mut Facts) {
+pub fn known_inputs(graph: &Graph, facts: &mut Facts) {
     for p in &graph.inputs {
         let ty = p.ty.as_ref().map_or(Type::Unknown, |d| named(&d.ty));
         if ty != Type::Unknown {

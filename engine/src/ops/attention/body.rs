@@ -36,13 +36,15 @@ pub(super) fn grouped<'a>(x: Ex<'a>, from: usize, dims: [usize; 4]) -> Ex<'a> {
 
 /// `softmax(x)` along the last axis, zeros where all of a row is minus infinity.
 pub(super) fn softmax<'a>(x: Ex<'a>, masked: bool) -> Ex<'a> {
-    let y = x.with("Softmax", &[], vec![Attr::new("axis", -1)]);
+    let softmax = |x: Ex<'a>| x.with("Softmax", &[], vec![Attr::new("axis", -1)]);
     if !masked {
-        return y;
+        return softmax(x);
     }
     let greatest = x.op("ReduceMax", &[ints(x, &[-1])]);
     let unseen = greatest.op("Equal", &[x.constant(f64::NEG_INFINITY)]);
-    unseen.op("Where", &[x.constant(0.0), y])
+    // Zeros before it too, so that its gradient is a number.
+    let seen = |y: Ex<'a>| unseen.op("Where", &[x.constant(0.0), y]);
+    seen(softmax(seen(x)))
 }
 
 pub(super) fn attention<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {

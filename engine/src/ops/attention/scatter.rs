@@ -1,11 +1,14 @@
 //! ONNX `TensorScatter`: new elements written into a cache, for each sequence at its own place.
 
+use super::super::formula::{apply, ints};
+use super::super::grad::{at, int, sizes, zeros};
 use super::super::pick::{given, integers, pick, place};
 use super::super::shape::{arity, like_first, ranked, show};
-use super::super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::moves::{short, width};
 use crate::cpu::{Candidate, Cost, Io};
-use crate::ir::{DType, Tensor, count};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Tensor, count};
 
 /// ONNX `TensorScatter`.
 pub struct TensorScatter;
@@ -116,6 +119,32 @@ impl Op for TensorScatter {
             })
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (cache, new, dy) = (x[0]?, x[1]?, dy[0]?);
+        let (rank, attrs) = (n.rank(0)?, n.node().attrs.clone());
+        let axis = axis(n, rank).ok()?;
+        let to = at(x, 2);
+        let dcache = apply(dy, "TensorScatter", &[Some(zeros(n, 1, new)), to], attrs, 1)[0];
+        // Where in its line each new element went.
+        let along = |x: Ex<'a>, own: usize| {
+            let mut dims = vec![1; rank];
+            dims[own] = -1;
+            x.op("Reshape", &[ints(x, &dims)])
+        };
+        let length = |x: Ex<'a>| {
+            let cut = vec![Attr::new("start", axis as i64), Attr::new("end", axis as i64 + 1)];
+            x.with("Shape", &[], cut)
+        };
+        let count = length(new).op("Squeeze", &[]);
+        let order = along(int(new, 0).op("Range", &[count, int(new, 1)]), axis);
+        let places = to.map_or(order, |to| along(to, 0) + order);
+        let places = places
+            .op("Mod", &[length(cache)])
+            .op("Expand", &[sizes(n, 1, new)]);
+        let dnew = dy.with("GatherElements", &[places], vec![Attr::new("axis", axis as i64)]);
+        Some(vec![Some(dcache), Some(dnew), None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -7,7 +7,7 @@ pub(super) use cpu::widened;
 
 use super::pick::given;
 use super::shape::{arity, with_data};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::number::Numbers;
 use crate::ir::small::{self, Towards};
@@ -176,6 +176,12 @@ impl Op for Cast {
         Ok(vec![cast(given(x, 0)?, target(n)?, Mode::of(n)?)?])
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, _: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let own = n.dtype(0)?;
+        let dy = dy[0]?;
+        Some(vec![own.is_float().then(|| super::grad::cast(dy, own))])
+    }
+
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         Mode::of(n)
             .ok()
@@ -293,6 +299,11 @@ impl Op for CastLike {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         Ok(vec![cast(given(x, 0)?, given(x, 1)?.dtype(), Mode::of(n)?)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, _: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (dy, own) = (dy[0]?, n.dtype(0)?);
+        Some(vec![own.is_float().then(|| super::grad::cast(dy, own)), None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -156,6 +156,16 @@ impl Equation {
         all
     }
 
+    /// The equation as an attribute says it, with other letters; `None` where there are not enough of them.
+    pub(super) fn text(&self) -> Option<String> {
+        let letters = self.letters();
+        let names: Vec<char> = ('a'..='z').chain('A'..='Z').collect();
+        let name = |l: &Letter| names.get(letters.binary_search(l).ok()?).copied();
+        let spell = |t: &Vec<Letter>| t.iter().map(name).collect::<Option<String>>();
+        let terms = self.terms.iter().map(spell).collect::<Option<Vec<_>>>()?;
+        Some(format!("{}->{}", terms.join(","), spell(&self.out)?))
+    }
+
     /// Whether an input has a letter twice.
     pub(super) fn repeats(&self) -> bool {
         let twice = |t: &Vec<Letter>| (1..t.len()).any(|i| t[..i].contains(&t[i]));

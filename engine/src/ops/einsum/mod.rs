@@ -3,12 +3,14 @@
 mod equation;
 mod product;
 
+use super::formula::{count_up, ints};
+use super::grad::{only, spread};
 use super::pick::{given, indices, place, room};
 use super::shape::{same_dtype, show};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, case, onnx};
 use crate::cpu::number::Numbers;
 use crate::expr::Ex;
-use crate::ir::{DType, Dim, Tensor, count};
+use crate::ir::{Attr, DType, Dim, Tensor, count};
 use equation::{Equation, Letter, read};
 
 /// ONNX `Einsum`.
@@ -56,6 +58,40 @@ fn missing(n: &NodeRef) -> Result<(), OpError> {
         Some(i) => Err(OpError::new(format!("input {i} is missing"))),
         None => Ok(()),
     }
+}
+
+/// The gradient of input `i`: the sum with the result's in its place, stretched along axes that nothing else has, and on the
+/// diagonal of a letter that stands twice. `None` where a size that it takes is not known.
+fn gradient<'a>(n: &NodeRef, eq: &Equation, i: usize, x: &[Ex<'a>], dy: Ex<'a>) -> Option<Ex<'a>> {
+    let term = &eq.terms[i];
+    let others = (0..x.len()).filter(|&j| j != i);
+    let terms = std::iter::once(&eq.out).chain(others.clone().map(|j| &eq.terms[j]));
+    let terms: Vec<_> = terms.cloned().collect();
+    let again = |axis: usize| term[..axis].iter().position(|l| *l == term[axis]);
+    let part = |axis: &usize| again(*axis).is_none() && terms.iter().any(|t| t.contains(&term[*axis]));
+    let (shown, gone): (Vec<usize>, Vec<usize>) = (0..term.len()).partition(part);
+    let reversed = Equation {
+        terms: terms.clone(),
+        out: shown.iter().map(|&axis| term[axis]).collect(),
+    };
+    let rest: Vec<_> = others.map(|j| x[j]).collect();
+    let sum = dy.with("Einsum", &rest, vec![Attr::new("equation", &*reversed.text()?)]);
+    let gone: Vec<_> = gone.into_iter().map(|axis| axis as i64).collect();
+    let sum = match gone.is_empty() {
+        true => sum,
+        false => sum.op("Unsqueeze", &[ints(sum, &gone)]),
+    };
+    let mut all = spread(n, i, x[i], sum);
+    for (axis, first) in (0..term.len()).filter_map(|axis| Some((axis, again(axis)?))) {
+        let dims = n.dims(i)?;
+        let along = |axis: usize| {
+            let mut own = vec![1; dims.len()];
+            own[axis] = dims[axis];
+            count_up(all, &own, 0)
+        };
+        all = only(along(first).op("Equal", &[along(axis)]), all);
+    }
+    Some(all)
 }
 
 impl Op for Einsum {
@@ -121,6 +157,14 @@ impl Op for Einsum {
         });
         let (eq, sizes) = eq?;
         sum_of_products(&eq, &sizes, &x).map(|y| vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (eq, dy) = (read(n).ok()??, dy[0]?);
+        let x: Vec<_> = x.iter().copied().collect::<Option<_>>()?;
+        (0..x.len())
+            .map(|i| Some(Some(gradient(n, &eq, i, &x, dy)?)))
+            .collect()
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -4,11 +4,14 @@ mod cpu;
 
 pub(super) use cpu::slices;
 
+use super::formula::{ints, transpose};
+use super::grad::{put_back, zeros};
 use super::pick::{bounded, given, indices, integers, knowing, pick, place, sized};
 use super::shape::{arity, show, tied, with_data};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
-use crate::ir::{Dim, Tensor};
+use crate::expr::Ex;
+use crate::ir::{Attr, Dim, Tensor};
 
 /// ONNX `Gather`: slices of an axis, by index.
 pub struct Gather;
@@ -92,6 +95,27 @@ impl Op for Gather {
         Ok(vec![y])
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, by, dy, rank, more) = (x[0]?, x[1]?, dy[0]?, n.rank(0)?, n.rank(1)?);
+        let axis = axis(n, rank).ok()?;
+        let places = by.op("Unsqueeze", &[ints(by, &[-1])]);
+        let add = vec![Attr::new("reduction", "add")];
+        let nothing = zeros(n, 0, x0);
+        if axis == 0 {
+            return Some(vec![Some(nothing.with("ScatterND", &[places, dy], add)), None]);
+        }
+        // The axis comes first, and goes back.
+        let ahead: Vec<usize> = std::iter::once(axis)
+            .chain((0..rank).filter(|&a| a != axis))
+            .collect();
+        let inner = (0..axis).chain(axis + more..rank + more - 1);
+        let indices_ahead: Vec<usize> = (axis..axis + more).chain(inner).collect();
+        let back: Vec<usize> = (1..=axis).chain([0]).chain(axis + 1..rank).collect();
+        let dy = transpose(dy, &indices_ahead);
+        let all = transpose(nothing, &ahead).with("ScatterND", &[places, dy], add);
+        Some(vec![Some(transpose(all, &back)), None])
+    }
+
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         cpu::gather(n).into_iter().collect()
     }
@@ -156,6 +180,17 @@ impl Op for GatherElements {
             Ok((0, place(source, data.dims())))
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let attrs = [Attr::new("reduction", "add")]
+            .into_iter()
+            .chain(n.node().attrs.clone());
+        let nothing = zeros(n, 0, x[0]?);
+        Some(vec![
+            Some(nothing.with("ScatterElements", &[x[1]?, dy[0]?], attrs.collect())),
+            None,
+        ])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -306,6 +341,19 @@ impl Op for GatherND {
             (0..len).try_for_each(|k| bounded(index[start + k], data.dims()[batch + k]).map(|_| ()))
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, by, dy) = (x[0]?, x[1]?, dy[0]?);
+        if batch(n).ok()? == 0 {
+            let add = vec![Attr::new("reduction", "add")];
+            return Some(vec![
+                Some(zeros(n, 0, x0).with("ScatterND", &[by, dy], add)),
+                None,
+            ]);
+        }
+        let take = |places: Ex<'a>| places.with("GatherND", &[by], n.node().attrs.clone());
+        Some(vec![Some(put_back(n, x0, dy, take)), None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,11 +1,14 @@
 //! `AffineGrid`: the points of an affine map.
 
+use crate::expr::Ex;
 use crate::ir::{Dim, Tensor};
 use crate::ops::case::floats;
+use crate::ops::formula::{ints, transpose};
+use crate::ops::grad::sizes;
 use crate::ops::matmul::matrices::check_size;
 use crate::ops::pick::{given, indices, integers};
 use crate::ops::shape::{arity, ranked, show, spelt};
-use crate::ops::{Case, Fact, NodeRef, Op, OpError, OpName, onnx};
+use crate::ops::{Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
 
 /// For each pixel of an image of the given size, evenly from -1 to 1, the point to which an affine map takes it.
 pub struct AffineGrid;
@@ -93,6 +96,23 @@ impl Op for AffineGrid {
             Ok(())
         })?;
         Ok(vec![Tensor::rounded(theta.dtype(), &dims, &y).ok_or_else(wrong)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (theta, dy, own) = (x[0]?, dy[0]?, n.dtype(0)?);
+        let axes = n.shape(0)?[1].size()?;
+        // The points of the map that changes nothing, with a 1 behind each.
+        let same: Vec<f64> = (0..axes * (axes + 1))
+            .map(|i| f64::from(u8::from(i % (axes + 1) == i / (axes + 1))))
+            .collect();
+        let same = theta.tensor(Tensor::rounded(own, &[1, axes, axes + 1], &same)?);
+        let same = same.op("Expand", &[sizes(n, 0, theta)]);
+        let points = same.with("AffineGrid", &[x[1]?], n.node().attrs.clone());
+        let listed = |x: Ex<'a>| x.op("Reshape", &[ints(x, &[0, -1, axes as i64])]);
+        let one = theta.constant(1.0);
+        let points = listed(points).op("Pad", &[ints(theta, &[0, 0, 0, 0, 0, 1]), one]);
+        let dtheta = transpose(listed(dy), &[0, 2, 1]).matmul(points);
+        Some(vec![Some(dtheta), None])
     }
 
     fn cases(&self) -> Vec<Case> {

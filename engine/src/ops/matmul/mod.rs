@@ -6,11 +6,13 @@ mod sparse;
 mod vector;
 
 use super::case::{few_floats, floats, tame_floats};
+use super::formula::ints;
+use super::grad::turned;
 use super::shape::{broadcast, same_dtype, show};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
 use crate::cpu::{Candidate, Post};
 use crate::expr::Ex;
-use crate::ir::{DType, Dim, Shape, Tensor};
+use crate::ir::{Attr, DType, Dim, Shape, Tensor};
 use matrices::{Matrices, check_size, product};
 
 /// The matrix product, as NumPy has it.
@@ -40,6 +42,26 @@ impl Op for MatMul {
         let m = Matrices::new(a.dims(), b.dims(), [false; 2])?;
         check_size(&m.dims)?;
         Ok(vec![product(&m, a, b)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let ranks = [n.rank(0)?, n.rank(1)?];
+        let (a, b, dy) = (x[0]?, x[1]?, dy[0]?);
+        let thick = |x: Ex<'a>, axis: i64| x.op("Unsqueeze", &[ints(x, &[axis])]);
+        let thin = |x: Ex<'a>, axis: i64| x.op("Squeeze", &[ints(x, &[axis])]);
+        let (da, db) = match ranks {
+            [1, 1] => (dy * b, dy * a),
+            [1, rb] => {
+                let (da, db) = gradients([2, rb], [thick(a, 0), b], thick(dy, -2));
+                (thin(da, -2), db)
+            }
+            [ra, 1] => {
+                let (da, db) = gradients([ra, 2], [a, thick(b, 1)], thick(dy, -1));
+                (da, thin(db, -1))
+            }
+            _ => gradients(ranks, [a, b], dy),
+        };
+        Some(vec![Some(da), Some(db)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -114,6 +136,25 @@ impl Op for MatMul {
             .within(1e-12, 1e-12),
         ]
     }
+}
+
+/// The gradients of two operands of these ranks, neither a vector. Axes along which one was stretched are left to be summed,
+/// except where a matrix meets a batch: there the sum is part of the product.
+fn gradients<'a>([ra, rb]: [usize; 2], [a, b]: [Ex<'a>; 2], dy: Ex<'a>) -> (Ex<'a>, Ex<'a>) {
+    let product = |a: Ex<'a>, b: Ex<'a>, turn: &'static str| a.with("Gemm", &[b], vec![Attr::new(turn, 1)]);
+    let rows = |x: Ex<'a>| match ra {
+        2 => x,
+        _ => x.with("Flatten", &[], vec![Attr::new("axis", -1)]),
+    };
+    let da = match (ra, rb) {
+        (2, 2) => product(dy, b, "transB"),
+        _ => dy.matmul(turned(b, rb)),
+    };
+    let db = match rb {
+        2 => product(rows(a), rows(dy), "transA"),
+        _ => turned(a, ra).matmul(dy),
+    };
+    (da, db)
 }
 
 /// `activation(A B + bias + residual)`; bias (input 2) and residual (input 3) may be left out and broadcast to the product.

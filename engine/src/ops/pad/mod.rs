@@ -2,11 +2,14 @@
 
 mod cpu;
 
+use super::formula::apply;
+use super::grad::{at, put_back, shaped};
 use super::pick::{given, integers, knowing, pick, place};
 use super::shape::{arity, distinct_axes, show, tied};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
-use crate::ir::{DType, Dim, Shape, Tensor};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Shape, Tensor};
 
 /// ONNX `Pad`.
 pub struct Pad;
@@ -203,6 +206,19 @@ impl Op for Pad {
             Ok(source.map_or((1, 0), |s| (0, place(s, data.dims()))))
         })?;
         Ok(vec![y])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (x0, pads, dy) = (x[0]?, x[1]?, dy[0]?);
+        let attrs = n.node().attrs.clone();
+        if mode(n).ok()? != Mode::Constant {
+            let take = |places| apply(places, "Pad", &[Some(pads), None, at(x, 3)], attrs, 1)[0];
+            return Some(vec![Some(put_back(n, x0, dy, take))]);
+        }
+        let dx = apply(dy, "Pad", &[Some(-pads), None, at(x, 3)], vec![], 1)[0];
+        let all = |x: Ex<'a>| x.with("ReduceSum", &[], vec![Attr::new("keepdims", 0)]);
+        let dvalue = at(x, 2).map(|value| shaped(n, 2, value, all(dy) - all(dx)));
+        Some(vec![Some(dx), None, dvalue])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -4,9 +4,11 @@ mod cases;
 mod cpu;
 mod grid;
 
+use super::formula::ints;
+use super::grad::shaped;
 use super::pick::given;
 use super::shape::{arity, same_dtype};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, microsoft, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, microsoft, onnx};
 use crate::cpu::Candidate;
 use crate::expr::{Call, Ex};
 use crate::ir::small::{self, to_bf16, to_f16};
@@ -334,6 +336,33 @@ impl<const MICROSOFT: bool> Op for Dequantize<MICROSOFT> {
                 Tensor::rounded(to, data.dims(), &numbers).ok_or_else(missing)?,
             ])
         })
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (scale, y, dy) = (x[1]?, y[0]?, dy[0]?);
+        if n.rank(1)? > 1
+            || asked(n, "output_dtype")
+                .ok()?
+                .is_some_and(|d| Some(d) != n.dtype(1))
+        {
+            return None;
+        }
+        let product = dy * y;
+        let sums = match axes(n)?.0.into_iter().find(|t| t.inputs.contains(&(1, 0))) {
+            Some(tie) => {
+                let others: Vec<_> = (0..n.rank(0)? as i64)
+                    .filter(|&a| Some(a as usize) != tie.output)
+                    .collect();
+                product.with("ReduceSum", &[ints(y, &others)], vec![Attr::new("keepdims", 0)])
+            }
+            None => shaped(
+                n,
+                1,
+                scale,
+                product.with("ReduceSum", &[], vec![Attr::new("keepdims", 0)]),
+            ),
+        };
+        Some(vec![None, Some(sums / scale)])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -3,12 +3,14 @@
 mod cpu;
 
 use super::gather::{index_type, lines, tuples};
+use super::grad::{unless, zeros};
 use super::pick::{bounded, given, indices, integers, knowing, pick, place};
 use super::shape::{arity, like_first, show};
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, case, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
 use crate::cpu::number::Numbers;
-use crate::ir::{DType, Dim, Tensor};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Tensor};
 
 /// ONNX `ScatterElements`: each update to its place in its line along an axis.
 pub struct ScatterElements;
@@ -88,6 +90,40 @@ fn update_shape(n: &NodeRef) -> Result<Option<Vec<Dim>>, OpError> {
         let (_, outer) = by.split_last().unwrap_or((&Dim::Unknown, &[]));
         [outer, &of[len..]].concat()
     }))
+}
+
+/// The gradients of data and updates.
+fn gradients<'a>(n: &NodeRef, x: Exs<'_, 'a>, y: Ex<'a>, dy: Ex<'a>) -> Grads<'a> {
+    let (data, by, updates) = (x[0]?, x[1]?, x[2]?);
+    let (scatter, gather) = match is_nd(n) {
+        true => ("ScatterND", "GatherND"),
+        false => ("ScatterElements", "GatherElements"),
+    };
+    let mut attrs = n.node().attrs.clone();
+    attrs.retain(|a| &*a.name == "axis");
+    let taken = |from: Ex<'a>| from.with(gather, &[by], attrs.clone());
+    let put = |to: Ex<'a>, updates: Ex<'a>, how: &'static str| {
+        let how = attrs.iter().cloned().chain([Attr::new("reduction", how)]);
+        to.with(scatter, &[by, updates], how.collect())
+    };
+    let (ddata, dupdates) = match reduction(n).ok()? {
+        Reduction::None => (put(dy, zeros(n, 2, updates), "none"), taken(dy)),
+        Reduction::Add => (dy, taken(dy)),
+        Reduction::Mul => ((dy * y) / data, taken(dy * y) / updates),
+        extreme => {
+            let loses = if extreme == Reduction::Max {
+                "Less"
+            } else {
+                "Greater"
+            };
+            let (lost, late) = (data.op(loses, &[y]), updates.op(loses, &[taken(y)]));
+            let one = dy.constant(1.0);
+            let winners = put(unless(lost, one), unless(late, one), "add");
+            let share = dy / winners;
+            (unless(lost, share), unless(late, taken(share)))
+        }
+    };
+    Some(vec![Some(ddata), None, Some(dupdates)])
 }
 
 /// For each update in order, the place it goes to.
@@ -264,6 +300,10 @@ impl Op for ScatterElements {
         eval(n, x)
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        gradients(n, x, y[0]?, dy[0]?)
+    }
+
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
         cpu::scatter(n).into_iter().collect()
     }
@@ -335,6 +375,10 @@ impl Op for ScatterND {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         eval(n, x)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        gradients(n, x, y[0]?, dy[0]?)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,14 +1,18 @@
 //! Reductions along axes.
 
+mod kinds;
+
 use super::binary::candidate;
 use super::case::{floats, tame_floats};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
+use super::formula::{apply, ints};
+use super::grad::{at, cast, unless};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
-use crate::cpu::reduce::{
-    Cut, Exponential, Finish, Greatest, Itself, Join, Least, Plus, Size, Square, Term, Times,
-};
+use crate::cpu::reduce::{Cut, Finish, Greatest, Itself, Join, Term};
 use crate::cpu::{Candidate, Io, Kernel, blocks, reduce};
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Shape, Tensor, count};
+pub use kinds::{L1, L2, LogSum, LogSumExp, Max, Mean, Min, Prod, Sum, SumSquare};
 
 /// A way to make one number of many.
 pub trait Reduction: Copy + Send + Sync + 'static {
@@ -32,6 +36,8 @@ pub trait Reduction: Copy + Send + Sync + 'static {
     const FINISH: Finish = |fold, _, _| fold;
     /// By definition.
     fn real(x: &[f64]) -> f64;
+    /// The gradient of `x`, of which `y` is made, whose own is `dy`. Folded axes of both are of size 1.
+    fn vjp<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>) -> Ex<'a>;
     /// By definition; of no integers `None` where that depends on their type.
     fn int(x: &[i128]) -> Option<i128>;
 }
@@ -75,6 +81,51 @@ fn left(shape: &[Dim], folded: &[usize], keep: bool) -> Shape {
             }
         })
         .collect()
+}
+
+/// `y`, which input 0 was folded to, with folded axes of size 1.
+fn kept<'a, R: Reduction>(n: &NodeRef, x: Exs<'_, 'a>, y: Ex<'a>) -> Option<Ex<'a>> {
+    if n.int_or("keepdims", 1).ok()? != 0 {
+        return Some(y);
+    }
+    let known = n
+        .rank(0)
+        .and_then(|rank| folded::<R>(n, rank, n.ints_in(1)).ok()?);
+    let axes = match known {
+        Some(axes) if axes.is_empty() => return Some(y),
+        Some(axes) => ints(y, &axes.iter().map(|&a| a as i64).collect::<Vec<_>>()),
+        None => at(x, 1)?,
+    };
+    Some(y.op("Unsqueeze", &[axes]))
+}
+
+/// `dy` in equal shares for the elements of `x` that do not lose against `y`.
+fn shared<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>, dy: Ex<'a>, loses: &str) -> Ex<'a> {
+    let lost = x.op(loses, &[y]);
+    let winners = again(n, "ReduceSum", unless(lost, dy.constant(1.0)));
+    unless(lost, dy / winners)
+}
+
+/// `x`, in the shape of input 0, folded by `op` along the axes of `n`, which stay with size 1.
+fn again<'a>(n: &NodeRef, op: &str, x: Ex<'a>) -> Ex<'a> {
+    let axes = n.node().inputs.get(1).copied().flatten();
+    let axes = axes.map(|id| Ex { id, ..x });
+    let mut attrs = n.node().attrs.clone();
+    attrs.retain(|a| &*a.name != "keepdims");
+    apply(x, op, &[axes], attrs, 1)[0]
+}
+
+/// How many elements of `x`, input 0, are folded into each of `y`.
+fn many<'a>(n: &NodeRef, x: Ex<'a>, y: Ex<'a>) -> Ex<'a> {
+    let known = n.dims(0).zip(n.rank(0)).and_then(|(dims, rank)| {
+        let axes = folded::<Mean>(n, rank, n.ints_in(1)).ok()??;
+        Some(axes.iter().map(|&a| dims[a]).product::<usize>())
+    });
+    let size = |x: Ex<'a>| cast(x.op("Size", &[]), n.dtype(0).unwrap_or(DType::F32));
+    match known {
+        Some(count) => y.constant(count as f64),
+        None => size(x) / size(y),
+    }
 }
 
 fn takes<R: Reduction>(dtype: DType) -> bool {
@@ -137,6 +188,11 @@ impl<R: Reduction> Op for Reduce<R> {
         by_definition::<R>(t, &axes, keep)
             .map(|y| vec![y])
             .ok_or_else(|| OpError::new(format!("there is no {} of {}", R::NAME, t.dtype())))
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let (y, dy) = (kept::<R>(n, x, y[0]?)?, kept::<R>(n, x, dy[0]?)?);
+        Some(vec![Some(R::vjp(n, x[0]?, y, dy)), None])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -335,180 +391,4 @@ fn cases<R: Reduction>() -> Vec<Case> {
         all.push(Case::new("no integers", [Tensor::of::<i16>(&[2, 0], vec![]), axes()]).konst(&[1]));
     }
     all
-}
-
-/// The sum.
-#[derive(Clone, Copy)]
-pub struct Sum;
-impl Reduction for Sum {
-    const NAME: &'static str = "ReduceSum";
-    const SINCE: &'static [u16] = &[1, 11, 13];
-    const MOVED: i64 = 13;
-    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = Some(|a, b| a.clone() + b.clone());
-    type Join = Plus;
-    type Term = Itself;
-    fn real(x: &[f64]) -> f64 {
-        x.iter().sum()
-    }
-    fn int(x: &[i128]) -> Option<i128> {
-        Some(x.iter().sum())
-    }
-}
-
-/// The mean; of integers rounded towards 0.
-#[derive(Clone, Copy)]
-pub struct Mean;
-impl Reduction for Mean {
-    const NAME: &'static str = "ReduceMean";
-    const SINCE: &'static [u16] = USUAL;
-    const MEAN: bool = true;
-    type Join = Plus;
-    type Term = Itself;
-    const FINISH: Finish = |sum, n, _| sum / n as f64;
-    fn real(x: &[f64]) -> f64 {
-        x.iter().sum::<f64>() / x.len() as f64
-    }
-    fn int(x: &[i128]) -> Option<i128> {
-        Some(x.iter().sum::<i128>().checked_div(x.len() as i128).unwrap_or(0))
-    }
-}
-
-/// The greatest; NaN where there is one.
-#[derive(Clone, Copy)]
-pub struct Max;
-impl Reduction for Max {
-    const NAME: &'static str = "ReduceMax";
-    const SINCE: &'static [u16] = &[1, 11, 12, 13, 18, 20];
-    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = Some(Dim::greater);
-    type Join = Greatest;
-    type Term = Itself;
-    fn real(x: &[f64]) -> f64 {
-        x.iter()
-            .fold(f64::NEG_INFINITY, |a, &b| if a > b || a.is_nan() { a } else { b })
-    }
-    fn int(x: &[i128]) -> Option<i128> {
-        x.iter().copied().max()
-    }
-}
-
-/// The least; NaN where there is one.
-#[derive(Clone, Copy)]
-pub struct Min;
-impl Reduction for Min {
-    const NAME: &'static str = "ReduceMin";
-    const SINCE: &'static [u16] = &[1, 11, 12, 13, 18, 20];
-    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = Some(Dim::lesser);
-    type Join = Least;
-    type Term = Itself;
-    fn real(x: &[f64]) -> f64 {
-        x.iter()
-            .fold(f64::INFINITY, |a, &b| if a < b || a.is_nan() { a } else { b })
-    }
-    fn int(x: &[i128]) -> Option<i128> {
-        x.iter().copied().min()
-    }
-}
-
-/// The product.
-#[derive(Clone, Copy)]
-pub struct Prod;
-impl Reduction for Prod {
-    const NAME: &'static str = "ReduceProd";
-    const SINCE: &'static [u16] = USUAL;
-    const DIMS: Option<fn(&Dim, &Dim) -> Dim> = Some(|a, b| a.clone() * b.clone());
-    type Join = Times;
-    type Term = Itself;
-    fn real(x: &[f64]) -> f64 {
-        x.iter().product()
-    }
-    fn int(x: &[i128]) -> Option<i128> {
-        Some(x.iter().fold(1, |a, &b| a.wrapping_mul(b)))
-    }
-}
-
-/// The sum of sizes.
-#[derive(Clone, Copy)]
-pub struct L1;
-impl Reduction for L1 {
-    const NAME: &'static str = "ReduceL1";
-    const SINCE: &'static [u16] = USUAL;
-    type Join = Plus;
-    type Term = Size;
-    fn real(x: &[f64]) -> f64 {
-        x.iter().map(|x| x.abs()).sum()
-    }
-    fn int(x: &[i128]) -> Option<i128> {
-        Some(x.iter().map(|x| x.abs()).sum())
-    }
-}
-
-/// The root of the sum of squares.
-#[derive(Clone, Copy)]
-pub struct L2;
-impl Reduction for L2 {
-    const NAME: &'static str = "ReduceL2";
-    const SINCE: &'static [u16] = USUAL;
-    const ROUNDS: bool = true;
-    type Join = Plus;
-    type Term = Square;
-    const FINISH: Finish = |sum, _, _| sum.sqrt();
-    fn real(x: &[f64]) -> f64 {
-        SumSquare::real(x).sqrt()
-    }
-    fn int(_: &[i128]) -> Option<i128> {
-        None
-    }
-}
-
-/// The sum of squares.
-#[derive(Clone, Copy)]
-pub struct SumSquare;
-impl Reduction for SumSquare {
-    const NAME: &'static str = "ReduceSumSquare";
-    const SINCE: &'static [u16] = USUAL;
-    type Join = Plus;
-    type Term = Square;
-    fn real(x: &[f64]) -> f64 {
-        x.iter().map(|x| x * x).sum()
-    }
-    fn int(x: &[i128]) -> Option<i128> {
-        Some(x.iter().fold(0, |a, b| a.wrapping_add(b.wrapping_mul(*b))))
-    }
-}
-
-/// The logarithm of the sum.
-#[derive(Clone, Copy)]
-pub struct LogSum;
-impl Reduction for LogSum {
-    const NAME: &'static str = "ReduceLogSum";
-    const SINCE: &'static [u16] = USUAL;
-    const ROUNDS: bool = true;
-    type Join = Plus;
-    type Term = Itself;
-    const FINISH: Finish = |sum, _, _| sum.ln();
-    fn real(x: &[f64]) -> f64 {
-        x.iter().sum::<f64>().ln()
-    }
-    fn int(_: &[i128]) -> Option<i128> {
-        None
-    }
-}
-
-/// The logarithm of the sum of exponentials.
-#[derive(Clone, Copy)]
-pub struct LogSumExp;
-impl Reduction for LogSumExp {
-    const NAME: &'static str = "ReduceLogSumExp";
-    const SINCE: &'static [u16] = USUAL;
-    const ROUNDS: bool = true;
-    type Join = Plus;
-    type Term = Exponential;
-    const FINISH: Finish = |sum, _, greatest| sum.ln() + greatest;
-    fn real(x: &[f64]) -> f64 {
-        let greatest = Some(Max::real(x)).filter(|m| m.is_finite()).unwrap_or(0.0);
-        x.iter().map(|x| (x - greatest).exp()).sum::<f64>().ln() + greatest
-    }
-    fn int(_: &[i128]) -> Option<i128> {
-        None
-    }
 }

@@ -1,0 +1,63 @@
+//! What can go wrong.
+
+use std::fmt;
+
+use secateur_engine::ir::Flaw;
+use secateur_engine::opt::{NodeError, PassError};
+
+/// Why a model could not be differentiated. The model is as it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DiffError(DiffErrorKind);
+
+/// What kind of [`DiffError`] it is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum DiffErrorKind {
+    /// The model cannot be brought into the newest version of ONNX's operators, or is not well formed.
+    Model(PassError),
+    /// A node on the way has no gradient, or not all is known that it takes.
+    Node(NodeError),
+    /// A value that was named is not one with a gradient: its name, and what is wrong.
+    Value(String, &'static str),
+}
+
+impl DiffError {
+    pub(crate) fn value(name: &str, what: &'static str) -> DiffError {
+        DiffError(DiffErrorKind::Value(name.into(), what))
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> &DiffErrorKind {
+        &self.0
+    }
+}
+
+impl fmt::Display for DiffError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.0 {
+            DiffErrorKind::Model(e) => e.fmt(f),
+            DiffErrorKind::Node(e) => e.fmt(f),
+            DiffErrorKind::Value(name, what) => write!(f, "value {name:?} {what}"),
+        }
+    }
+}
+
+impl std::error::Error for DiffError {}
+
+impl From<PassError> for DiffError {
+    fn from(e: PassError) -> Self {
+        DiffError(DiffErrorKind::Model(e))
+    }
+}
+
+impl From<Flaw> for DiffError {
+    fn from(e: Flaw) -> Self {
+        PassError::from(e).into()
+    }
+}
+
+impl From<NodeError> for DiffError {
+    fn from(e: NodeError) -> Self {
+        DiffError(DiffErrorKind::Node(e))
+    }
+}
