@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::compress::{Amount, Choice, Goal, Pattern, Scope};
+use secateur::engine::run::nearest;
 use secateur::models::{ARCHS, Random, Sizes, arch};
 
 use super::layer::{Layer, SPELLING};
@@ -103,9 +104,10 @@ impl Flags {
         if file.exists() {
             return Ok((name.to_owned(), card::load(&file)?));
         }
-        let known: Vec<&str> = ARCHS.iter().map(|a| a.name()).collect();
         let Ok(arch) = arch(name) else {
-            bail!("{name:?} is neither a file nor an architecture; the architectures are {known:?}");
+            let known: Vec<String> = ARCHS.iter().map(|a| a.name().into()).collect();
+            let (near, known) = (nearest(name, &known), known.join(", "));
+            bail!("{name:?} is neither a file nor an architecture{near}; the architectures are {known}");
         };
         let model = arch
             .write(&Sizes::of(arch, &[])?, Random::new(seed))
