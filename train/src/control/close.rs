@@ -23,7 +23,8 @@ pub(super) struct Closed {
     values: usize,
 }
 
-fn port(value: ValueId, ty: Option<Type>) -> Port {
+/// A value as an input.
+pub(super) fn port(value: ValueId, ty: Option<Type>) -> Port {
     Port {
         value,
         ty: ty.map(Into::into),

@@ -5,7 +5,7 @@ use secateur_engine::ir::{Attr, AttrValue, DType, Dim, Graph, Model, Node, NodeI
 use secateur_engine::ops::{Fact, NodeRef};
 use secateur_engine::opt::Facts;
 
-use super::close::{Closed, Undone, added, call, identity, prune, rename, zeros};
+use super::close::{Closed, Undone, added, call, identity, port, prune, rename, zeros};
 use super::{Forward, Site, body};
 use crate::DiffError;
 use crate::reach::differentiable;
@@ -295,7 +295,7 @@ impl Parts<'_> {
         for &(x, dy) in &self.states {
             // The gradient of what is no float any more after a turn is not read.
             let dy = dy.unwrap_or_else(|| graph.value(graph.fresh("dy")));
-            take(graph, dy);
+            graph.inputs.push(port(dy, None));
             let dx = match self.undone.of(x) {
                 Some(dx) => identity(graph, dx),
                 None => zeros(graph, dy, &self.types.of(x).ty)?,
@@ -304,10 +304,10 @@ impl Parts<'_> {
         }
         for &x in &self.sums {
             let so_far = graph.value(graph.fresh("sum"));
-            take(graph, so_far);
+            graph.inputs.push(port(so_far, None));
             outputs.push((added(graph, "Add", &[so_far, self.undone.of(x)?]), None));
         }
-        self.slices.iter().for_each(|&v| take(graph, v));
+        graph.inputs.extend(self.slices.iter().map(|&v| port(v, None)));
         for &x in &self.scans {
             let dx = identity(graph, self.undone.of(x)?);
             // Of no turns a stack has this type.
@@ -316,14 +316,6 @@ impl Parts<'_> {
         outputs.into_iter().for_each(|(v, ty)| graph.output(v, ty));
         Some(())
     }
-}
-
-fn take(graph: &mut Graph, value: ValueId) {
-    graph.inputs.push(secateur_engine::ir::Port {
-        value,
-        ty: None,
-        extra: Default::default(),
-    });
 }
 
 impl Backward {
