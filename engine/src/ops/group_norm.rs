@@ -203,6 +203,7 @@ fn axes(n: &NodeRef, affine: bool) -> Option<Axes> {
 }
 
 const IN_PLACE: Laws = Laws {
+    blocks: false,
     any: false,
     impure: false,
     commutes: false,

@@ -478,6 +478,8 @@ pub struct Laws {
     pub still: bool,
     /// Each element of output 0, the only one, follows from those at its place in the inputs, which are broadcast.
     pub elementwise: bool,
+    /// It has kernels for images in blocks of channels, which are faster than others.
+    pub blocks: bool,
     /// Inputs whose memory output 0 may take over where both have the same size.
     pub in_place: &'static [usize],
 }

@@ -108,6 +108,7 @@ pub const UNIFORM_LIKE: Random = Random {
 
 /// The laws of an operator whose result is another each time.
 const IMPURE: Laws = Laws {
+    blocks: false,
     impure: true,
     any: false,
     commutes: false,

@@ -11,6 +11,7 @@ pub struct Reshape;
 
 /// The laws of an operator that leaves the elements where they are.
 pub(super) const VIEW: Laws = Laws {
+    blocks: false,
     any: false,
     impure: false,
     commutes: false,

@@ -5,6 +5,7 @@ use crate::ir::{DType, Datum, Tensor, Type};
 
 /// What they have in common.
 const LAWS: Laws = Laws {
+    blocks: false,
     any: true,
     impure: false,
     commutes: false,

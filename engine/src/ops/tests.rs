@@ -21,6 +21,20 @@ fn every_operator_has_a_case_and_ascending_versions() {
     }
 }
 
+#[test]
+fn who_works_on_blocks_has_kernels_for_them() {
+    let on_blocks = |b: &Bench| {
+        let (n, packs) = (b.view(true), Packs::default());
+        let Ok(facts) = b.op.infer(&n) else { return false };
+        let all = b.op.cpu(&n.lowered(&facts, &packs));
+        all.iter().any(|c| c.layouts.inputs != 0 && !c.layouts.turned)
+    };
+    for op in OPS.iter().filter(|op| op.laws().blocks) {
+        let mut own = benches().filter(|b| b.op.name() == op.name());
+        assert!(own.any(|b| on_blocks(&b)), "{:?}", op.name());
+    }
+}
+
 /// One case of one operator, with everything that a node needs.
 struct Bench {
     op: &'static dyn Op,

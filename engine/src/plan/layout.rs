@@ -12,7 +12,7 @@ use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, width};
 use crate::cpu::{Candidate, Cost, Io, Layouts, Pool, blocked};
 use crate::ir::{AttrValue, DType, Graph, Node, Tensor, ValueId, count};
-use crate::ops::{self, Fact, Input, NodeRef, Op};
+use crate::ops::{self, Fact, Input, Laws, NodeRef, Op};
 use crate::reference;
 
 /// Channels of an image that are worth a block.
@@ -116,36 +116,16 @@ pub(super) fn only_turned(graph: &Graph) -> HashSet<ValueId> {
     all
 }
 
-/// Operators that have kernels for images in blocks of channels.
-const ON_BLOCKS: [&str; 8] = [
-    "AveragePool",
-    "BatchNormalization",
-    "Conv",
-    "ConvTranspose",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "MaxPool",
-    "Resize",
-];
-
 /// The images that are read, perhaps after steps element by element, only by operators that have kernels for blocks of channels.
 pub(super) fn read_in_blocks(graph: &Graph) -> HashSet<ValueId> {
     let mut rows: HashSet<ValueId> = graph.outputs.iter().map(|p| p.value).collect();
     let mut read = HashSet::new();
     for (_, node) in graph.iter().rev() {
-        let onward = || {
-            node.outputs
-                .iter()
-                .flatten()
-                .all(|v| read.contains(v) && !rows.contains(v))
-        };
-        let elementwise = ops::find(node.domain(), &node.op).is_some_and(|op| op.laws().elementwise);
-        let blocks = ON_BLOCKS.contains(&&*node.op) || elementwise && onward();
-        let first = node.inputs.first().copied().flatten();
-        for &v in node.inputs.iter().flatten() {
-            let image = Some(v) == first || elementwise;
-            if blocks && image { &mut read } else { &mut rows }.insert(v);
-        }
+        let onward = |v| read.contains(v) && !rows.contains(v);
+        let laws = ops::find(node.domain(), &node.op).map_or_else(Laws::default, |op| op.laws());
+        let blocks = laws.blocks || laws.elementwise && node.outputs.iter().flatten().all(onward);
+        let to = if blocks { &mut read } else { &mut rows };
+        to.extend(node.inputs.iter().flatten());
     }
     read.retain(|v| !rows.contains(v));
     read
@@ -287,10 +267,10 @@ impl Lowering<'_> {
             })
     }
 
-    /// Whether `v` has floats in so many channels that blocks pay.
+    /// Whether `v` has floats in at least a block of channels.
     fn is_image(&self, v: ValueId) -> bool {
         let ty = &self.facts.of(v).ty;
-        let wide = ty.dims().is_some_and(|d| d.len() > 2 && d[1] >= CHANNELS);
+        let wide = ty.dims().is_some_and(|d| d.len() > 2 && d[1] >= blocked::BLOCK);
         wide && ty.dtype() == Some(DType::F32)
     }
 

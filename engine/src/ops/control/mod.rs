@@ -16,6 +16,7 @@ use crate::ir::{Datum, Tensor};
 
 /// What they have in common.
 const LAWS: Laws = Laws {
+    blocks: false,
     any: true,
     impure: true,
     commutes: false,

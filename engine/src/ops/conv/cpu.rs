@@ -173,6 +173,10 @@ fn dense<'a>(shape: &Shape, variant: &'a str) -> Kind<'a> {
     (shown, cost_in_blocks(shape, variant), rows)
 }
 
+/// Operations in the time that a byte of output takes beyond those that the second cache takes up.
+const WAITED: f64 = 6.0;
+const NEAR_BYTES: f64 = 262_144.0;
+
 /// What a convolution on blocks costs: multiply-adds, bytes of weights, and the share of the peak that it reaches.
 fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
     let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
@@ -195,9 +199,8 @@ fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
         }
     };
     let elements = s.images as f64 * whole(outputs) * s.window.positions() as f64;
-    // What the second cache cannot take is waited for, in the time of so many operations a byte.
     let waited = match variant {
-        "direct" => 6.0 * (4.0 * elements - 262_144.0).max(0.0),
+        "direct" => WAITED * (4.0 * elements - NEAR_BYTES).max(0.0),
         _ => 0.0,
     };
     Cost {

@@ -27,6 +27,13 @@ impl Op for Conv {
         &[1, 11, 22]
     }
 
+    fn laws(&self) -> Laws {
+        Laws {
+            blocks: true,
+            ..Laws::default()
+        }
+    }
+
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         infer(n)
     }
@@ -73,6 +80,7 @@ impl Op for Fused {
 
     fn laws(&self) -> Laws {
         Laws {
+            blocks: true,
             in_place: &[3],
             ..Laws::default()
         }

@@ -7,7 +7,7 @@ use super::conv::grad::{Frame, cut};
 use super::grad::at;
 use super::matmul::matrices::check_size;
 use super::shape::{ranked, show};
-use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, microsoft, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, microsoft, onnx};
 use crate::cpu::{Candidate, window::Window};
 use crate::expr::Ex;
 use crate::ir::{Dim, Shape, Tensor, count};
@@ -43,6 +43,13 @@ macro_rules! op {
 
             fn since(&self) -> &'static [u16] {
                 &$since
+            }
+
+            fn laws(&self) -> Laws {
+                Laws {
+                    blocks: $inputs.pads.is_none(),
+                    ..Laws::default()
+                }
             }
 
             fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {

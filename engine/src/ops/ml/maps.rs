@@ -19,6 +19,7 @@ pub struct ZipMap;
 
 /// The laws of an operator on values that are no tensors.
 const ANY: Laws = Laws {
+    blocks: false,
     impure: false,
     any: true,
     commutes: false,

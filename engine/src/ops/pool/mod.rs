@@ -10,7 +10,7 @@ use super::grad::at;
 use super::matmul::matrices::check_size;
 use super::shape::show;
 use super::window::Windows;
-use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx};
 use crate::cpu::{Candidate, window::Window};
 use crate::ir::{DType, Dim, Tensor};
 pub use grad::{AveragePoolGrad, MaxPoolGrad};
@@ -28,6 +28,13 @@ impl Op for MaxPool {
 
     fn since(&self) -> &'static [u16] {
         &[1, 8, 10, 11, 12, 22]
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            blocks: true,
+            ..Laws::default()
+        }
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
@@ -87,6 +94,13 @@ impl Op for AveragePool {
 
     fn since(&self) -> &'static [u16] {
         &[1, 7, 10, 11, 19, 22]
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            blocks: true,
+            ..Laws::default()
+        }
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
@@ -151,6 +165,13 @@ impl Op for Global {
 
     fn since(&self) -> &'static [u16] {
         &[1, 22]
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            blocks: true,
+            ..Laws::default()
+        }
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {

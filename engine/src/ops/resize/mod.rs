@@ -8,7 +8,7 @@ use super::along::{Matrix, along};
 use super::grad::at;
 use super::pick::{given, knowing, pick, place};
 use super::shape::{arity, distinct_axes, ranked, show, tied};
-use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::Candidate;
 use crate::expr::Ex;
 use crate::ir::{DType, Dim, Shape, Tensor, count};
@@ -406,6 +406,13 @@ impl Op for Resize {
         &[10, 11, 13, 18, 19]
     }
 
+    fn laws(&self) -> Laws {
+        Laws {
+            blocks: true,
+            ..Laws::default()
+        }
+    }
+
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         arity(n, 1, 4)?;
         Ok(vec![Fact::tensor(n.dtype(0), result(n)?)])
@@ -441,6 +448,13 @@ impl Op for Upsample {
 
     fn since(&self) -> &'static [u16] {
         &[1, 7, 9]
+    }
+
+    fn laws(&self) -> Laws {
+        Laws {
+            blocks: true,
+            ..Laws::default()
+        }
     }
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {

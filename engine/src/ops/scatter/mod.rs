@@ -219,6 +219,7 @@ fn int(reduction: Reduction, a: i128, b: i128) -> i128 {
 }
 
 const OVER: Laws = Laws {
+    blocks: false,
     any: false,
     impure: false,
     commutes: false,
