@@ -408,6 +408,7 @@ impl<'a> Draft<'a> {
         model.functions.clear();
         apply(model, Scope::Portable, CLEANING)?;
         verify(&model.graph)?;
+        declare(model)?;
         Ok(self.graph)
     }
 }
@@ -418,6 +419,15 @@ type Held = (ValueId, Tensor, Option<ValueId>);
 /// New parameters, each with its new state.
 struct Made {
     each: Vec<(ValueId, Vec<ValueId>)>,
+}
+
+/// Declares the types of the outputs, without which no file is valid.
+fn declare(model: &mut Model) -> Result<(), TrainError> {
+    let facts = infer(model, &HashMap::new())?;
+    for port in &mut model.graph.outputs {
+        port.ty = Some(plain(facts.of(port.value).ty.clone()).into());
+    }
+    Ok(())
 }
 
 /// The value called `name`.

@@ -337,4 +337,13 @@ fn a_step_is_plain_onnx() {
     }];
     let graph = step(&net(), &Spec::new(&terms, &*adam)).unwrap();
     assert!(graph.model.graph.iter().all(|(_, n)| n.domain().is_empty()));
+    // A file needs the types of its outputs.
+    for port in &graph.model.graph.outputs {
+        assert!(port.ty.as_ref().is_some_and(|t| t.ty.dims().is_some()));
+    }
+    // Older runtimes can have it too.
+    let mut old = graph.model.clone();
+    secateur_engine::opt::convert(&mut old, "", 21).unwrap();
+    assert_eq!(old.opset(""), Some(21));
+    Session::builder(&old).build().unwrap();
 }
