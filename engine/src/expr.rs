@@ -213,6 +213,21 @@ impl<'g> Builder<'g> {
         }
     }
 
+    /// Calls `v`, which was written, `name`, by which a subgraph finds it. No other value may have the name.
+    pub fn rename(&self, v: ValueId, name: impl Into<Name>) {
+        let mut patch = self.patch.borrow_mut();
+        if let Some(i) = patch.place(v) {
+            patch.values[i].name = name.into();
+        }
+    }
+
+    /// Notes what is known of `v`, which was written, and inference does not find out.
+    pub fn know(&self, v: ValueId, fact: Fact) {
+        if let Some(i) = self.patch.borrow().place(v) {
+            self.facts.borrow_mut()[i] = fact;
+        }
+    }
+
     fn add(&self, name: Name, fact: Fact, konst: Option<Tensor>) -> ValueId {
         let konst = konst.map(Constant::new);
         let ty = Some(fact.ty.clone()).filter(|ty| *ty != Type::Unknown);

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use secateur_engine::Tensor;
 use secateur_engine::expr::{Builder, Ex};
-use secateur_engine::ir::{Model, Node, Opset, ValueId, verify};
+use secateur_engine::ir::{Model, Node, NodeId, Opset, ValueId, verify};
 use secateur_engine::ops::{self, NodeRef, OpError};
 use secateur_engine::opt::infer::opset_of;
 use secateur_engine::opt::{convert, inline};
 
+use crate::control::{self, Backwards};
 use crate::reach::{Reach, differentiable};
-use crate::{DiffError, Rounding, broadcast, expand, round};
+use crate::{DiffError, Rounding, broadcast, expand, recompute, round};
 
 /// What is differentiated, by what, and how.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,9 @@ pub struct Gradients<'a> {
     pub stop: &'a [ValueId],
     /// What the gradient of rounding is.
     pub rounding: Rounding,
+    /// The values that are kept for the gradients, all others being computed again when they are read, which takes time and
+    /// saves memory; [`checkpoints`](crate::checkpoints) picks some. `None`: all are kept.
+    pub keep: Option<&'a [ValueId]>,
 }
 
 /// Appends to the main graph of `model` the nodes that compute the gradients of `g`; for each value of `g.by` the value that
@@ -41,24 +45,35 @@ pub fn differentiate(model: &mut Model, g: &Gradients) -> Result<Vec<Option<Valu
     let mut new = model.clone();
     newest(&mut new)?;
     expand::expand(&mut new, g)?;
+    let backwards = control::prepare(&mut new, g)?;
     let reach = Reach::new(&new, g)?;
     let graph = new.graph.clone();
     let mut tape = Tape {
         model: &new,
         reach: &reach,
         rounding: g.rounding,
+        backwards: &backwards,
         builder: Builder::new(&graph, ops::OPSET).knowing(&reach.facts),
         grads: vec![None; graph.values.len()],
     };
     g.of.iter().try_for_each(|&(y, dy)| tape.seed(y, dy))?;
-    for (_, node) in graph.iter().rev() {
-        tape.node(node)?;
+    for (id, node) in graph.iter().rev() {
+        tape.node(id, node)?;
     }
     let found: Vec<_> = g.by.iter().map(|v| tape.grads[v.0 as usize]).collect();
+    let grads = std::mem::take(&mut tape.grads);
     let mut patch = tape.builder.finish();
     // Rules know not which of their inputs count.
     expand::used(&mut patch, &found.iter().flatten().copied().collect::<Vec<_>>());
     patch.apply(&mut new.graph)?;
+    if !backwards.is_empty() {
+        // What subgraphs read counts too.
+        new.graph.sort();
+    }
+    if let Some(keep) = g.keep {
+        let ends = g.of.iter().map(|(y, _)| *y).collect();
+        recompute::recompute(&mut new.graph, graph.nodes.len(), keep, (&grads, &ends));
+    }
     verify(&new.graph)?;
     let domains: BTreeSet<String> = new.graph.iter().map(|(_, n)| n.domain().into()).collect();
     domains.iter().for_each(|d| import(&mut new, d, 1));
@@ -74,6 +89,7 @@ impl<'a> Gradients<'a> {
             by,
             stop: &[],
             rounding: Rounding::Zero,
+            keep: None,
         }
     }
 }
@@ -104,6 +120,7 @@ struct Tape<'a> {
     model: &'a Model,
     reach: &'a Reach,
     rounding: Rounding,
+    backwards: &'a Backwards,
     builder: Builder<'a>,
     grads: Vec<Option<ValueId>>,
 }
@@ -136,17 +153,24 @@ impl Tape<'_> {
         self.grads[v.0 as usize] = Some(sum);
     }
 
-    fn node(&mut self, node: &Node) -> Result<(), DiffError> {
+    fn node(&mut self, id: NodeId, node: &Node) -> Result<(), DiffError> {
         let flowing = |v: ValueId| self.grads[v.0 as usize].filter(|_| self.reach.flows(v));
         let dy: Vec<_> = node.outputs.iter().map(|v| v.and_then(flowing)).collect();
         if dy.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        if let Some(back) = self.backwards.get(&id) {
+            let grads = |v: ValueId| self.grads[v.0 as usize];
+            let found = back.write(&self.builder, node, &grads);
+            let wanted = found.into_iter().filter(|(x, _)| self.reach.wanted(*x));
+            wanted.for_each(|(x, dx)| self.add(x, dx));
             return Ok(());
         }
         let opset = opset_of(&self.model.opsets, node);
         let n = self.reach.facts.view(node, opset);
         let dx = match self.rule(&n, &dy) {
             Some(dx) => dx,
-            None => return Err(self.wrong(&n, "the operator has no gradient".into())),
+            None => return Err(self.wrong(&n, without_rule(&n).into())),
         };
         for (i, dx) in dx.into_iter().enumerate() {
             let x = node.inputs.get(i).copied().flatten();
@@ -177,6 +201,16 @@ impl Tape<'_> {
     fn wrong(&self, n: &NodeRef, what: String) -> DiffError {
         let (graph, facts) = (&self.model.graph, &self.reach.facts);
         facts.error(graph, n.node(), n.opset(), OpError::new(what)).into()
+    }
+}
+
+/// Why there is no rule for `n`.
+fn without_rule(n: &NodeRef) -> &'static str {
+    match (0..n.arity()).all(|i| !n.has(i) || n.dims(i).is_some()) {
+        true => "the operator has no gradient",
+        false => {
+            "the operator has no gradient, or none as long as sizes of its inputs are not known; set them"
+        }
     }
 }
 

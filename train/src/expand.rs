@@ -7,7 +7,7 @@ use secateur_engine::ir::{Model, Node, NodeId, Patch, Value, ValueId};
 use secateur_engine::ops::{self, NodeRef};
 use secateur_engine::opt::infer::opset_of;
 
-use crate::reach::Reach;
+use crate::reach::{Reach, reads};
 use crate::{DiffError, Gradients, Rounding, round};
 
 /// Bodies are made of simpler operators; this deep they never go.
@@ -66,7 +66,7 @@ fn expanded(model: &Model, reach: &Reach, id: NodeId) -> Option<Patch> {
     let hole = |v: &Option<ValueId>| builder.at(v.unwrap_or(ValueId(u32::MAX)));
     let holes: Vec<_> = node.inputs.iter().map(hole).collect();
     let op = ops::find(node.domain(), &node.op)?;
-    let outputs = op.body(&reach.facts.view(node, opset), &holes)?;
+    let outputs = op.spelled(&reach.facts.view(node, opset), &holes)?;
     let outputs: Vec<_> = outputs.iter().map(|e| e.id).collect();
     let mut patch = builder.finish();
     used(&mut patch, &outputs);
@@ -85,11 +85,15 @@ fn expanded(model: &Model, reach: &Reach, id: NodeId) -> Option<Patch> {
 /// Drops the nodes and constants that nothing reads on the way to `outputs`.
 pub(crate) fn used(patch: &mut Patch, outputs: &[ValueId]) {
     let mut read: HashSet<ValueId> = outputs.iter().copied().collect();
+    let made = patch.nodes.iter().flat_map(|n| n.outputs.iter().flatten());
+    let names = made
+        .filter_map(|&v| Some((patch.own(v)?.name.clone(), v)))
+        .collect();
     patch.nodes.reverse();
     patch.nodes.retain(|n| {
         let used = n.outputs.iter().flatten().any(|v| read.contains(v));
         if used {
-            read.extend(n.inputs.iter().flatten());
+            read.extend(reads(&names, n));
         }
         used
     });

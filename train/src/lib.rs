@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod broadcast;
+mod control;
 mod diff;
 mod error;
 mod expand;
@@ -34,8 +35,10 @@ pub mod loss;
 mod modes;
 pub mod optim;
 mod reach;
+mod recompute;
 mod round;
 pub mod schedule;
+mod segments;
 mod settings;
 mod step;
 mod update;
@@ -49,6 +52,7 @@ pub use loss::{LOSSES, Loss};
 pub use optim::{OPTIMIZERS, Optimizer};
 pub use round::Rounding;
 pub use schedule::Schedule;
+pub use segments::{Segments, checkpoints};
 pub use settings::Settings;
 pub use step::{Spec, State, StepGraph, Term, step};
 pub use update::{Clip, zeros_held};

@@ -1,9 +1,11 @@
 //! Which values a gradient flows through.
 
-use secateur_engine::ir::{Graph, Model, Node, Type, ValueId};
+use std::collections::HashMap;
+
+use secateur_engine::ir::{Graph, Model, Name, Node, Type, ValueId};
 use secateur_engine::opt::infer::{Facts, infer_node, known_inputs};
 
-use crate::{DiffError, Gradients, Rounding};
+use crate::{DiffError, Gradients, Rounding, control};
 
 /// What is known of the values of a model, and which of them depend on those it is differentiated by.
 pub(crate) struct Reach {
@@ -24,8 +26,9 @@ impl Reach {
             flows: vec![false; graph.values.len()],
         };
         g.by.iter().for_each(|v| reach.wanted[v.0 as usize] = true);
+        let names = graph.names();
         for (_, node) in graph.iter() {
-            if node.inputs.iter().flatten().any(|&v| reach.wanted(v)) {
+            if reads(&names, node).iter().any(|&v| reach.wanted(v)) {
                 reach.spread(node, g);
             }
         }
@@ -58,6 +61,15 @@ impl Reach {
     }
 }
 
+/// What `node` reads: its inputs, and what its subgraphs find by their `names`.
+pub(crate) fn reads(names: &HashMap<Name, ValueId>, node: &Node) -> Vec<ValueId> {
+    let inner = node.attrs.iter().flat_map(|a| a.value.graphs());
+    let captured = inner
+        .flat_map(Graph::captures)
+        .filter_map(|name| names.get(&name).copied());
+    node.inputs.iter().flatten().copied().chain(captured).collect()
+}
+
 /// Floats, and what may turn out to be floats, have gradients.
 pub(crate) fn differentiable(ty: &Type) -> bool {
     match ty.dtype() {
@@ -75,6 +87,13 @@ fn facts(model: &Model, by: &[ValueId]) -> Result<Facts, DiffError> {
     by.iter().for_each(|&v| hide(&mut facts, v));
     for (_, node) in graph.iter() {
         infer_node(model, node, &mut facts)?;
+        let better = control::outputs(model, &facts, node)?;
+        let pairs = node
+            .outputs
+            .iter()
+            .zip(better)
+            .filter_map(|(v, fact)| Some(((*v)?, fact)));
+        pairs.for_each(|(v, fact)| facts.set(v, fact, None));
         let made = node.outputs.iter().flatten();
         made.filter(|v| by.contains(v)).for_each(|&v| hide(&mut facts, v));
     }

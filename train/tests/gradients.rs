@@ -13,32 +13,14 @@ use secateur_train::{Gradients, differentiate};
 
 /// Operators, and perhaps one of their cases, that have no gradient, and why. Sorted.
 const NONE: &[(&str, &str, &str)] = &[
-    ("AveragePool", "", "no rule yet"),
-    ("CausalConvWithState", "", "no rule yet"),
-    ("Conv", "", "no rule yet"),
-    ("ConvTranspose", "", "no rule yet"),
-    ("DFT", "", "no rule yet"),
-    ("DeformConv", "", "no rule yet"),
     ("DequantizeLinear", "", "no rule yet"),
     ("Dropout", "half precision", "the share is not learnt"),
     ("Dropout", "training", "the share is not learnt"),
-    ("GRU", "", "no rule yet"),
-    ("GlobalAveragePool", "", "no rule yet"),
-    ("GlobalMaxPool", "", "no rule yet"),
-    ("GridSample", "", "no rule yet"),
-    ("LSTM", "", "no rule yet"),
-    ("LinearAttention", "", "no rule yet"),
-    ("LpPool", "", "no rule yet"),
-    ("MaxPool", "", "no rule yet"),
-    ("MaxRoiPool", "", "no rule yet"),
-    ("MaxUnpool", "", "no rule yet"),
+    ("MaxRoiPool", "", "not yet"),
     ("MelWeightMatrix", "", "a table of constants"),
-    ("RNN", "", "no rule yet"),
-    ("Resize", "", "no rule yet"),
-    ("RoiAlign", "", "no rule yet"),
-    ("STFT", "", "no rule yet"),
+    ("Resize", "every style", "its region is not learnt"),
+    ("RoiAlign", "", "not yet"),
     ("Unique", "", "it sorts"),
-    ("Upsample", "", "no rule yet"),
     ("ai.onnx.ml.LinearClassifier", "", "classical machine learning"),
     ("ai.onnx.ml.LinearRegressor", "", "classical machine learning"),
     ("ai.onnx.ml.Normalizer", "", "classical machine learning"),
@@ -61,8 +43,6 @@ const NONE: &[(&str, &str, &str)] = &[
         "the first step",
         "a root at 0 has no slope",
     ),
-    ("com.microsoft.CausalConvWithState", "", "no rule yet"),
-    ("com.microsoft.ConvTransposeWithDynamicPads", "", "no rule yet"),
     ("com.microsoft.DynamicQuantizeLSTM", "", "it rounds"),
     ("com.microsoft.DynamicQuantizeMatMul", "all", "it rounds"),
     (
@@ -70,7 +50,6 @@ const NONE: &[(&str, &str, &str)] = &[
         "no zero point",
         "it rounds",
     ),
-    ("com.microsoft.FusedConv", "", "no rule yet"),
     (
         "com.microsoft.GatherBlockQuantized",
         "",
@@ -82,8 +61,7 @@ const NONE: &[(&str, &str, &str)] = &[
         "weights of few bits are not learnt",
     ),
     ("com.microsoft.Unique", "", "it sorts"),
-    ("secateur.Conv", "", "no rule yet"),
-    ("secateur.RoundedLSTM", "", "no rule yet"),
+    ("secateur.RoundedLSTM", "", "it rounds"),
 ];
 
 /// Operators that compute in 32 bits whatever they are given.

@@ -1,12 +1,15 @@
 //! `DeformConv`: a convolution whose windows are bent.
 
+use super::between::{Axis, Beside, Mode, between as sampled};
 use super::case::floats;
+use super::formula::{given as present, reshape, slice, transpose};
 use super::matmul::matrices::check_size;
 use super::pick::given;
 use super::shape::{arity, ranked, same_dtype, show};
 use super::window::Windows;
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
 use crate::cpu::window::Window;
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Tensor, count};
 
 /// A convolution of which each element of the window is moved by an offset, interpolated and multiplied by a mask.
@@ -143,6 +146,10 @@ impl Op for DeformConv {
         super::pick::knowing(n, x, |n| eval(n, self.infer(n)?, x))
     }
 
+    fn spelled<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        Some(vec![spelled(n, x)?])
+    }
+
     fn cases(&self) -> Vec<Case> {
         let case = |name, dims: &[&[usize]]| {
             let inputs = dims.iter().zip(1..).map(|(d, seed)| floats(d, seed));
@@ -180,6 +187,55 @@ impl Op for DeformConv {
             ),
         ]
     }
+}
+
+/// What lies under the windows, times the weights; `None` where sizes are not known.
+fn spelled<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Ex<'a>> {
+    let (image, weights, bend, dtype) = (x[X], x[W], x[OFFSET], n.dtype(X)?);
+    let (dims, of_w) = (n.dims(X)?, n.dims(W)?);
+    let (group, bends) = (positive(n, "group").ok()?, positive(n, "offset_group").ok()?);
+    let w = windows(n, dims.len()).ok()??.over(&dims[2..]).ok()?;
+    let (taps, positions, axes) = (w.taps(), w.positions(), w.size.len());
+    let (images, channels, outputs) = (dims[0], dims[1], of_w[0]);
+    let bend = reshape(bend, &[images * bends, taps, axes, positions]);
+    let axis = |a: usize| {
+        let own = reshape(slice(bend, 2, a, a + 1), &[images * bends, taps, positions]);
+        let straight = (0..taps * positions).map(|i| {
+            let (mut tap, mut at) = (i / positions, i % positions);
+            for b in (a + 1..axes).rev() {
+                (tap, at) = (tap / w.size[b], at / w.output[b]);
+            }
+            let (tap, at) = (tap % w.size[a], at % w.output[a]);
+            (at * w.strides[a] + tap * w.dilations[a]) as f64 - w.pads[a] as f64
+        });
+        let straight = Tensor::rounded(dtype, &[taps, positions], &straight.collect::<Vec<_>>())?;
+        Some(Axis {
+            size: w.input[a],
+            place: reshape(own + own.tensor(straight), &[images * bends, taps * positions]),
+            beside: Beside::Zeros,
+        })
+    };
+    let places: Vec<_> = (0..axes).map(axis).collect::<Option<_>>()?;
+    let flat = reshape(image, &[images * bends, channels / bends, w.plane()]);
+    let mut under = sampled(flat, dtype, &places, Mode::Linear)?;
+    if let Some(mask) = present(n, x, MASK) {
+        under = under * reshape(mask, &[images * bends, 1, taps * positions]);
+    }
+    let rows = channels / group * taps;
+    let under = reshape(under, &[images, group, rows, positions]);
+    let sums = reshape(weights, &[group, outputs / group, rows]).matmul(under);
+    let mut to = vec![images, outputs];
+    to.extend(&w.output);
+    let y = reshape(sums, &to);
+    let last: Vec<_> = (0..dims.len()).filter(|&a| a != 1).chain([1]).collect();
+    Some(match present(n, x, BIAS) {
+        Some(b) => {
+            let mut back: Vec<_> = (0..dims.len() - 1).collect();
+            back.insert(1, dims.len() - 1);
+            transpose(transpose(y, &last) + b, &back)
+        }
+        None => y,
+    })
 }
 
 /// The element of a plane between pixels, 0 beside it.

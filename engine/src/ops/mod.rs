@@ -4,10 +4,13 @@
 //! schedule) belongs to the passes.
 
 pub mod activation;
+pub mod after;
+mod along;
 pub mod argmax;
 pub mod arith;
 pub mod attention;
 pub mod batchnorm;
+mod between;
 mod binary;
 pub mod bitcast;
 pub mod bitwise;
@@ -93,6 +96,7 @@ pub mod training;
 pub mod transpose;
 pub mod trig;
 pub mod trilu;
+mod turns;
 pub mod unary;
 pub mod unique;
 pub mod unit_norm;
@@ -377,11 +381,15 @@ pub static OPS: &[&dyn Op] = &[
     &skip::SkipSimplifiedLayerNormalization,
     &fused::SparseToDenseMatMul,
     &contrib::Unique,
+    &after::After,
     &attention::spread::Spread,
+    &pool::AveragePoolGrad,
     &conv::Fused,
+    &conv::GradW,
     &gemm::Fused,
     &lerp::Lerp,
     &matmul::Fused,
+    &pool::MaxPoolGrad,
     &recurrent::ROUNDED_LSTM,
 ];
 
@@ -522,6 +530,11 @@ pub trait Op: Sync {
     /// better is given. A pattern is recorded with a node that has no attributes.
     fn body<'a>(&self, _n: &NodeRef, _x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
         None
+    }
+
+    /// What is differentiated where the operator has no gradient of its own: its body, or another form, which may run subgraphs.
+    fn spelled<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        self.body(n, x)
     }
 
     /// The number of inputs that the body is recognised with.

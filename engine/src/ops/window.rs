@@ -86,6 +86,36 @@ impl Windows {
         (self.size[axis] - 1) * self.dilations[axis] + 1
     }
 
+    /// Steps from position to position.
+    pub(crate) fn strides(&self) -> &[i64] {
+        &self.strides
+    }
+
+    /// Steps from element to element of the window.
+    pub(crate) fn dilations(&self) -> &[i64] {
+        &self.dilations
+    }
+
+    /// The border before all axes, then behind all axes, of an input of sizes `input`; `None` where it depends on sizes that are
+    /// not known.
+    pub(crate) fn border(&self, input: &[Dim]) -> Option<Vec<i64>> {
+        let Auto::Same { before } = self.auto else {
+            return Some(self.pads.clone());
+        };
+        let total = |axis: usize| match (input[axis].known(), self.strides[axis]) {
+            (Some(size), stride) => {
+                let last = (input[axis].ceil_div(&Dim::Known(stride)).known()? - 1).max(0) * stride;
+                Some((last + self.reach(axis) - size).max(0))
+            }
+            (None, 1) => Some(self.reach(axis) - 1),
+            _ => None,
+        };
+        let totals: Vec<_> = (0..input.len()).map(total).collect::<Option<_>>()?;
+        let first = |t: &i64| if before { t - t / 2 } else { t / 2 };
+        let firsts = totals.iter().map(first);
+        Some(firsts.chain(totals.iter().map(|t| t - first(t))).collect())
+    }
+
     /// The size of the output along `axis`, of an input of size `input`.
     ///
     /// # Errors

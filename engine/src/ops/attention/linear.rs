@@ -1,12 +1,15 @@
 //! ONNX `LinearAttention`: a state that is updated by each element, and asked by it.
 
+use super::super::formula::{given as present, ints, reshape};
 use super::super::pick::given;
 use super::super::shape::{arity, ranked};
+use super::super::turns::{scan, subgraph};
 use super::super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, case, onnx};
 use super::cpu;
 use super::heads::{Heads, Known, Sizes, agree, heads};
 use crate::cpu::Candidate;
-use crate::ir::{DType, Dim, Tensor};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Tensor, Type};
 
 /// ONNX `LinearAttention`.
 pub struct LinearAttention;
@@ -175,6 +178,66 @@ impl Walk<'_> {
     }
 }
 
+/// The recurrence as a `Scan`; `None` where sizes are not known or types differ.
+fn spelled<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+    let (update, (s, columns), dtype) = (Update::of(n).ok()?, sizes(n)?, n.dtype(0)?);
+    if n.has(3) && n.dtype(3)? != dtype {
+        return None;
+    }
+    let (heads, group) = (s.kv_heads, s.group());
+    let shape = [s.batch, heads, s.depth, s.width];
+    let apart = |e: Ex<'a>, rest: &[usize]| reshape(e, &[&[s.batch, s.keys], rest].concat());
+    let state = match present(n, x, 3) {
+        Some(state) => state,
+        None => super::super::formula::zeros(x[0], dtype, &shape)?,
+    };
+    // Each by what it has for an element of a sequence.
+    let mut rests = vec![
+        vec![heads, group, s.depth],
+        vec![heads, 1, s.depth],
+        vec![heads, 1, s.width],
+    ];
+    let mut inputs = vec![
+        state,
+        apart(x[0], &rests[0]),
+        apart(x[1], &rests[1]),
+        apart(x[2], &rests[2]),
+    ];
+    if let Some(decay) = present(n, x, 4) {
+        rests.push(vec![heads, columns[0] / heads, 1]);
+        inputs.push(apart(decay, &rests[3]));
+    }
+    if let Some(beta) = present(n, x, 5) {
+        rests.push(vec![columns[1], 1, 1]);
+        inputs.push(apart(beta, &rests[rests.len() - 1]));
+    }
+    let ty = |rest: &Vec<usize>| Type::tensor(dtype, [&[s.batch], &rest[..]].concat());
+    let mut types = vec![Type::tensor(dtype, shape)];
+    types.extend(rests.iter().map(ty));
+    let last = ty(&vec![heads, group, s.width]);
+    let body = subgraph(&types, last, |x| {
+        let (mut state, q, k, mut v) = (x[0], x[1], x[2], x[3]);
+        if update.fades {
+            state = state * x[4].exp();
+        }
+        if let Some(&rate) = x.get(if update.fades { 5 } else { 4 }) {
+            v = rate * (v - k.matmul(state));
+        }
+        let column = reshape(k, &[s.batch, heads, s.depth, 1]);
+        let state = state + column * v;
+        vec![state, q.matmul(state) * update.scale(s.depth)]
+    })?;
+    let count = inputs.len() - 1;
+    let attrs = vec![
+        Attr::new("scan_input_axes", vec![1i64; count]),
+        Attr::new("scan_output_axes", vec![1i64]),
+    ];
+    let made = scan(&inputs, count, body, attrs, 2)?;
+    let to = [s.batch, s.keys, s.heads * s.width].map(|d| d as i64);
+    let y = made[1].with("Reshape", &[ints(x[0], &to)], vec![Attr::new("allowzero", 1)]);
+    Some(vec![y, made[0]])
+}
+
 impl Op for LinearAttention {
     fn name(&self) -> OpName {
         onnx("LinearAttention")
@@ -250,6 +313,10 @@ impl Op for LinearAttention {
         );
         let states = Tensor::rounded(own, &dims, &states);
         [y, states].into_iter().collect::<Option<_>>().ok_or_else(wrong)
+    }
+
+    fn spelled<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        spelled(n, x)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

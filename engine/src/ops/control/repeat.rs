@@ -125,7 +125,7 @@ fn repeat(n: &NodeRef, x: &[Option<&Datum>], bodies: Bodies) -> Result<Vec<Datum
 }
 
 /// The type that is declared of output `v`, for a stack of none.
-fn declared(body: &Graph, v: ValueId) -> Option<&crate::ir::Type> {
+pub(super) fn declared(body: &Graph, v: ValueId) -> Option<&crate::ir::Type> {
     let port = body.outputs.iter().find(|p| p.value == v)?;
     port.ty.as_ref().map(|d| &d.ty)
 }

@@ -1,7 +1,8 @@
 //! `Scan`.
 
+use super::repeat::declared;
 use super::{LAWS, tensor, unknown};
-use crate::ir::{Datum, Tensor};
+use crate::ir::{Datum, Tensor, Type};
 use crate::ops::{Bodies, Fact, Laws, NodeRef, Op, OpError, OpName, onnx, parts};
 
 /// Runs `body` once for each slice of its scan inputs; what it makes each time is stacked.
@@ -14,6 +15,8 @@ struct Scheme {
     states: usize,
     inputs: Vec<(i64, bool)>,
     outputs: Vec<(i64, bool)>,
+    /// The declared types of what is stacked.
+    declared: Vec<Option<Type>>,
 }
 
 fn scheme(n: &NodeRef) -> Result<Scheme, OpError> {
@@ -47,6 +50,10 @@ fn scheme(n: &NodeRef) -> Result<Scheme, OpError> {
         states,
         inputs: pairs(n, scans, "scan_input_axes", old)?,
         outputs: pairs(n, made, "scan_output_axes", "scan_output_directions")?,
+        declared: body.outputs[states..]
+            .iter()
+            .map(|p| declared(body, p.value).cloned())
+            .collect(),
     })
 }
 
@@ -217,12 +224,15 @@ fn scan(
             stack.push(tensor(y, "a scan output")?);
         }
     }
-    for (mut stack, (axis, back)) in stacked.into_iter().zip(&scheme.outputs) {
+    let ways = scheme.outputs.iter().zip(&scheme.declared);
+    for (mut stack, ((axis, back), declared)) in stacked.into_iter().zip(ways) {
         if *back {
             stack.reverse();
         }
-        let rank = stack.first().map_or(0, |t| t.dims().len()) + 1;
-        state.push(parts::stack(&stack, NodeRef::axis(*axis, rank)?, None)?.into());
+        let like = declared.as_ref();
+        let rank = like.and_then(Type::shape).map_or(0, Vec::len);
+        let rank = stack.first().map_or(rank, |t| t.dims().len()) + 1;
+        state.push(parts::stack(&stack, NodeRef::axis(*axis, rank)?, like)?.into());
     }
     Ok(state)
 }

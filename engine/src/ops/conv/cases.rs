@@ -149,3 +149,35 @@ pub(super) fn runtime() -> Vec<Case> {
             .attr("group", 5),
     ]
 }
+
+pub(super) fn weights() -> Vec<Case> {
+    let window = |name, dims: &[&[usize]], size: &[i64]| case(name, dims).attr("kernel_shape", size);
+    let of = |dims: &[usize], seed| {
+        let values = floats(dims, seed).floats().unwrap_or_default();
+        Tensor::rounded(DType::F64, dims, &values).unwrap_or_else(|| Tensor::scalar(0f32))
+    };
+    vec![
+        window("3x3 with a border", &[&[2, 3, 5, 6], &[2, 4, 5, 6]], &[3, 3]).attr("pads", vec![1i64; 4]),
+        window(
+            "steps that leave some over",
+            &[&[2, 3, 8, 9], &[2, 2, 3, 2]],
+            &[3, 4],
+        )
+        .attr("strides", vec![2i64, 4]),
+        window("holes in groups", &[&[2, 6, 7, 7], &[2, 9, 3, 5]], &[3, 3])
+            .attr("group", 3)
+            .attr("dilations", vec![2i64, 1]),
+        window("depthwise", &[&[2, 4, 7, 6], &[2, 4, 4, 3]], &[3, 3])
+            .attr("group", 4)
+            .attr("pads", vec![1i64; 4])
+            .attr("strides", vec![2i64, 2]),
+        window("one axis", &[&[2, 3, 20], &[2, 5, 7]], &[4])
+            .attr("strides", vec![3i64])
+            .attr("pads", vec![2i64, 1]),
+        window("three axes", &[&[1, 2, 3, 4, 5], &[1, 3, 2, 3, 4]], &[2, 2, 2]),
+        window("no images", &[&[0, 2, 4, 4], &[0, 3, 2, 2]], &[3, 3]),
+        Case::new("double precision", [of(&[1, 2, 4, 4], 1), of(&[1, 3, 3, 3], 2)])
+            .attr("kernel_shape", vec![2i64, 2])
+            .within(1e-12, 1e-12),
+    ]
+}

@@ -2,15 +2,17 @@
 
 mod cases;
 pub(crate) mod cpu;
+pub(super) mod grad;
 mod runtime;
 
 use super::matmul::{fits, matrices::check_size};
 use super::shape::{same_dtype, show};
 use super::window::Windows;
-use super::{Axes, Case, Fact, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, private};
 use crate::cpu::{Candidate, Post, window::Window};
 use crate::expr::{Call, Ex};
 use crate::ir::{Dim, Shape, Tensor};
+pub use grad::GradW;
 pub use runtime::FusedConv;
 
 /// The convolution: windows of input channels, weighted and summed, with a bias for each output channel.
@@ -35,6 +37,10 @@ impl Op for Conv {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         eval(n, x)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        grad::vjp(n, x, dy)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

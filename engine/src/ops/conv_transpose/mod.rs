@@ -3,10 +3,13 @@
 mod cases;
 mod cpu;
 
+use super::conv::grad::{Frame, cut};
+use super::grad::at;
 use super::matmul::matrices::check_size;
 use super::shape::{ranked, show};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, microsoft, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, microsoft, onnx};
 use crate::cpu::{Candidate, window::Window};
+use crate::expr::Ex;
 use crate::ir::{Dim, Shape, Tensor, count};
 
 /// The transpose of a convolution: each element of the input adds the weighted window to the output.
@@ -52,6 +55,10 @@ macro_rules! op {
 
             fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
                 super::pick::knowing(n, x, |n| eval(n, $inputs, x))
+            }
+
+            fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+                vjp(n, $inputs, x, at(dy, 0)?)
             }
 
             fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -340,6 +347,47 @@ fn axes(n: &NodeRef, inputs: Inputs) -> Option<Axes> {
     ties.extend((2..rank).map(|a| tie(None, &[(1, a)])));
     ties.extend((2..rank).map(|a| tie(Some(a), &[])));
     Some(Axes(ties))
+}
+
+/// The window over the output, and whether more of them fit than the input has elements; `None` where that is not known.
+fn frame(n: &NodeRef, s: &Spread) -> Option<(Frame, bool)> {
+    let axes = s.size.len();
+    let (pads, more) = match &s.border {
+        Border::Given(pads) => (pads.clone(), (0..axes).any(|a| s.extra[a] >= s.strides[a])),
+        _ => {
+            let w = s.over(&n.dims(0)?[2..]).ok()?;
+            let behind = |a: usize| {
+                let whole = (w.output[a].max(1) - 1) as i64 * s.strides[a] + s.reach(a);
+                whole - (w.input[a] + w.pads[a]) as i64
+            };
+            let all: Vec<_> = (0..axes).map(behind).collect();
+            let before = w.pads.iter().map(|&p| p as i64);
+            let pads = before.chain(all.iter().map(|&p| p.max(0))).collect();
+            (pads, (0..axes).any(|a| -all[a] >= s.strides[a]))
+        }
+    };
+    let frame = Frame {
+        rank: axes + 2,
+        group: group(n).ok()?,
+        size: s.size.clone(),
+        strides: s.strides.clone(),
+        dilations: s.dilations.clone(),
+        pads,
+    };
+    Some((frame, more))
+}
+
+fn vjp<'a>(n: &NodeRef, inputs: Inputs, x: Exs<'_, 'a>, dy: Ex<'a>) -> Grads<'a> {
+    let (image, w) = (at(x, 0)?, at(x, 1)?);
+    let (f, more) = frame(n, &spread(n, inputs).ok()??)?;
+    let dx = match more {
+        true => cut(n, image, f.conv(dy, w))?,
+        false => f.conv(dy, w),
+    };
+    let mut all = vec![Some(dx), f.weights(dy, image), None, None];
+    all.truncate(inputs.bias);
+    all.push(at(x, inputs.bias).map(|_| f.bias(dy)));
+    Some(all)
 }
 
 /// Images, groups, input and output channels of a group, and the window over the output.

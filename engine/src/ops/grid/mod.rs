@@ -4,13 +4,17 @@ mod affine;
 mod cpu;
 mod place;
 
+use super::between::{self, Axis, between};
 use super::case::floats;
+use super::formula::{concat, ints};
+use super::grad::cast;
 use super::matmul::matrices::check_size;
 use super::pick::given;
 use super::shape::{arity, show};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
 use crate::cpu::Candidate;
-use crate::ir::{DType, Dim, Shape, Tensor};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Shape, Tensor};
 pub use affine::AffineGrid;
 use place::Sampler;
 
@@ -44,6 +48,48 @@ fn shapes<'a>(n: &NodeRef<'a>) -> Result<[Option<&'a Shape>; 2], OpError> {
         return Err(OpError::new(format!("{a} images and {b} grids")));
     }
     Ok([x, grid])
+}
+
+/// The samples by simpler operators; `None` where the sizes of images are not known.
+fn spelled<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Ex<'a>> {
+    let (&[x, grid], dtype, rank) = (x, n.dtype(0)?, n.rank(0)?) else {
+        return None;
+    };
+    let sizes: Vec<_> = n.shape(0)?[2..].iter().map(Dim::size).collect::<Option<_>>()?;
+    let s = Sampler::of(n, &sizes).ok()?;
+    let mode = match s.mode {
+        place::Mode::Nearest => between::Mode::Nearest,
+        place::Mode::Linear => between::Mode::Linear,
+        place::Mode::Cubic => between::Mode::Cubic,
+    };
+    let grid = if n.dtype(1)? == dtype {
+        grid
+    } else {
+        cast(grid, dtype)
+    };
+    let axis = |(a, &size): (usize, &usize)| {
+        // The first number of a point is that of the last axis.
+        let at = (sizes.len() - 1 - a) as i64;
+        let bounds = [ints(x, &[at]), ints(x, &[at + 1]), ints(x, &[-1])];
+        let own = grid.op("Slice", &bounds).op("Reshape", &[ints(x, &[0, -1])]);
+        Axis {
+            size,
+            place: s.scaled(own, size),
+            beside: s.beside(size),
+        }
+    };
+    let axes: Vec<_> = sizes.iter().enumerate().map(axis).collect();
+    let flat = x.op("Reshape", &[ints(x, &[0, 0, -1])]);
+    let y = between(flat, dtype, &axes, mode)?;
+    let shape = |e: Ex<'a>, start: i64, end: i64| {
+        e.with(
+            "Shape",
+            &[],
+            vec![Attr::new("start", start), Attr::new("end", end)],
+        )
+    };
+    let to = concat(shape(x, 0, 2), &[shape(grid, 1, rank as i64 - 1)], 0);
+    Some(y.op("Reshape", &[to]))
 }
 
 impl Op for GridSample {
@@ -121,6 +167,10 @@ impl Op for GridSample {
             }
         }
         Ok(vec![Tensor::rounded(t.dtype(), &out, &y).ok_or_else(wrong)?])
+    }
+
+    fn spelled<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        Some(vec![spelled(n, x)?])
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -1,6 +1,8 @@
 //! Where points of a grid lie in an image.
 
+use crate::expr::Ex;
 use crate::ir::DType;
+use crate::ops::between::Beside;
 use crate::ops::{NodeRef, OpError};
 
 /// How elements between pixels are found.
@@ -80,6 +82,26 @@ impl Sampler {
             true => (x + 1.0) / 2.0 * (size - 1.0),
             false => ((x + 1.0) * size - 1.0) / 2.0,
         })
+    }
+
+    /// [`place`](Sampler::place) of many.
+    pub(super) fn scaled<'a>(&self, x: Ex<'a>, size: usize) -> Ex<'a> {
+        match self.aligned {
+            true => (x + 1.0) * ((size as f64 - 1.0) / 2.0),
+            false => ((x + 1.0) * size as f64 - 1.0) / 2.0,
+        }
+    }
+
+    /// What is beside an axis of `size`.
+    pub(super) fn beside(&self, size: usize) -> Beside {
+        match self.padding {
+            Padding::Zeros => Beside::Zeros,
+            Padding::Border => Beside::Border,
+            Padding::Reflection => {
+                let (low, high) = self.bounds(size);
+                Beside::Mirror(low, high)
+            }
+        }
     }
 
     /// The bounds at which an axis of `size` is reflected.

@@ -2,14 +2,15 @@
 
 use secateur_simd::{Simd, math};
 
-use super::{Sizes, axes, checked, image, infer, no_pool};
+use super::{Sizes, axes, checked, grad, image, infer, no_pool};
 use crate::cpu::act::ActFn;
 use crate::cpu::pool::{Means, Pooling};
 use crate::cpu::{Act, Candidate, Cost, Io, Kernel, elementwise, moves};
 use crate::expr::Ex;
 use crate::ir::{Attr, DType, Dim, Tensor};
 use crate::ops::case::floats;
-use crate::ops::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
+use crate::ops::grad::at;
+use crate::ops::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, onnx};
 
 /// The p-norm of each window.
 pub struct LpPool;
@@ -61,6 +62,10 @@ impl Op for LpPool {
         });
         let y = Tensor::rounded(x.dtype(), &s.dims, &values);
         Ok(vec![y.ok_or_else(|| no_pool(x))?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, y: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        grad::norms(n, order(n).ok()?, at(x, 0)?, at(y, 0)?, at(dy, 0)?)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

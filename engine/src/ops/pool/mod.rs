@@ -2,17 +2,21 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod lp;
 mod unpool;
 
+use super::grad::at;
 use super::matmul::matrices::check_size;
 use super::shape::show;
 use super::window::Windows;
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, onnx};
 use crate::cpu::{Candidate, window::Window};
 use crate::ir::{DType, Dim, Tensor};
+pub use grad::{AveragePoolGrad, MaxPoolGrad};
 pub use lp::{GlobalLpPool, LpPool};
 pub use unpool::MaxUnpool;
+use unpool::natural;
 
 /// The greatest element of each window, and where it is.
 pub struct MaxPool;
@@ -56,6 +60,10 @@ impl Op for MaxPool {
         });
         let values = Tensor::rounded(x.dtype(), &s.dims, &values).ok_or_else(|| no_pool(x))?;
         Ok(vec![values, Tensor::of(&s.dims, indices)])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        grad::greatest(n, x, at(dy, 0)?)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -103,6 +111,10 @@ impl Op for AveragePool {
         Ok(vec![
             Tensor::rounded(x.dtype(), &s.dims, &values).ok_or_else(|| no_pool(x))?,
         ])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        grad::means(n, x, at(dy, 0)?)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -178,6 +190,13 @@ impl Op for Global {
         Ok(vec![
             Tensor::rounded(x.dtype(), &out, &values).ok_or_else(|| no_pool(x))?,
         ])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        match self.mean {
+            true => grad::global_means(n, at(x, 0)?, at(dy, 0)?),
+            false => grad::global_greatest(n, at(x, 0)?, at(dy, 0)?),
+        }
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -300,28 +319,37 @@ fn image<'a>(n: &NodeRef, x: &[Option<&'a Tensor>]) -> Result<(&'a Tensor, Sizes
     Ok((image, Sizes::new(n, image.dims())?))
 }
 
-/// By how much the sum at each position is divided: the elements that count, those of the border if the node says so.
-fn counts(n: &NodeRef, s: &Sizes) -> Result<Vec<usize>, OpError> {
-    let border = n.int_or("count_include_pad", 0)? != 0;
+/// How many elements of the window at `at` count along `axis`, those of the border if the node says so.
+fn count_along(n: &NodeRef, s: &Sizes, axis: usize, at: usize) -> Result<usize, OpError> {
     let w = &s.window;
-    let along = |axis: usize, at: usize| match border {
+    Ok(match n.int_or("count_include_pad", 0)? != 0 {
         // What `ceil_mode` adds behind the border counts nowhere.
         true => {
             let left = s.windows.padded(axis, w).saturating_sub(at * w.strides[axis]);
             left.div_ceil(w.dilations[axis]).min(w.size[axis])
         }
         false => w.meeting(axis, at).len(),
+    })
+}
+
+/// By how much the sum at each position is divided: the elements that count.
+fn counts(n: &NodeRef, s: &Sizes) -> Result<Vec<usize>, OpError> {
+    let w = &s.window;
+    if s.channels == 0 {
+        // A plane of any size may have no channel.
+        return Ok(vec![]);
+    }
+    let along = |a: usize| {
+        let each = (0..w.output[a]).map(|at| count_along(n, s, a, at));
+        each.collect::<Result<Vec<_>, _>>()
     };
+    let along: Vec<_> = (0..w.size.len()).map(along).collect::<Result<_, _>>()?;
     let count = |mut at: usize| {
         (0..w.size.len()).rev().fold(1, |all, axis| {
-            let here = along(axis, at % w.output[axis]);
+            let here = along[axis][at % w.output[axis]];
             at /= w.output[axis];
             all * here
         })
     };
-    match s.channels {
-        // A plane of any size may have no channel.
-        0 => Ok(vec![]),
-        _ => Ok((0..w.positions()).map(count).collect()),
-    }
+    Ok((0..w.positions()).map(count).collect())
 }

@@ -1,18 +1,19 @@
 //! `MaxUnpool`: puts elements back where `MaxPool` found them.
 
-use super::checked;
+use super::{checked, grad};
 use crate::ir::{DType, Dim, Shape, Tensor, count};
 use crate::ops::case::floats;
+use crate::ops::grad::at;
 use crate::ops::pick::{given, integers, room, sized};
 use crate::ops::shape::{arity, show, spelt};
-use crate::ops::{Case, Fact, NodeRef, Op, OpError, OpName, onnx};
+use crate::ops::{Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
 
 /// Zeros but at the places that the second input names, counted through the whole result before it is enlarged to the
 /// sizes of the third.
 pub struct MaxUnpool;
 
 /// The shape that the attributes give.
-fn natural(n: &NodeRef, x: &[Dim]) -> Result<Shape, OpError> {
+pub(super) fn natural(n: &NodeRef, x: &[Dim]) -> Result<Shape, OpError> {
     let axes = x.len() - 2;
     let list = |name: &str, default: i64, len: usize, least: i64| -> Result<Vec<i64>, OpError> {
         let list = n.ints(name)?.filter(|l| !l.is_empty());
@@ -105,6 +106,10 @@ impl Op for MaxUnpool {
             y[at] = *x;
         }
         Ok(vec![Tensor::rounded(t.dtype(), &dims, &y).ok_or_else(wrong)?])
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        grad::unpooled(n, x, at(dy, 0)?)
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -3,11 +3,13 @@
 mod bytes;
 mod cases;
 mod cpu;
+mod scan;
 mod squash;
 
 use super::shape::{ranked, show};
 use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, Tie, onnx, private};
 use crate::cpu::Candidate;
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Shape, Tensor, count};
 use squash::Squash;
 
@@ -408,6 +410,10 @@ impl Op for Recurrent {
             tie(Some(directions), &[(W, 3, 0), (R, 3, 0), (B, 2, 0)]),
             tie(None, &[(X, 3, 2), (W, 3, 2)]),
         ]))
+    }
+
+    fn spelled<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        scan::written(n, self, x)
     }
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {

@@ -4,10 +4,13 @@ mod cases;
 mod coords;
 mod cpu;
 
+use super::along::{Matrix, along};
+use super::grad::at;
 use super::pick::{given, knowing, pick, place};
 use super::shape::{arity, distinct_axes, ranked, show, tied};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, onnx};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
 use crate::cpu::Candidate;
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Shape, Tensor, count};
 use coords::{Mode, Nearest, Stretch, Style, Taps, Transformation};
 
@@ -368,6 +371,23 @@ fn eval(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
     }])
 }
 
+/// Each axis times the weights of its pixels.
+fn vjp<'a>(n: &NodeRef, inputs: usize, dy: Ex<'a>) -> Grads<'a> {
+    let (plan, of) = (plan(n).ok()??, n.dims(0)?);
+    let mut dx = dy;
+    for (a, taps) in &plan.axes {
+        let mut m = Matrix::new(plan.to[*a], of[*a]);
+        for i in (0..plan.to[*a]).filter(|&i| !taps.outside[i]) {
+            let here = i * taps.taps..(i + 1) * taps.taps;
+            here.for_each(|t| m.add(i, taps.index[t], taps.weight[t].into()));
+        }
+        dx = along(n, dx, *a, m)?;
+    }
+    let mut all = vec![None; inputs];
+    *all.first_mut()? = Some(dx);
+    Some(all)
+}
+
 /// The axes that stay.
 fn kept(n: &NodeRef) -> Option<Axes> {
     let (of, to) = (n.shape(0)?, result(n).ok()??);
@@ -397,6 +417,10 @@ impl Op for Resize {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         eval(n, x)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        vjp(n, x.len(), at(dy, 0)?)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
@@ -430,6 +454,10 @@ impl Op for Upsample {
 
     fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
         eval(n, x)
+    }
+
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        vjp(n, x.len(), at(dy, 0)?)
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {

@@ -11,10 +11,13 @@ pub use stft::STFT;
 pub use taper::{BLACKMAN, HAMMING, HANN};
 
 use super::case::floats;
+use super::formula::{ints, transpose};
+use super::grad::at;
 use super::matmul::matrices::check_size;
 use super::pick::{given, knowing, room, sized};
 use super::shape::{arity, show};
-use super::{Axes, Case, Fact, NodeRef, Op, OpError, OpName, onnx, shape};
+use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx, shape};
+use crate::expr::Ex;
 use crate::ir::{DType, Dim, Tensor};
 
 /// The discrete Fourier transform along one axis. The last axis holds real or complex numbers.
@@ -195,6 +198,12 @@ impl Op for DFT {
         })
     }
 
+    fn vjp<'a>(&self, n: &NodeRef, x: Exs<'_, 'a>, _: Exs<'_, 'a>, dy: Exs<'_, 'a>) -> Grads<'a> {
+        let mut all = vec![None; x.len()];
+        *all.first_mut()? = Some(vjp(n, at(dy, 0)?)?);
+        Some(all)
+    }
+
     fn cases(&self) -> Vec<Case> {
         let length = |n: i64| Tensor::scalar(n);
         let double = |t: Tensor| Tensor::rounded(DType::F64, t.dims(), &t.floats()?);
@@ -223,6 +232,43 @@ impl Op for DFT {
         all.extend(double(floats(&[1, 6, 1], 1)).map(|x| Case::new("double precision", [x])));
         all
     }
+}
+
+/// The most elements of a transform written as a matrix.
+const MATRIX: usize = 1 << 24;
+
+/// The gradient of a transform, a linear map: `dy` times the transpose of its matrix.
+fn vjp<'a>(n: &NodeRef, dy: Ex<'a>) -> Option<Ex<'a>> {
+    let (a, rank, dtype) = (Attrs::of(n).ok()?, n.rank(0)?, n.dtype(0)?);
+    let axis = axis(n, rank).ok()??;
+    let size = |a: usize| n.shape(0)?[a].size();
+    let (size, parts, out) = (size(axis)?, size(rank - 1)?, if a.real() { 1 } else { 2 });
+    let length = a.length(n, &Dim::from(size)).ok()?.size()?;
+    let count = bins(&Dim::from(length), a.onesided && !a.inverse).size()?;
+    if crate::ir::count(&[size, parts, count, out]).is_none_or(|all| all > MATRIX) {
+        return None;
+    }
+    let mut columns = vec![0.0; count * out * size * parts];
+    for i in 0..size * parts {
+        let one = |t: usize| Complex(f64::from(t * parts == i), f64::from(parts == 2 && t * 2 + 1 == i));
+        let spectrum = line_of(&a, (0..size).map(one), length);
+        for (k, c) in spectrum.iter().take(count).enumerate() {
+            for (p, v) in [c.0, c.1].iter().take(out).enumerate() {
+                columns[(k * out + p) * size * parts + i] = *v;
+            }
+        }
+    }
+    let matrix = Tensor::rounded(dtype, &[count * out, size * parts], &columns)?;
+    let mut perm: Vec<_> = (0..rank).filter(|&i| i != axis).collect();
+    perm.insert(rank - 2, axis);
+    let mut back = vec![0; rank];
+    perm.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+    let same = vec![0; rank - 2];
+    let rows = transpose(dy, &perm).op("Reshape", &[ints(dy, &[&same[..], &[-1]].concat())]);
+    let all = rows.matmul(dy.tensor(matrix));
+    let ends = [size as i64, parts as i64];
+    let apart = all.op("Reshape", &[ints(dy, &[&same[..], &ends].concat())]);
+    Some(transpose(apart, &back))
 }
 
 /// The transform of one line.

@@ -2,8 +2,10 @@
 
 use super::fft::{Complex, transform};
 use super::{at_least, bins, parts};
-use crate::ir::{DType, Dim, Tensor};
+use crate::expr::Ex;
+use crate::ir::{Attr, DType, Dim, Tensor};
 use crate::ops::case::floats;
+use crate::ops::formula::{self, ints, transpose};
 use crate::ops::matmul::matrices::check_size;
 use crate::ops::pick::{given, knowing, room, sized};
 use crate::ops::shape::{arity, ranked};
@@ -79,6 +81,36 @@ impl Op for STFT {
             }
             Ok(vec![Tensor::rounded(t.dtype(), &dims, &y).ok_or_else(wrong)?])
         })
+    }
+
+    /// A convolution with waves, each times the window.
+    fn spelled<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
+        let (dtype, length) = (n.dtype(0)?, length(n).ok()?.size()?);
+        let step = at_least(n, 1, 1).ok()??.known()?;
+        let onesided = n.int_or("onesided", 1).ok()? != 0;
+        let count = bins(&Dim::from(length), onesided).size()?;
+        let (size, parts) = (n.shape(0)?[1].size()?, n.shape(0)?[2].size()?);
+        if size < length {
+            return None;
+        }
+        let wave = |i: usize| {
+            let (row, part, t) = (i / length / parts, i / length % parts, i % length);
+            let angle = std::f64::consts::TAU * ((row / 2 * t) % length) as f64 / length as f64;
+            match (row % 2, part) {
+                (0, 0) | (1, 1) => angle.cos(),
+                (0, _) => angle.sin(),
+                _ => -angle.sin(),
+            }
+        };
+        let waves: Vec<_> = (0..2 * count * parts * length).map(wave).collect();
+        let mut weights = x[0].tensor(Tensor::rounded(dtype, &[2 * count, parts, length], &waves)?);
+        if let Some(window) = formula::given(n, x, 2) {
+            weights = weights * window;
+        }
+        let attrs = vec![Attr::new("strides", vec![step])];
+        let y = transpose(x[0], &[0, 2, 1]).with("Conv", &[weights], attrs);
+        let to = ints(y, &[0, 0, count as i64, 2]);
+        Some(vec![transpose(y, &[0, 2, 1]).op("Reshape", &[to])])
     }
 
     fn cases(&self) -> Vec<Case> {
