@@ -9,7 +9,7 @@ use secateur_engine::expr::Call;
 use secateur_engine::{Model, Session, Tensor};
 use secateur_train::loss::loss;
 use secateur_train::optim::{Sgd, optimizer};
-use secateur_train::{Group, Spec, Term, step};
+use secateur_train::{Group, Spec, Term, portable, step};
 
 fn noise(dims: &[usize], seed: u64) -> Tensor {
     secateur_engine::random::Random::new(seed).tensor(dims, 0.5)
@@ -325,6 +325,38 @@ fn what_does_not_fit_is_said() {
     }];
     assert!(e(Spec::new(&inputs, &Sgd)).contains("depends on none"));
     assert!(e(Spec::new(&[], &Sgd)).contains("no loss"));
+}
+
+#[test]
+fn gradients_of_our_own_are_written_in_onnx() {
+    let kernel = noise(&[4, 2, 3, 3], 1);
+    let net = model(&[("w", kernel)], &[("x", &[1, 2, 6, 6])], |x| {
+        x[1].op("Conv", &[x[0]])
+    });
+    let graph = step(&net, &Spec::new(SUM, &Sgd)).unwrap();
+    let own = |m: &Model| m.graph.iter().filter(|(_, n)| n.domain() == "secateur").count();
+    assert!(own(&graph.model) > 0);
+    let mut written = graph.model.clone();
+    portable(&mut written).unwrap();
+    assert_eq!(own(&written), 0);
+    let mut names: Vec<_> = written.graph.iter().filter_map(|(_, n)| n.name.clone()).collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count);
+    let (x, rate) = (noise(&[1, 2, 6, 6], 2), Tensor::scalar(1f32));
+    let run = |m: &Model| {
+        let state = graph.state.iter().map(|s| (s.input.as_str(), &s.start));
+        let feeds: Vec<_> = state.chain([(graph.rate.as_str(), &rate), ("x", &x)]).collect();
+        let outputs = Session::builder(m)
+            .threads(1)
+            .build()
+            .unwrap()
+            .run(feeds)
+            .unwrap();
+        outputs[graph.state[0].output.as_str()].floats().unwrap()
+    };
+    near(&run(&written), &run(&graph.model), 1e-5);
 }
 
 #[test]
