@@ -1,7 +1,5 @@
 //! Every optimiser against a plain loop.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should end there")]
-
 mod run;
 
 use run::{Run, doubles, model, near};

@@ -97,7 +97,7 @@ fn g5_cross_entropy() {
     let even = [doubles(&[2, 10], &[0.3; 20])];
     near(
         value("cross-entropy", &even, Some(&ints(&[2], &[3, 7]))),
-        2.302585,
+        10f64.ln(),
     );
     // What is left out does not count, with smoothing or without.
     let two = [doubles(&[2, 3], &[2.0, 1.0, 0.1, 5.0, 5.0, -5.0])];
@@ -194,7 +194,7 @@ fn g15_infonce() {
 #[test]
 fn g17_entropy_falls_as_shares_are_decided() {
     let of = |shares: [f64; 2]| value("entropy", &[doubles(&[1, 2], &shares.map(f64::ln))], None);
-    near(of([0.5, 0.5]), 0.693147);
+    near(of([0.5, 0.5]), 2f64.ln());
     near(of([0.9, 0.1]), 0.325083);
     let x = [0.2, -0.1];
     let g = &slopes("entropy", &[doubles(&[1, 2], &x)], None)[0];

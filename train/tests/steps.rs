@@ -1,7 +1,5 @@
 //! Training steps of small networks.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should end there")]
-
 mod run;
 
 use run::{Run, SUM, doubles, model, near};

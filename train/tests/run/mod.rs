@@ -175,9 +175,7 @@ impl Run {
 #[track_caller]
 pub(crate) fn near(a: &[f64], b: &[f64], tolerance: f64) {
     assert_eq!(a.len(), b.len(), "{a:?}, expected {b:?}");
-    let apart = a
-        .iter()
-        .zip(b)
-        .any(|(a, b)| !((a - b).abs() <= tolerance * (1.0 + b.abs())));
-    assert!(!apart, "{a:?}, expected {b:?}");
+    let mut pairs = a.iter().zip(b);
+    let fit = pairs.all(|(a, b)| (a - b).abs() <= tolerance * (1.0 + b.abs()));
+    assert!(fit, "{a:?}, expected {b:?}");
 }
