@@ -377,3 +377,21 @@ fn a_step_is_plain_onnx() {
     assert_eq!(old.opset(""), Some(21));
     Session::builder(&old).build().unwrap();
 }
+
+#[test]
+fn a_network_of_convolutions_learns_from_scratch() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/digits-cnn.onnx");
+    let mut net = Model::load(path).unwrap();
+    secateur_train::initialize(&mut net, "*", "he-normal".parse().unwrap(), 1).unwrap();
+    let (entropy, adam) = (loss("cross-entropy").unwrap(), optimizer("adam").unwrap());
+    let terms = [Term {
+        loss: &*entropy,
+        of: &["logits", "label"],
+        weight: 1.0,
+    }];
+    let mut run = Run::new(&net, &Spec::new(&terms, &*adam));
+    let image = noise(&[8, 1, 8, 8], 5);
+    let batch = [("image", image), ("label", Tensor::of(&[8], (0..8i64).collect()))];
+    let losses: Vec<f64> = (0..12).map(|_| run.loss(0.01, &batch)).collect();
+    assert!(losses[11] < losses[0] / 4.0, "{losses:?}");
+}
