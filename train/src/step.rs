@@ -19,7 +19,7 @@ use crate::{Gradients, TrainError, differentiate, modes};
 
 /// A training step of `model`: the model, the gradients of its parameters, and what the optimiser makes of them, as one graph.
 ///
-/// Parameters are the initialisers that look like weights; [`Group`]s say otherwise. They become inputs and outputs, as do the
+/// Parameters are the initialisers that look like weights; [`Group`](crate::Group)s say otherwise. They become inputs and outputs, as do the
 /// optimiser's state, the number of the step, and the running statistics of `BatchNormalization`, which is
 /// in training mode then, as is `Dropout`. `model` itself is not changed; see [`StepGraph::put_back`].
 ///
