@@ -9,8 +9,8 @@ use secateur_engine::ops::{self, NodeRef, OpError};
 use secateur_engine::opt::infer::opset_of;
 use secateur_engine::opt::{convert, inline};
 
-use crate::reach::{Reach, differentiable};
 use crate::control::{self, Backwards};
+use crate::reach::{Reach, differentiable};
 use crate::{DiffError, Rounding, broadcast, expand, recompute, round};
 
 /// What is differentiated, by what, and how.

@@ -86,7 +86,9 @@ fn expanded(model: &Model, reach: &Reach, id: NodeId) -> Option<Patch> {
 pub(crate) fn used(patch: &mut Patch, outputs: &[ValueId]) {
     let mut read: HashSet<ValueId> = outputs.iter().copied().collect();
     let made = patch.nodes.iter().flat_map(|n| n.outputs.iter().flatten());
-    let names = made.filter_map(|&v| Some((patch.own(v)?.name.clone(), v))).collect();
+    let names = made
+        .filter_map(|&v| Some((patch.own(v)?.name.clone(), v)))
+        .collect();
     patch.nodes.reverse();
     patch.nodes.retain(|n| {
         let used = n.outputs.iter().flatten().any(|v| read.contains(v));

@@ -64,7 +64,9 @@ impl Reach {
 /// What `node` reads: its inputs, and what its subgraphs find by their `names`.
 pub(crate) fn reads(names: &HashMap<Name, ValueId>, node: &Node) -> Vec<ValueId> {
     let inner = node.attrs.iter().flat_map(|a| a.value.graphs());
-    let captured = inner.flat_map(Graph::captures).filter_map(|name| names.get(&name).copied());
+    let captured = inner
+        .flat_map(Graph::captures)
+        .filter_map(|name| names.get(&name).copied());
     node.inputs.iter().flatten().copied().chain(captured).collect()
 }
 
@@ -86,7 +88,11 @@ fn facts(model: &Model, by: &[ValueId]) -> Result<Facts, DiffError> {
     for (_, node) in graph.iter() {
         infer_node(model, node, &mut facts)?;
         let better = control::outputs(model, &facts, node)?;
-        let pairs = node.outputs.iter().zip(better).filter_map(|(v, fact)| Some(((*v)?, fact)));
+        let pairs = node
+            .outputs
+            .iter()
+            .zip(better)
+            .filter_map(|(v, fact)| Some(((*v)?, fact)));
         pairs.for_each(|(v, fact)| facts.set(v, fact, None));
         let made = node.outputs.iter().flatten();
         made.filter(|v| by.contains(v)).for_each(|&v| hide(&mut facts, v));

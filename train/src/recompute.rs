@@ -61,7 +61,10 @@ impl Segments {
             again: vec![false; graph.values.len()],
             parent: (0..forward).collect(),
         };
-        for (id, node) in graph.iter().filter(|(id, n)| (id.0 as usize) < forward && is_pure(n)) {
+        for (id, node) in graph
+            .iter()
+            .filter(|(id, n)| (id.0 as usize) < forward && is_pure(n))
+        {
             for v in node.outputs.iter().flatten() {
                 // What subgraphs read, and what is an output, is there in any case.
                 if keep.contains(v) || links.kept(*v) {
@@ -69,7 +72,9 @@ impl Segments {
                 }
                 s.again[v.0 as usize] = true;
                 let readers = links.readers(*v).iter().map(|n| n.0 as usize);
-                readers.filter(|&n| n < forward).for_each(|n| s.tie(id.0 as usize, n));
+                readers
+                    .filter(|&n| n < forward)
+                    .for_each(|n| s.tie(id.0 as usize, n));
             }
         }
         s
@@ -111,9 +116,16 @@ impl Old {
     /// The gradient at which each segment, by name, is computed again; none for those that are not.
     fn beginnings(&self, (grads, ends): (&[Option<ValueId>], &HashSet<ValueId>)) -> HashMap<usize, ValueId> {
         let (mut begin, mut seen) = (HashMap::new(), HashSet::new());
-        for (id, node) in self.graph.iter().rev().filter(|(id, _)| (id.0 as usize) < self.forward) {
+        for (id, node) in self
+            .graph
+            .iter()
+            .rev()
+            .filter(|(id, _)| (id.0 as usize) < self.forward)
+        {
             let outputs = node.outputs.iter().flatten();
-            let grad = outputs.filter_map(|v| Some((*v, grads.get(v.0 as usize).copied()??))).next();
+            let grad = outputs
+                .filter_map(|v| Some((*v, grads.get(v.0 as usize).copied()??)))
+                .next();
             let segment = self.segments.of(id.0 as usize);
             if let Some((v, dy)) = grad
                 && seen.insert(segment)
@@ -144,7 +156,9 @@ struct New<'g> {
 impl New<'_> {
     /// Makes a copy of `v`, if it is not kept, and of all that it takes.
     fn copy(&mut self, old: &Old, begin: &HashMap<usize, ValueId>, v: ValueId) {
-        let Some(id) = old.producer(v).filter(|_| old.segments.again(v)) else { return };
+        let Some(id) = old.producer(v).filter(|_| old.segments.again(v)) else {
+            return;
+        };
         let segment = old.segments.of(id.0 as usize);
         let Some(&dy) = begin.get(&segment) else { return };
         let (mut needed, mut left) = (HashSet::new(), vec![v]);

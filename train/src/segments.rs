@@ -44,7 +44,12 @@ pub fn checkpoints(model: &Model, g: &Gradients, segments: Segments) -> Result<V
         }
     };
     let crosses = |&(_, first, last): &(ValueId, usize, usize)| cuts.iter().any(|&c| first <= c && c < last);
-    Ok(way.values.iter().filter(|v| crosses(v)).map(|(v, ..)| *v).collect())
+    Ok(way
+        .values
+        .iter()
+        .filter(|v| crosses(v))
+        .map(|(v, ..)| *v)
+        .collect())
 }
 
 /// The nodes that gradients flow through, in order.
@@ -61,7 +66,10 @@ struct Way {
 impl Way {
     fn new(model: &Model, g: &Gradients) -> Result<Way, DiffError> {
         let (reach, names) = (Reach::new(model, g)?, model.graph.names());
-        let flowing = model.graph.iter().filter(|(_, n)| reach.outputs(n).next().is_some());
+        let flowing = model
+            .graph
+            .iter()
+            .filter(|(_, n)| reach.outputs(n).next().is_some());
         let nodes: Vec<_> = flowing.map(|(_, n)| n).collect();
         let mut last: HashMap<ValueId, usize> = HashMap::new();
         for (i, node) in nodes.iter().enumerate() {
@@ -95,7 +103,8 @@ impl Way {
         let mut cuts: Vec<usize> = vec![];
         for i in 1..count {
             let aim = part * i;
-            let near = (0..self.made.len().saturating_sub(1)).filter(|&n| self.made[n].abs_diff(aim) <= part / 4);
+            let near =
+                (0..self.made.len().saturating_sub(1)).filter(|&n| self.made[n].abs_diff(aim) <= part / 4);
             let best = near.min_by_key(|&n| (self.live[n], self.made[n].abs_diff(aim)));
             cuts.extend(best.filter(|n| cuts.last() != Some(n)));
         }
@@ -104,9 +113,15 @@ impl Way {
 
     /// Bytes of what is kept, and of the largest segment.
     fn needed(&self, cuts: &[usize]) -> usize {
-        let kept = self.values.iter().filter(|(_, first, last)| cuts.iter().any(|c| first <= c && c < last));
+        let kept = self
+            .values
+            .iter()
+            .filter(|(_, first, last)| cuts.iter().any(|c| first <= c && c < last));
         let kept: usize = kept.map(|(v, ..)| self.bytes[v]).sum();
-        let ends = cuts.iter().map(|&c| self.made[c]).chain(self.made.last().copied());
+        let ends = cuts
+            .iter()
+            .map(|&c| self.made[c])
+            .chain(self.made.last().copied());
         let mut begin = 0;
         let sizes = ends.map(|end| end - std::mem::replace(&mut begin, end));
         kept + sizes.max().unwrap_or(0)

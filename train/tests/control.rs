@@ -209,7 +209,10 @@ fn either_branch() {
             .input("x", DType::F64, &[3])
             .input("w", DType::F64, &[3])
             .line("z = Mul w w")
-            .with("y = If go", vec![graph("then_branch", then), graph("else_branch", other)])
+            .with(
+                "y = If go",
+                vec![graph("then_branch", then), graph("else_branch", other)],
+            )
             .line("u = Mul y w");
         model(g.out("u"))
     };
@@ -262,7 +265,10 @@ fn a_branch_in_a_loop() {
         .line("odd = Mod i two")
         .with("is = Cast odd", vec![Attr::new("to", 9)])
         .line("same = Identity go")
-        .with("next = If is", vec![graph("then_branch", then), graph("else_branch", other)])
+        .with(
+            "next = If is",
+            vec![graph("then_branch", then), graph("else_branch", other)],
+        )
         .out("same next");
     let g = Text::default()
         .input("x", DType::F64, &[2])

@@ -30,7 +30,10 @@ fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
         (
             "MaxPool",
             None,
-            vec![Attr::new("kernel_shape", two()), Attr::new("strides", vec![1i64, 2])],
+            vec![
+                Attr::new("kernel_shape", two()),
+                Attr::new("strides", vec![1i64, 2]),
+            ],
         ),
         (
             "Conv",
@@ -38,7 +41,11 @@ fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
             vec![Attr::new("group", 2), Attr::new("dilations", two())],
         ),
         ("Relu", None, vec![]),
-        ("ConvTranspose", Some(&[6, 3, 2, 3]), vec![Attr::new("strides", two())]),
+        (
+            "ConvTranspose",
+            Some(&[6, 3, 2, 3]),
+            vec![Attr::new("strides", two())],
+        ),
         (
             "AveragePool",
             None,
@@ -51,7 +58,10 @@ fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
         (
             "LpPool",
             None,
-            vec![Attr::new("kernel_shape", two()), Attr::new("pads", vec![1i64, 0, 0, 1])],
+            vec![
+                Attr::new("kernel_shape", two()),
+                Attr::new("pads", vec![1i64, 0, 0, 1]),
+            ],
         ),
         ("GlobalMaxPool", None, vec![]),
     ];
@@ -83,7 +93,12 @@ fn near(a: &[Tensor], b: &[Tensor]) {
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
         assert_eq!(a.dims(), b.dims(), "gradient {i}");
         let pairs = a.floats().unwrap().into_iter().zip(b.floats().unwrap());
-        pairs.for_each(|(a, b)| assert!((a - b).abs() < 2e-3 * (1.0 + a.abs()), "gradient {i}: {a} and {b}"));
+        pairs.for_each(|(a, b)| {
+            assert!(
+                (a - b).abs() < 2e-3 * (1.0 + a.abs()),
+                "gradient {i}: {a} and {b}"
+            )
+        });
     }
 }
 
@@ -91,10 +106,19 @@ fn near(a: &[Tensor], b: &[Tensor]) {
 fn sizes_need_not_be_known() {
     let x = floats(&[3, 2, 14, 15], 1);
     let known = gradients([3i64, 2, 14, 15].map(Dim::Known), &x);
-    assert!(known.iter().all(|t| t.floats().unwrap().iter().any(|&v| v != 0.0)));
+    assert!(
+        known
+            .iter()
+            .all(|t| t.floats().unwrap().iter().any(|&v| v != 0.0))
+    );
     let batch = [Dim::symbol("n"), Dim::Known(2), Dim::Known(14), Dim::Known(15)];
     near(&known, &gradients(batch, &x));
-    let image = [Dim::symbol("n"), Dim::Known(2), Dim::symbol("h"), Dim::symbol("w")];
+    let image = [
+        Dim::symbol("n"),
+        Dim::Known(2),
+        Dim::symbol("h"),
+        Dim::symbol("w"),
+    ];
     near(&known, &gradients(image, &x));
 }
 

@@ -19,7 +19,11 @@ fn deep(residual: bool) -> (Model, Vec<ValueId>, ValueId) {
     let mut weights = vec![];
     for i in 0..LAYERS {
         let w = floats(&[WIDTH, WIDTH], i as u64 + 1).floats().unwrap();
-        let w = Tensor::rounded(DType::F32, &[WIDTH, WIDTH], &w.iter().map(|x| x * 0.2).collect::<Vec<_>>());
+        let w = Tensor::rounded(
+            DType::F32,
+            &[WIDTH, WIDTH],
+            &w.iter().map(|x| x * 0.2).collect::<Vec<_>>(),
+        );
         let w = g.constant(format!("w{i}"), w.unwrap());
         let [p, t, s] = ["p", "t", "s"].map(|n| g.value(format!("{n}{i}")));
         g.node(Node::new("MatMul", vec![Some(h), Some(w)], vec![Some(p)]));

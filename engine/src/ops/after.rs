@@ -34,6 +34,9 @@ impl Op for After {
     }
 
     fn cases(&self) -> Vec<Case> {
-        vec![Case::new("floats", [case::floats(&[2, 3], 1), case::floats(&[4], 2)])]
+        vec![Case::new(
+            "floats",
+            [case::floats(&[2, 3], 1), case::floats(&[4], 2)],
+        )]
     }
 }

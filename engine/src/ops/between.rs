@@ -53,10 +53,18 @@ pub(crate) fn between<'a>(x: Ex<'a>, dtype: DType, axes: &[Axis<'a>], mode: Mode
     let parts = all.into_iter().map(|(at, weight, inside)| {
         let at = cast(at, DType::I64).op("Unsqueeze", &[ints(x, &[1])]);
         let sizes = |e: Ex<'a>, start: i64, end: i64| {
-            e.with("Shape", &[], vec![Attr::new("start", start), Attr::new("end", end)])
+            e.with(
+                "Shape",
+                &[],
+                vec![Attr::new("start", start), Attr::new("end", end)],
+            )
         };
         let to = concat(sizes(x, 0, 2), &[sizes(at, 2, 3)], 0);
-        let found = x.with("GatherElements", &[at.op("Expand", &[to])], vec![Attr::new("axis", 2)]);
+        let found = x.with(
+            "GatherElements",
+            &[at.op("Expand", &[to])],
+            vec![Attr::new("axis", 2)],
+        );
         let column = |e: Ex<'a>| e.op("Unsqueeze", &[ints(x, &[1])]);
         let weighted = weight.map_or(found, |w| found * column(w));
         inside.map_or(weighted, |i| column(i).op("Where", &[weighted, x.constant(0.0)]))
@@ -70,7 +78,11 @@ fn both<'a>(a: Pixel<'a>, b: Pixel<'a>, size: usize) -> Pixel<'a> {
         (Some(a), Some(b)) => Some(a.op(op, &[b])),
         (a, b) => a.or(b),
     };
-    (a.0 * size as f64 + b.0, join(a.1, b.1, "Mul"), join(a.2, b.2, "And"))
+    (
+        a.0 * size as f64 + b.0,
+        join(a.1, b.1, "Mul"),
+        join(a.2, b.2, "And"),
+    )
 }
 
 impl<'a> Axis<'a> {

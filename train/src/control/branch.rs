@@ -51,14 +51,19 @@ pub(super) fn apart(site: &Site) -> Result<(Forward, Backward), DiffError> {
     let dy: Vec<_> = (0..outputs).map(|i| (i, site.name(&format!("dy{i}")))).collect();
     let mut of = vec![];
     for b in &both {
-        let there = b.closed.captured.iter().filter(|(inner, _)| b.undone.of(*inner).is_some());
+        let there = b
+            .closed
+            .captured
+            .iter()
+            .filter(|(inner, _)| b.undone.of(*inner).is_some());
         of.extend(there.map(|(_, outer)| *outer));
     }
     of.sort();
     of.dedup();
     let names = |which: usize| {
         let all = 0..both[which].kept.len();
-        all.map(|i| site.name(&format!("kept{which}_{i}"))).collect::<Vec<_>>()
+        all.map(|i| site.name(&format!("kept{which}_{i}")))
+            .collect::<Vec<_>>()
     };
     let kept = [names(0), names(1)];
     let mut attrs = vec![];
@@ -117,7 +122,12 @@ fn backward(
 ) -> Result<Graph, DiffError> {
     let mut graph = b.closed.backward(&b.undone.split);
     for &outer in of {
-        let inner = b.closed.captured.iter().find(|(_, o)| *o == outer).map(|(i, _)| *i);
+        let inner = b
+            .closed
+            .captured
+            .iter()
+            .find(|(_, o)| *o == outer)
+            .map(|(i, _)| *i);
         let dx = match inner.and_then(|v| b.undone.of(v)) {
             Some(dx) => identity(&mut graph, dx),
             None => {
@@ -130,7 +140,12 @@ fn backward(
         graph.output(dx, None);
     }
     prune(&mut graph);
-    let dy = b.undone.dy.iter().zip(dy).filter_map(|(v, (_, name))| Some(((*v)?, name)));
+    let dy = b
+        .undone
+        .dy
+        .iter()
+        .zip(dy)
+        .filter_map(|(v, (_, name))| Some(((*v)?, name)));
     call(&mut graph, dy.chain(b.kept.iter().copied().zip(kept)));
     rename(&mut graph, 0, &site.name("b"));
     Ok(graph)

@@ -78,7 +78,10 @@ impl Closed {
     /// The captured values whose gradients are wanted.
     pub(super) fn wanted<'c>(&'c self, site: &Site<'c>) -> impl Iterator<Item = (ValueId, ValueId)> + 'c {
         let reach = site.reach;
-        self.captured.iter().copied().filter(|&(_, outer)| reach.wanted(outer))
+        self.captured
+            .iter()
+            .copied()
+            .filter(|&(_, outer)| reach.wanted(outer))
     }
 
     /// Differentiates outputs `of` by the values `by`: what is added reads the gradients of the outputs from new inputs.
@@ -95,7 +98,11 @@ impl Closed {
             let ty = &facts.of(y).ty;
             dy.push(differentiable(ty).then(|| graph.input(graph.fresh("dy"), ty.clone())));
         }
-        let seeds: Vec<_> = of.iter().zip(&dy).filter_map(|(&y, &dy)| Some((y, Some(dy?)))).collect();
+        let seeds: Vec<_> = of
+            .iter()
+            .zip(&dy)
+            .filter_map(|(&y, &dy)| Some((y, Some(dy?))))
+            .collect();
         let grads = match by.is_empty() {
             true => vec![],
             false => differentiate(
@@ -174,7 +181,11 @@ pub(super) fn identity(graph: &mut Graph, v: ValueId) -> ValueId {
 /// What `op` makes of `x`.
 pub(super) fn added(graph: &mut Graph, op: &str, x: &[ValueId]) -> ValueId {
     let y = graph.value(graph.fresh(op));
-    graph.node(Node::new(op, x.iter().copied().map(Some).collect(), vec![Some(y)]));
+    graph.node(Node::new(
+        op,
+        x.iter().copied().map(Some).collect(),
+        vec![Some(y)],
+    ));
     y
 }
 
@@ -191,7 +202,12 @@ pub(super) fn prune(graph: &mut Graph) {
     let names = graph.names();
     let read = graph.iter().flat_map(|(_, n)| crate::reach::reads(&names, n));
     let read: HashSet<_> = read.chain(graph.outputs.iter().map(|p| p.value)).collect();
-    let gone: Vec<_> = graph.initializers.iter().copied().filter(|v| !read.contains(v)).collect();
+    let gone: Vec<_> = graph
+        .initializers
+        .iter()
+        .copied()
+        .filter(|v| !read.contains(v))
+        .collect();
     gone.iter().for_each(|&v| graph[v].konst = None);
     graph.initializers.retain(|v| read.contains(v));
 }

@@ -54,7 +54,9 @@ impl<'a> Site<'a> {
 
     fn wrong(&self, what: &str) -> DiffError {
         let (node, opset) = (self.node(), opset_of(&self.model.opsets, self.node()));
-        let error = self.facts().error(&self.model.graph, node, opset, OpError::new(what));
+        let error = self
+            .facts()
+            .error(&self.model.graph, node, opset, OpError::new(what));
         error.into()
     }
 
@@ -134,7 +136,9 @@ impl Forward {
         outputs.extend(kept);
         let node = &mut graph[id];
         node.outputs = outputs;
-        self.attrs.into_iter().for_each(|(name, value)| node.set(name, value));
+        self.attrs
+            .into_iter()
+            .for_each(|(name, value)| node.set(name, value));
     }
 }
 

@@ -33,12 +33,23 @@ pub(super) fn split(graph: &Graph, outputs: &[ValueId], grads: &[ValueId]) -> Sp
     let (early, all) = (needed(outputs), needed(grads));
     let late = graph.order.iter().copied();
     let late: Vec<_> = late.filter(|n| all.contains(n) && !early.contains(n)).collect();
-    let made: HashSet<_> = late.iter().flat_map(|&n| graph[n].outputs.iter().flatten()).collect();
-    let read = late.iter().flat_map(|&n| reads(&names, &graph[n])).chain(grads.iter().copied());
+    let made: HashSet<_> = late
+        .iter()
+        .flat_map(|&n| graph[n].outputs.iter().flatten())
+        .collect();
+    let read = late
+        .iter()
+        .flat_map(|&n| reads(&names, &graph[n]))
+        .chain(grads.iter().copied());
     let mut seen = HashSet::new();
     let crossing = read.filter(|v| !made.contains(v) && seen.insert(*v)).collect();
     Split {
-        early: graph.order.iter().copied().filter(|n| early.contains(n)).collect(),
+        early: graph
+            .order
+            .iter()
+            .copied()
+            .filter(|n| early.contains(n))
+            .collect(),
         late,
         crossing,
     }

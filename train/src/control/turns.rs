@@ -58,10 +58,16 @@ fn layout(node: &Node, body: &Graph) -> Option<Layout> {
 
 /// The body with inputs of the types that hold for every turn.
 fn settled(model: &Model, facts: &Facts, node: &Node) -> Result<Option<(Layout, Closed)>, DiffError> {
-    let Some(body) = body(node, "body") else { return Ok(None) };
-    let Some(l) = layout(node, body) else { return Ok(None) };
+    let Some(body) = body(node, "body") else {
+        return Ok(None);
+    };
+    let Some(l) = layout(node, body) else {
+        return Ok(None);
+    };
     let fact = |i: usize| node.inputs[i].map_or_else(Fact::unknown, |v| facts.of(v).clone());
-    let lead = [DType::I64, DType::Bool].map(|d| Type::tensor(d, [0usize; 0])).into_iter();
+    let lead = [DType::I64, DType::Bool]
+        .map(|d| Type::tensor(d, [0usize; 0]))
+        .into_iter();
     let states = (l.lead..l.lead + l.states).map(|i| fact(i).ty);
     let slices = l.scans.iter().enumerate();
     let slices = slices.map(|(i, (axis, _))| fact(l.states + i).slice(*axis).ty);
@@ -100,7 +106,9 @@ pub(crate) fn outputs(model: &Model, facts: &Facts, node: &Node) -> Result<Vec<F
         }
         None => {
             let first = node.outputs.iter().flatten().next();
-            first.map_or(Dim::Unknown, |v| Dim::symbol(format!("turns of {}", model.graph[*v].name)))
+            first.map_or(Dim::Unknown, |v| {
+                Dim::symbol(format!("turns of {}", model.graph[*v].name))
+            })
         }
     };
     let state = |i: usize| Fact::from(made.of(graph.inputs[l.lead + i].value).ty.clone());
@@ -139,12 +147,16 @@ pub(crate) struct Backward {
 pub(super) fn hoist(model: &mut Model, id: NodeId, kept: &dyn Fn(ValueId) -> bool) {
     let links = model.graph.links();
     let node = model.graph[id].clone();
-    let Some(mut body) = body(&node, "body").cloned() else { return };
+    let Some(mut body) = body(&node, "body").cloned() else {
+        return;
+    };
     let Some(l) = layout(&node, &body) else { return };
     let (mut new, mut copies) = (node.clone(), vec![]);
     for i in (0..l.states).rev() {
         let (from, to) = (body.inputs[l.lead + i].value, body.outputs[l.skip + i].value);
-        let (Some(outer), true) = (node.inputs[l.lead + i], from == to) else { continue };
+        let (Some(outer), true) = (node.inputs[l.lead + i], from == to) else {
+            continue;
+        };
         let name = &model.graph[outer].name;
         if body.find(name).is_some_and(|v| v != from) {
             continue;
@@ -163,7 +175,9 @@ pub(super) fn hoist(model: &mut Model, id: NodeId, kept: &dyn Fn(ValueId) -> boo
     new.set("body", AttrValue::Graph(Box::new(body)));
     model.graph[id] = new;
     for (x, y) in copies {
-        model.graph.node(Node::new("Identity", vec![Some(x)], vec![Some(y)]));
+        model
+            .graph
+            .node(Node::new("Identity", vec![Some(x)], vec![Some(y)]));
     }
     model.graph.sort();
 }
@@ -184,11 +198,16 @@ pub(super) fn apart(site: &Site) -> Result<(Forward, Backward), DiffError> {
     by.extend(scans.iter().map(|i| inputs[l.states + i]));
     by.extend(closed.wanted(site).map(|(inner, _)| inner));
     let undone = closed.differentiate(site, &outputs[l.skip..], &by)?;
-    let scans: Vec<_> = scans.into_iter().filter(|i| undone.of(inputs[l.states + i]).is_some()).collect();
+    let scans: Vec<_> = scans
+        .into_iter()
+        .filter(|i| undone.of(inputs[l.states + i]).is_some())
+        .collect();
     let mut kept: Vec<_> = undone.split.kept(&closed.model.graph).collect();
     let crosses = |v: &ValueId| undone.split.crossing.contains(v);
     kept.extend(inputs[..l.lead + l.states].iter().filter(|v| crosses(v)));
-    let mut again: Vec<_> = (0..l.scans.len()).filter(|i| crosses(&inputs[l.states + i])).collect();
+    let mut again: Vec<_> = (0..l.scans.len())
+        .filter(|i| crosses(&inputs[l.states + i]))
+        .collect();
     let stacks = (0..l.stacks.len()).filter(|i| undone.dy[l.states + i].is_some());
     let stacks: Vec<_> = stacks.collect();
     if kept.is_empty() && again.is_empty() && stacks.is_empty() {
@@ -204,7 +223,10 @@ pub(super) fn apart(site: &Site) -> Result<(Forward, Backward), DiffError> {
     let parts = Parts {
         types: &types,
         undone: &undone,
-        states: states.iter().map(|&i| (inputs[l.lead + i], undone.dy[i])).collect(),
+        states: states
+            .iter()
+            .map(|&i| (inputs[l.lead + i], undone.dy[i]))
+            .collect(),
         sums: sums.iter().map(|(inner, _)| *inner).collect(),
         slices: kept
             .iter()
@@ -214,7 +236,9 @@ pub(super) fn apart(site: &Site) -> Result<(Forward, Backward), DiffError> {
             .collect(),
         scans: scans.iter().map(|i| inputs[l.states + i]).collect(),
     };
-    parts.write(&mut graph).ok_or_else(|| site.wrong("what it carries has no known type"))?;
+    parts
+        .write(&mut graph)
+        .ok_or_else(|| site.wrong("what it carries has no known type"))?;
     prune(&mut graph);
     rename(&mut graph, 0, &site.name("b"));
     let base = site.model.graph.values.len() as u32;
@@ -322,7 +346,10 @@ impl Backward {
         let made: Vec<_> = self.scans.iter().map(|&i| back(&l.scans[i])).collect();
         let of = self.states.iter().map(|i| node.inputs[l.lead + i]);
         let of = of.chain(self.sums.iter().copied().map(Some));
-        let of: Vec<_> = of.chain(self.scans.iter().map(|i| node.inputs[l.states + i])).flatten().collect();
+        let of: Vec<_> = of
+            .chain(self.scans.iter().map(|i| node.inputs[l.states + i]))
+            .flatten()
+            .collect();
         let (input_axes, input_directions) = unzip(&slices);
         let (output_axes, output_directions) = unzip(&made);
         let call = Call {

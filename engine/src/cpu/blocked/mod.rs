@@ -7,6 +7,8 @@
 mod depthwise;
 mod direct;
 mod filters;
+mod fresh;
+mod gradient;
 mod join;
 mod pool;
 mod reorder;
@@ -19,6 +21,8 @@ pub use depthwise::Depthwise;
 pub(crate) use direct::Spread;
 pub use direct::{Direct, Panels};
 pub use filters::Filters;
+pub use fresh::{Fresh, Origin};
+pub use gradient::Gradient;
 pub use join::Join;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
@@ -113,3 +117,6 @@ impl Convolution {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,8 +29,8 @@ const TASKS: usize = 4;
 /// What a point of a transformed tile costs, in multiply-adds of its channel.
 const TRANSFORM: f64 = 4.0;
 
-const A: f64 = std::f64::consts::FRAC_1_SQRT_2;
-const B: f64 = std::f64::consts::SQRT_2;
+pub(super) const A: f64 = std::f64::consts::FRAC_1_SQRT_2;
+pub(super) const B: f64 = std::f64::consts::SQRT_2;
 
 /// Tiles of `M × M` outputs from `N × N` inputs.
 pub(super) trait Minimal<const N: usize, const M: usize> {
@@ -96,7 +96,7 @@ impl Minimal<6, 4> for F4 {
 /// A convolution by Winograd's method.
 pub struct Winograd {
     shape: Shape,
-    filters: Arc<Filters>,
+    filters: Option<Arc<Filters>>,
     /// Outputs along each axis of a tile.
     tile: usize,
     /// Tiles along a row of the image.
@@ -109,13 +109,13 @@ pub struct Winograd {
 
 /// Memory of the tiles of a block.
 #[derive(Clone, Copy)]
-struct Memory {
-    v: *mut f32,
-    m: *mut f32,
+pub(super) struct Memory {
+    pub(super) v: *mut f32,
+    pub(super) m: *mut f32,
     /// Tiles.
-    tiles: usize,
+    pub(super) tiles: usize,
     /// Floats from point to point of `v` and of `m`.
-    pitch: [usize; 2],
+    pub(super) pitch: [usize; 2],
 }
 
 impl Winograd {
@@ -144,8 +144,9 @@ impl Winograd {
         )
     }
 
-    /// A convolution with `filters`, by tiles of 4 × 4 or 2 × 2, of a shape that [`fits`](Winograd::fits).
-    pub fn new(shape: Shape, filters: Arc<Filters>, four: bool) -> Winograd {
+    /// A convolution with `filters`, or else with those that come with each run, by tiles of 4 × 4 or 2 × 2, of a shape that
+    /// [`fits`](Winograd::fits).
+    pub fn new(shape: Shape, filters: Option<Arc<Filters>>, four: bool) -> Winograd {
         let tile = if four { 4 } else { 2 };
         let [down, across] = [0, 1].map(|a| shape.window.output[a].div_ceil(tile));
         let points = (tile + 2) * (tile + 2);
@@ -169,6 +170,38 @@ impl Winograd {
         }
     }
 
+    /// What takes `blocks`, rows of tiles of 4 × 4, of the input to the points.
+    pub(super) fn inputs(shape: Shape, blocks: Vec<Range<usize>>) -> Winograd {
+        Winograd {
+            tile: 4,
+            across: shape.window.output[1].div_ceil(4),
+            own: true,
+            filters: None,
+            shape,
+            blocks,
+        }
+    }
+
+    /// Rows of tiles that are worked on together.
+    pub(super) fn blocks(&self) -> &[Range<usize>] {
+        &self.blocks
+    }
+
+    /// Tiles along a row of the image.
+    pub(super) fn across(&self) -> usize {
+        self.across
+    }
+
+    /// Tiles of the largest block.
+    pub(super) fn tiles(&self) -> usize {
+        self.across * self.blocks.iter().map(Range::len).max().unwrap_or(0)
+    }
+
+    /// Whether by tiles of 4 × 4.
+    pub(super) fn four(&self) -> bool {
+        self.tile == 4
+    }
+
     fn points(&self) -> usize {
         (self.tile + 2) * (self.tile + 2)
     }
@@ -180,7 +213,7 @@ impl Winograd {
 
     /// Floats of the transformed input and of the products of one panel, for the largest block.
     fn floats(&self) -> [usize; 2] {
-        let tiles = self.across * self.blocks.iter().map(Range::len).max().unwrap_or(0);
+        let tiles = self.tiles();
         let inputs = self.shape.inputs.next_multiple_of(BLOCK);
         [inputs, width()].map(|c| self.pitch(tiles, c) * self.points())
     }
@@ -259,7 +292,14 @@ impl Winograd {
     /// # Safety
     ///
     /// As for [`run`](Winograd::run); `at.v` has room.
-    unsafe fn transform(&self, x: Images, image: usize, block: usize, channels: Range<usize>, at: Memory) {
+    pub(super) unsafe fn transform(
+        &self,
+        x: Images,
+        image: usize,
+        block: usize,
+        channels: Range<usize>,
+        at: Memory,
+    ) {
         let task = Inputs {
             w: self,
             x: x.x,
@@ -283,16 +323,12 @@ impl Winograd {
         let blocks = (s.outputs - panel * width()).div_ceil(BLOCK).min(width() / BLOCK);
         let offsets: Vec<_> = (0..inputs / BLOCK).map(|c| c * at.tiles * BLOCK).collect();
         let size = inputs * width();
+        let filters = self.filters.as_ref().map_or(x.w, |f| f.0.slice().as_ptr());
         // As in direct convolutions.
         let slowly = tiles(at.tiles).count() >= 4;
         let share = if slowly { BLOCK / 2 } else { BLOCK };
         for point in 0..self.points() {
-            let w = self
-                .filters
-                .0
-                .slice()
-                .as_ptr()
-                .wrapping_add((panel * self.points() + point) * size);
+            let w = filters.wrapping_add((panel * self.points() + point) * size);
             for (t, spot) in tiles(at.tiles).enumerate() {
                 let tile = Tile {
                     x: at.v.wrapping_add(point * at.pitch[0] + spot.start * BLOCK),

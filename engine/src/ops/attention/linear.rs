@@ -192,8 +192,17 @@ fn spelled<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
         None => super::super::formula::zeros(x[0], dtype, &shape)?,
     };
     // Each by what it has for an element of a sequence.
-    let mut rests = vec![vec![heads, group, s.depth], vec![heads, 1, s.depth], vec![heads, 1, s.width]];
-    let mut inputs = vec![state, apart(x[0], &rests[0]), apart(x[1], &rests[1]), apart(x[2], &rests[2])];
+    let mut rests = vec![
+        vec![heads, group, s.depth],
+        vec![heads, 1, s.depth],
+        vec![heads, 1, s.width],
+    ];
+    let mut inputs = vec![
+        state,
+        apart(x[0], &rests[0]),
+        apart(x[1], &rests[1]),
+        apart(x[2], &rests[2]),
+    ];
     if let Some(decay) = present(n, x, 4) {
         rests.push(vec![heads, columns[0] / heads, 1]);
         inputs.push(apart(decay, &rests[3]));

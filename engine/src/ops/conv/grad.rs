@@ -1,6 +1,7 @@
 //! Gradients of convolutions and of their transposes.
 
 use super::{group, windows};
+use crate::cpu::Candidate;
 use crate::expr::{Call, Ex};
 use crate::ir::{Attr, Dim};
 use crate::ops::formula::{ints, reshape, transpose};
@@ -134,12 +135,18 @@ fn infer(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
     Windows::of(n, size.len(), size.to_vec())?;
     for i in 0..2 {
         if n.rank(i).is_some_and(|r| r != size.len() + 2) {
-            return Err(OpError::new(format!("input {i}: expected {} axes", size.len() + 2)));
+            return Err(OpError::new(format!(
+                "input {i}: expected {} axes",
+                size.len() + 2
+            )));
         }
     }
     let channels = |i: usize| n.shape(i).map_or(Dim::Unknown, |s| s[1].clone());
     let (inputs, outputs) = (channels(0), channels(1));
-    if [&inputs, &outputs].iter().any(|c| c.known().is_some_and(|c| c % group != 0)) {
+    if [&inputs, &outputs]
+        .iter()
+        .any(|c| c.known().is_some_and(|c| c % group != 0))
+    {
         return Err(OpError::new(format!("channels do not make {group} groups")));
     }
     let mut shape = vec![outputs, inputs.floor_div(&Dim::Known(group))];
@@ -151,7 +158,9 @@ fn infer(n: &NodeRef) -> Result<Vec<Fact>, OpError> {
 /// `[n, g c, ..]` as `[c, g n, ..]`; `None` where sizes other than `n` are not known.
 fn grouped<'a>(n: &NodeRef, x: Ex<'a>, groups: i64) -> Option<Ex<'a>> {
     let shape = n.shape(0)?;
-    let [channels, plane @ ..] = &shape[1..] else { return None };
+    let [channels, plane @ ..] = &shape[1..] else {
+        return None;
+    };
     let plane = plane.iter().map(Dim::size).collect::<Option<Vec<_>>>()?;
     let (groups, channels) = (usize::try_from(groups).ok()?, channels.size()?);
     let batch = shape[0].size();
@@ -204,7 +213,9 @@ impl Op for GradW {
 
     /// A convolution of the image with `dY`, where the batch is what is summed over; strides are dilations and dilations strides.
     fn body<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
-        let (&[image, dy], size) = (x, n.ints("kernel_shape").ok()??) else { return None };
+        let (&[image, dy], size) = (x, n.ints("kernel_shape").ok()??) else {
+            return None;
+        };
         let f = frame(n, &Windows::of(n, size.len(), size.to_vec()).ok()?)?;
         let image = match f.group {
             1 => exchanged(image, f.rank),
@@ -216,6 +227,10 @@ impl Op for GradW {
         let start = ints(sums, &vec![0; axes.len()]);
         let cut = sums.op("Slice", &[start, ints(sums, &f.size), ints(sums, &axes)]);
         Some(vec![exchanged(cut, f.rank)])
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        super::cpu_grad::candidates(n)
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -52,7 +52,9 @@ fn shapes<'a>(n: &NodeRef<'a>) -> Result<[Option<&'a Shape>; 2], OpError> {
 
 /// The samples by simpler operators; `None` where the sizes of images are not known.
 fn spelled<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Ex<'a>> {
-    let (&[x, grid], dtype, rank) = (x, n.dtype(0)?, n.rank(0)?) else { return None };
+    let (&[x, grid], dtype, rank) = (x, n.dtype(0)?, n.rank(0)?) else {
+        return None;
+    };
     let sizes: Vec<_> = n.shape(0)?[2..].iter().map(Dim::size).collect::<Option<_>>()?;
     let s = Sampler::of(n, &sizes).ok()?;
     let mode = match s.mode {
@@ -60,7 +62,11 @@ fn spelled<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Ex<'a>> {
         place::Mode::Linear => between::Mode::Linear,
         place::Mode::Cubic => between::Mode::Cubic,
     };
-    let grid = if n.dtype(1)? == dtype { grid } else { cast(grid, dtype) };
+    let grid = if n.dtype(1)? == dtype {
+        grid
+    } else {
+        cast(grid, dtype)
+    };
     let axis = |(a, &size): (usize, &usize)| {
         // The first number of a point is that of the last axis.
         let at = (sizes.len() - 1 - a) as i64;
@@ -76,7 +82,11 @@ fn spelled<'a>(n: &NodeRef, x: &[Ex<'a>]) -> Option<Ex<'a>> {
     let flat = x.op("Reshape", &[ints(x, &[0, 0, -1])]);
     let y = between(flat, dtype, &axes, mode)?;
     let shape = |e: Ex<'a>, start: i64, end: i64| {
-        e.with("Shape", &[], vec![Attr::new("start", start), Attr::new("end", end)])
+        e.with(
+            "Shape",
+            &[],
+            vec![Attr::new("start", start), Attr::new("end", end)],
+        )
     };
     let to = concat(shape(x, 0, 2), &[shape(grid, 1, rank as i64 - 1)], 0);
     Some(y.op("Reshape", &[to]))

@@ -2,7 +2,7 @@
 
 use secateur_simd::{Simd, math};
 
-use super::{Sizes, axes, grad, checked, image, infer, no_pool};
+use super::{Sizes, axes, checked, grad, image, infer, no_pool};
 use crate::cpu::act::ActFn;
 use crate::cpu::pool::{Means, Pooling};
 use crate::cpu::{Act, Candidate, Cost, Io, Kernel, elementwise, moves};

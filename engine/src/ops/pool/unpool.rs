@@ -3,9 +3,9 @@
 use super::{checked, grad};
 use crate::ir::{DType, Dim, Shape, Tensor, count};
 use crate::ops::case::floats;
+use crate::ops::grad::at;
 use crate::ops::pick::{given, integers, room, sized};
 use crate::ops::shape::{arity, show, spelt};
-use crate::ops::grad::at;
 use crate::ops::{Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, onnx};
 
 /// Zeros but at the places that the second input names, counted through the whole result before it is enlarged to the

@@ -4,8 +4,8 @@ use super::squash::Squash;
 use super::{Attrs, B, C0, Cell, H0, LENS, P, R, Recurrent, W, X, letters};
 use crate::expr::Ex;
 use crate::ir::{Attr, DType, Dim, Graph, Tensor, Type};
-use crate::ops::formula::{apply, cast, concat, given, ints, transpose};
 use crate::ops::NodeRef;
+use crate::ops::formula::{apply, cast, concat, given, ints, transpose};
 use crate::ops::turns::{scan, subgraph};
 
 /// One direction of a layer.
@@ -27,12 +27,25 @@ pub(super) fn written<'a>(n: &NodeRef, op: &Recurrent, x: &[Ex<'a>]) -> Option<V
     let (hidden, dtype) = (all[3].size()?, n.dtype(X)?);
     let first = |i: usize| {
         let state = given(n, x, i)?;
-        Some(if a.batch_first { transpose(state, &[1, 0, 2]) } else { state })
+        Some(if a.batch_first {
+            transpose(state, &[1, 0, 2])
+        } else {
+            state
+        })
     };
-    let steps = if a.batch_first { transpose(x[X], &[1, 0, 2]) } else { x[X] };
+    let steps = if a.batch_first {
+        transpose(x[X], &[1, 0, 2])
+    } else {
+        x[X]
+    };
     let lengths = given(n, x, LENS).map(|l| cast(l, n.dtype(LENS).unwrap_or(DType::I32), DType::I64));
     let of = |e: Option<Ex<'a>>| parts(e, a.directions());
-    let (w, r, b, p) = (of(Some(x[W])), of(Some(x[R])), of(given(n, x, B)), of(given(n, x, P)));
+    let (w, r, b, p) = (
+        of(Some(x[W])),
+        of(Some(x[R])),
+        of(given(n, x, B)),
+        of(given(n, x, P)),
+    );
     let (h0, c0) = (of(first(H0)), of(first(C0)));
     let mut made: Vec<Vec<Ex<'a>>> = vec![vec![]; 3];
     for (i, &backwards) in a.backwards.iter().enumerate() {
@@ -54,9 +67,20 @@ pub(super) fn written<'a>(n: &NodeRef, op: &Recurrent, x: &[Ex<'a>]) -> Option<V
     let perms: [&[usize]; 3] = [&[2, 0, 1, 3], &[1, 0, 2], &[1, 0, 2]];
     let joined = made.into_iter().enumerate().map(|(i, list)| {
         let axis = usize::from(i == 0);
-        let each: Vec<_> = list.iter().map(|e| e.op("Unsqueeze", &[ints(*e, &[axis as i64])])).collect();
-        let all = if each.len() == 1 { each[0] } else { concat(each[0], &each[1..], axis) };
-        if a.batch_first { transpose(all, perms[i]) } else { all }
+        let each: Vec<_> = list
+            .iter()
+            .map(|e| e.op("Unsqueeze", &[ints(*e, &[axis as i64])]))
+            .collect();
+        let all = if each.len() == 1 {
+            each[0]
+        } else {
+            concat(each[0], &each[1..], axis)
+        };
+        if a.batch_first {
+            transpose(all, perms[i])
+        } else {
+            all
+        }
     });
     Some(joined.collect())
 }
@@ -65,7 +89,9 @@ pub(super) fn written<'a>(n: &NodeRef, op: &Recurrent, x: &[Ex<'a>]) -> Option<V
 fn parts(e: Option<Ex<'_>>, directions: usize) -> Vec<Option<Ex<'_>>> {
     let Some(e) = e else { return vec![None; directions] };
     let all = split(e, directions, 0);
-    all.into_iter().map(|e| Some(e.op("Squeeze", &[ints(e, &[0])]))).collect()
+    all.into_iter()
+        .map(|e| Some(e.op("Squeeze", &[ints(e, &[0])])))
+        .collect()
 }
 
 /// `e` in `count` equal parts along `axis`.
@@ -98,11 +124,18 @@ impl Direction<'_> {
         let mut sums = turn(x).matmul(turned(w?));
         let mut rest = self.recurrent(turned(r?));
         if let Some(b) = b {
-            let [of_input, of_state] = split(b, 2, 0)[..] else { return None };
+            let [of_input, of_state] = split(b, 2, 0)[..] else {
+                return None;
+            };
             sums = sums + of_input;
             if self.late_bias {
                 let each = split(of_state, 3, 0);
-                sums = sums + concat(each[0], &[each[1], x.tensor(Tensor::zeros(dtype, &[self.hidden])?)], 0);
+                sums = sums
+                    + concat(
+                        each[0],
+                        &[each[1], x.tensor(Tensor::zeros(dtype, &[self.hidden])?)],
+                        0,
+                    );
                 rest.push(each[2]);
             } else {
                 sums = sums + of_state;
@@ -135,7 +168,10 @@ impl Direction<'_> {
         let mut types = vec![row(self.hidden); own];
         types.extend(self.types(dtype));
         types.push(row(gates * self.hidden));
-        types.extend(self.ends.then(|| Type::tensor(DType::Bool, [batch.clone(), Dim::Known(1)])));
+        types.extend(
+            self.ends
+                .then(|| Type::tensor(DType::Bool, [batch.clone(), Dim::Known(1)])),
+        );
         let mut attrs = vec![];
         if backwards && lengths.is_none() {
             attrs.push(Attr::new("scan_input_directions", vec![1i64; count]));
