@@ -34,9 +34,12 @@ from workers import ROOT, Worker, below, commit, geomean, machine, rand, ready, 
 KEEP_1X1 = ["--keep", "features.0.*", "features.1.*", "features.*.conv.1.0.weight", "classifier*"]
 
 
-def tokens(batch):
-    mask = lambda rng: np.ones((batch, 128), np.int64)
-    return {"input_ids": below(30522, batch, 128), "attention_mask": mask, "token_type_ids": below(2, batch, 128)}
+def tokens(length):
+    def inputs(batch):
+        mask = lambda rng: np.ones((batch, length), np.int64)
+        return {"input_ids": below(30522, batch, length), "attention_mask": mask, "token_type_ids": below(2, batch, length)}
+
+    return inputs
 
 
 def image(name):
@@ -47,7 +50,8 @@ def image(name):
 SINGLE = [("unstructured", n, []) for n in (80, 90, 95)]
 MODELS = [
     ("resnet50", "new/resnet50.onnx", image("image"), SINGLE),
-    ("bert-base, 128 tokens", "new/bert-base.onnx", tokens, SINGLE + [("block4x1", n, []) for n in (80, 90)]),
+    ("bert-base, 128 tokens", "new/bert-base.onnx", tokens(128), SINGLE + [("block4x1", n, []) for n in (80, 90)]),
+    ("bert-base, one token", "new/bert-base.onnx", tokens(1), [("unstructured", n, []) for n in (50, 90)]),
     ("mobilenetv2, 1x1 only", "new/mobilenetv2.onnx", image("image"), [("unstructured", 90, KEEP_1X1)]),
     ("vit-s", "vit-s/vit_s_focus.onnx", image("input_image"), [("unstructured", 90, [])]),
 ]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,17 +60,24 @@ fn explain(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         .prepare(inputs.iter().map(|(n, t)| (n, t)))
         .with_context(place)?;
     ui.noted(&session);
-    let mut steps = steps(&session, &plan, &inputs).with_context(place)?;
-    if steps.iter().any(|s| s.zeros > Some(0.0) && s.share().is_some()) {
+    let mut sessions = vec![session];
+    let zeros = |s: &plan::Step| {
+        sparse(&s.offers)
+            .and_then(|o| o.sparse.as_ref())
+            .is_some_and(|s| s.zeros > 0.0)
+    };
+    if plan.steps().iter().any(zeros) {
         for sparse in [false, true] {
             let forced = Rates::clone(&rates_of(ui)).force_sparse(sparse);
-            let session = ui
-                .session(&model)
-                .rates(forced.into())
-                .build()
-                .with_context(place)?;
-            compare(&mut steps, &session, &inputs, sparse).with_context(place)?;
+            let builder = ui.session(&model).rates(forced.into());
+            sessions.push(builder.build().with_context(place)?);
         }
+    }
+    let mut times = measured(&sessions, &inputs).with_context(place)?.into_iter();
+    let session = &sessions[0];
+    let mut steps = steps(session, &plan, times.next().unwrap_or_default());
+    for (sparse, times) in [false, true].into_iter().zip(times) {
+        compare(&mut steps, times, sparse);
     }
     let rules = rules(session.report());
     let sums = Sums::of(&steps, rates_used(ui));
@@ -98,9 +106,8 @@ fn rates_of(ui: &Ui) -> Arc<Rates> {
     }
 }
 
-/// Notes what the steps that have zeros take in a session whose kernels all leave zeros out, or none.
-fn compare(steps: &mut [Step], session: &Session, inputs: &[(String, Tensor)], sparse: bool) -> Result<()> {
-    let times = measured(session, inputs)?;
+/// Notes the `times` of a session whose kernels all leave zeros out, or none, with the steps that have zeros.
+fn compare(steps: &mut [Step], times: Vec<StepTime>, sparse: bool) {
     let mut all: HashMap<(String, String), VecDeque<f64>> = HashMap::new();
     for t in times {
         all.entry((t.node, t.op)).or_default().push_back(t.ms);
@@ -113,7 +120,6 @@ fn compare(steps: &mut [Step], session: &Session, inputs: &[(String, Tensor)], s
             *(if sparse { &mut s.sparse_ms } else { &mut s.dense_ms }) = ms;
         }
     }
-    Ok(())
 }
 
 /// One node as it is run.
@@ -172,10 +178,12 @@ fn offer(o: &Offer) -> Value {
     json!({"kernel": o.kernel, "predicted_ms": o.ms, "moves_ms": o.moves_ms})
 }
 
-const TIME: Duration = Duration::from_millis(300);
-const RUNS: usize = 20;
+/// About what measuring takes, and the runs of a session: at least, and at most.
+const TIME: Duration = Duration::from_millis(900);
+const RUNS: RangeInclusive<usize> = 3..=20;
 
-fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<Vec<Step>> {
+/// The steps of `plan`, and what they were measured to take.
+fn steps(session: &Session, plan: &Plan, times: Vec<StepTime>) -> Vec<Step> {
     let mut planned: HashMap<(String, String), VecDeque<&plan::Step>> = HashMap::new();
     for s in plan.steps() {
         let steps = planned.entry((s.node.clone(), s.op.clone())).or_default();
@@ -187,7 +195,6 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
     for (_, n) in session.model().graph.iter() {
         nodes.entry(n.label()).or_default().push(n);
     }
-    let times = measured(session, inputs)?;
     let step = |t: StepTime| {
         let key = (t.node.clone(), t.op.clone());
         let share = zeros.get(&key).copied();
@@ -208,7 +215,7 @@ fn steps(session: &Session, plan: &Plan, inputs: &[(String, Tensor)]) -> Result<
             kernel: t.kernel,
         }
     };
-    Ok(times.into_iter().map(step).collect())
+    times.into_iter().map(step).collect()
 }
 
 /// Which rates predictions are made with: deterministic sessions take no others than those that are built in.
@@ -321,19 +328,23 @@ fn alone(node: &Node) -> &'static str {
     }
 }
 
-/// The median time of each step over several runs.
-fn measured(session: &Session, inputs: &[(String, Tensor)]) -> Result<Vec<StepTime>> {
-    let run = || -> Result<Vec<StepTime>> { Ok(session.profile(inputs.iter().map(|(n, t)| (n, t)))?.1) };
-    run()?;
+/// The median time of each step of each session. They run in turn, so that a change in the machine's speed meets all of them.
+fn measured(sessions: &[Session], inputs: &[(String, Tensor)]) -> Result<Vec<Vec<StepTime>>> {
+    let run = |s: &Session| -> Result<Vec<StepTime>> { Ok(s.profile(inputs.iter().map(|(n, t)| (n, t)))?.1) };
+    let mut all = sessions.iter().map(run).collect::<Result<Vec<_>>>()?;
+    let mut times: Vec<Vec<Vec<f64>>> = all.iter().map(|steps| vec![vec![]; steps.len()]).collect();
     let start = Instant::now();
-    let mut all = run()?;
-    let mut times: Vec<Vec<f64>> = all.iter().map(|t| vec![t.ms]).collect();
-    while times.first().is_some_and(|t| t.len() < RUNS) && start.elapsed() < TIME {
-        for (times, one) in times.iter_mut().zip(run()?) {
-            times.push(one.ms);
+    for done in 0..*RUNS.end() {
+        if done >= *RUNS.start() && start.elapsed() > TIME {
+            break;
+        }
+        for (session, times) in sessions.iter().zip(&mut times) {
+            for (times, one) in times.iter_mut().zip(run(session)?) {
+                times.push(one.ms);
+            }
         }
     }
-    for (t, times) in all.iter_mut().zip(&mut times) {
+    for (t, times) in all.iter_mut().flatten().zip(times.iter_mut().flatten()) {
         t.ms = median(times);
     }
     Ok(all)

@@ -239,7 +239,12 @@ impl Pace {
 /// would take the cores from the next one.
 const REST: Duration = Duration::from_millis(5);
 
-/// Runs `rivals` in turn, one run each, and adds what each took to its times.
+/// How long an engine runs before it is the next one's turn, at most: its first run finds its memory out of the caches.
+const TURN: Duration = Duration::from_millis(100);
+/// Turns that each engine has at least.
+const TURNS: u32 = 3;
+
+/// Runs `rivals` in turn and adds what each run took to their times.
 ///
 /// # Errors
 ///
@@ -255,18 +260,29 @@ pub(crate) fn race(rivals: &mut [Rival], pace: Pace, ui: &ui::Ui) -> Result<()> 
         "measuring, ms"
     };
     let progress = ui.progress(total, what);
-    let start = Instant::now();
+    let (start, count) = (Instant::now(), rivals.len().max(1) as u32);
+    let turn = TURN.min(pace.time / (TURNS * count));
+    let full = |r: &Rival| pace.runs.is_some_and(|n| r.times.len() >= n);
     let mut shown = 0;
     for round in 1.. {
         for r in rivals.iter_mut() {
-            let ms = r.run()?;
-            r.times.push(ms);
+            let began = Instant::now();
+            while !full(r) {
+                let ms = r.run()?;
+                r.times.push(ms);
+                if began.elapsed() >= turn {
+                    break;
+                }
+            }
             std::thread::sleep(REST);
         }
-        let done = pace.runs.map_or(start.elapsed().as_millis() as u64, |_| round);
+        let runs = rivals.iter().map(|r| r.times.len()).min().unwrap_or(0);
+        let done = pace
+            .runs
+            .map_or(start.elapsed().as_millis() as u64, |_| runs as u64);
         progress.add(done.min(total) - shown);
         shown = done.min(total);
-        if done >= total && (round >= 3 || pace.runs.is_some()) {
+        if done >= total && (round >= TURNS || pace.runs.is_some()) {
             break;
         }
     }

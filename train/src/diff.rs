@@ -170,7 +170,7 @@ impl Tape<'_> {
         let n = self.reach.facts.view(node, opset);
         let dx = match self.rule(&n, &dy) {
             Some(dx) => dx,
-            None => return Err(self.wrong(&n, "the operator has no gradient".into())),
+            None => return Err(self.wrong(&n, without_rule(&n).into())),
         };
         for (i, dx) in dx.into_iter().enumerate() {
             let x = node.inputs.get(i).copied().flatten();
@@ -201,6 +201,16 @@ impl Tape<'_> {
     fn wrong(&self, n: &NodeRef, what: String) -> DiffError {
         let (graph, facts) = (&self.model.graph, &self.reach.facts);
         facts.error(graph, n.node(), n.opset(), OpError::new(what)).into()
+    }
+}
+
+/// Why there is no rule for `n`.
+fn without_rule(n: &NodeRef) -> &'static str {
+    match (0..n.arity()).all(|i| !n.has(i) || n.dims(i).is_some()) {
+        true => "the operator has no gradient",
+        false => {
+            "the operator has no gradient, or none as long as sizes of its inputs are not known; set them"
+        }
     }
 }
 

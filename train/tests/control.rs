@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should end there")]
 
-use secateur_engine::ir::{Attr, AttrValue, Bytes, DType, Graph, Model, Node, Opset, Type, ValueId, verify};
+use secateur_engine::ir::{
+    Attr, AttrValue, Bytes, DType, Dim, Graph, Model, Node, Opset, Type, ValueId, verify,
+};
 use secateur_engine::ops::case::floats;
 use secateur_engine::{Session, Tensor, onnx};
 use secateur_train::{Gradients, differentiate};
@@ -299,4 +301,57 @@ fn what_has_no_gradient_is_named() {
     let e = differentiate(&mut m, &Gradients::new(&[(y, None)], &[w])).unwrap_err();
     assert!(e.to_string().contains("Sequence"), "{e}");
     assert_eq!(m, before);
+}
+
+/// The gradients of an LSTM in both directions, over sequences of several lengths.
+fn layer(steps: Dim, batch: Dim, feeds: &Feeds) -> Vec<Tensor> {
+    let mut m = model(Graph::default());
+    let g = &mut m.graph;
+    let x = g.input(
+        "X",
+        Type::tensor(DType::F64, [steps, batch.clone(), Dim::Known(3)]),
+    );
+    let lengths = g.input("lengths", Type::tensor(DType::I32, [batch]));
+    let w = g.constant("W", numbers(&[2, 8, 3], 1));
+    let r = g.constant("R", numbers(&[2, 8, 2], 2));
+    let y = g.value("Y");
+    let inputs = vec![Some(x), Some(w), Some(r), None, Some(lengths)];
+    g.node(Node {
+        attrs: vec![
+            Attr::new("direction", "bidirectional"),
+            Attr::new("hidden_size", 2),
+        ],
+        ..Node::new("LSTM", inputs, vec![Some(y)])
+    });
+    g.output(y, None);
+    let d = gradient(&m, &["X", "W", "R"]);
+    let made = run(&d, feeds, true);
+    assert_eq!(made.len(), 3);
+    assert!(made.iter().zip(run(&d, feeds, false)).all(|(a, b)| near(a, &b)));
+    made
+}
+
+fn near(a: &Tensor, b: &Tensor) -> bool {
+    let pairs = a.floats().unwrap().into_iter().zip(b.floats().unwrap());
+    a.dims() == b.dims()
+        && pairs
+            .into_iter()
+            .all(|(a, b)| (a - b).abs() < 1e-9 * (1.0 + a.abs()))
+}
+
+#[test]
+fn a_recurrent_layer_need_not_know_steps_and_batch() {
+    let feeds = vec![
+        ("X", numbers(&[6, 2, 3], 5)),
+        ("lengths", Tensor::of(&[2], vec![6i32, 4])),
+    ];
+    let known = layer(Dim::Known(6), Dim::Known(2), &feeds);
+    let unknown = layer(Dim::symbol("t"), Dim::symbol("n"), &feeds);
+    assert!(known.iter().zip(&unknown).all(|(a, b)| near(a, b)));
+    let x = known[0].floats().unwrap();
+    assert!(x[..3].iter().all(|&v| v != 0.0), "the first step counts");
+    assert!(
+        x[33..].iter().all(|&v| v == 0.0),
+        "what lies behind the end does not"
+    );
 }

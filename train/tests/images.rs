@@ -7,6 +7,9 @@ use secateur_engine::ops::case::floats;
 use secateur_engine::{Session, Tensor};
 use secateur_train::{Gradients, differentiate};
 
+/// An operator, the dimensions of its weights, and its attributes.
+type Layer = (&'static str, Option<&'static [usize]>, Vec<Attr>);
+
 /// Convolutions with strides, groups and dilations, pools of each kind, and a transposed convolution.
 fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
     let mut m = Model::default();
@@ -20,7 +23,7 @@ fn net(dims: [Dim; 4]) -> (Model, Vec<ValueId>, ValueId) {
     };
     let two = || vec![2i64, 2];
     let mut h = x;
-    let layers: [(&str, Option<&[usize]>, Vec<Attr>); 9] = [
+    let layers: [Layer; 9] = [
         (
             "Conv",
             Some(&[4, 2, 3, 3]),

@@ -12,7 +12,7 @@ use crate::cpu::copy::{Lay, StridedCopy};
 use crate::cpu::moves::{Move, candidates, width};
 use crate::cpu::{Candidate, Cost, Io, Layouts, Pool, blocked};
 use crate::ir::{AttrValue, DType, Graph, Node, Tensor, ValueId, count};
-use crate::ops::{Fact, Input, NodeRef, Op};
+use crate::ops::{self, Fact, Input, NodeRef, Op};
 use crate::reference;
 
 /// Channels of an image that are worth a block.
@@ -114,6 +114,41 @@ pub(super) fn only_turned(graph: &Graph) -> HashSet<ValueId> {
     }
     all.retain(|v| !others.contains(v));
     all
+}
+
+/// Operators that have kernels for images in blocks of channels.
+const ON_BLOCKS: [&str; 8] = [
+    "AveragePool",
+    "BatchNormalization",
+    "Conv",
+    "ConvTranspose",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "MaxPool",
+    "Resize",
+];
+
+/// The images that are read, perhaps after steps element by element, only by operators that have kernels for blocks of channels.
+pub(super) fn read_in_blocks(graph: &Graph) -> HashSet<ValueId> {
+    let mut rows: HashSet<ValueId> = graph.outputs.iter().map(|p| p.value).collect();
+    let mut read = HashSet::new();
+    for (_, node) in graph.iter().rev() {
+        let onward = || {
+            node.outputs
+                .iter()
+                .flatten()
+                .all(|v| read.contains(v) && !rows.contains(v))
+        };
+        let elementwise = ops::find(node.domain(), &node.op).is_some_and(|op| op.laws().elementwise);
+        let blocks = ON_BLOCKS.contains(&&*node.op) || elementwise && onward();
+        let first = node.inputs.first().copied().flatten();
+        for &v in node.inputs.iter().flatten() {
+            let image = Some(v) == first || elementwise;
+            if blocks && image { &mut read } else { &mut rows }.insert(v);
+        }
+    }
+    read.retain(|v| !rows.contains(v));
+    read
 }
 
 impl Lowering<'_> {
@@ -239,7 +274,24 @@ impl Lowering<'_> {
         let turned = pick.outputs.turned && pick.outputs.outputs;
         let output =
             output.filter(|v| self.only_turned.contains(v) != turned && (turned || !pick.outputs.outputs));
-        inputs.sum::<f64>() + output.map_or(0.0, |v| copy(v, &Form::Turned([0; 4])))
+        let image = node.outputs.first().copied().flatten();
+        let image =
+            image.filter(|v| !pick.outputs.outputs && self.read_in_blocks.contains(v) && self.is_image(*v));
+        inputs.sum::<f64>()
+            + output.map_or(0.0, |v| copy(v, &Form::Turned([0; 4])))
+            + image.map_or(0.0, |v| {
+                let dims = self.facts.of(v).ty.dims().unwrap_or_default();
+                self.start
+                    .rates
+                    .ms(INTO_BLOCKS, &moved_cost(sizes(&dims)), threads)
+            })
+    }
+
+    /// Whether `v` has floats in so many channels that blocks pay.
+    fn is_image(&self, v: ValueId) -> bool {
+        let ty = &self.facts.of(v).ty;
+        let wide = ty.dims().is_some_and(|d| d.len() > 2 && d[1] >= CHANNELS);
+        wide && ty.dtype() == Some(DType::F32)
     }
 
     fn in_rows(&self, v: ValueId) -> bool {

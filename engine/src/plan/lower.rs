@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::layout::{Form, Pick, only_turned, turns};
+use super::layout::{Form, Pick, only_turned, read_in_blocks, turns};
 use super::memory::Buffer;
 use super::single::{Choice, Choices};
 use super::{Offer, Plan, Rates, Share, Step, Uses};
@@ -140,6 +140,8 @@ pub(super) struct Lowering<'a> {
     pending: HashMap<ValueId, usize>,
     /// Values that others only read with two axes exchanged.
     pub(super) only_turned: HashSet<ValueId>,
+    /// Images that are best made in blocks of channels.
+    pub(super) read_in_blocks: HashSet<ValueId>,
     pub(super) steps: Vec<Draft>,
     /// The place of the node that is planned, and how many came before it in its body.
     pub(super) turn: (usize, usize),
@@ -175,6 +177,7 @@ fn walk(start: Start) -> Result<(Lowering, usize, u64), PlanError> {
         constants: vec![],
         pending: HashMap::new(),
         only_turned: only_turned(&start.model.graph),
+        read_in_blocks: read_in_blocks(&start.model.graph),
         steps: vec![],
         turn: (0, 0),
         chosen: Choices::new(),

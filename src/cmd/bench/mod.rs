@@ -4,7 +4,7 @@ mod baseline;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde_json::{Map, Value, json};
 
@@ -75,6 +75,7 @@ fn bench(flags: &Flags, ui: &Ui) -> Result<Outcome> {
         .engines
         .iter()
         .try_for_each(|e| engines::find(e).map(drop))?;
+    ensure!(flags.runs != Some(0), "--runs 0 measures nothing");
     let pace = Pace {
         warmup: flags.warmup,
         time: Pace::time(flags.time)?,

@@ -167,7 +167,7 @@ fn zeros(x: Ex<'_>) -> Ex<'_> {
 }
 
 /// Writes a node whose outputs are the gradients of `of`.
-fn write<'b>(b: &'b Builder, call: Call, of: Vec<ValueId>) -> Vec<(ValueId, ValueId)> {
+fn write(b: &Builder, call: Call, of: Vec<ValueId>) -> Vec<(ValueId, ValueId)> {
     use secateur_engine::expr::Sink;
     let made = b.call(call);
     let pairs: Vec<_> = of.into_iter().zip(made).collect();

@@ -72,6 +72,7 @@ pub struct Plan {
     /// Whether the strips of a block of rows follow each other, so that each thread reads weights of its own.
     pub(super) by_rows: bool,
     zeros: Zeros,
+    forms: Forms,
 }
 
 /// What is to be said of a kernel that leaves out zeros.
@@ -181,13 +182,11 @@ impl Plan {
         if frame.vectors == 0 || groups * matrix.rows * matrix.cols == 0 {
             return None;
         }
-        let (kind, frame_images) = (work(zeros).0, frame.images);
-        let most = tile::widest(kind);
-        let narrow = frame.single() && zeros.density() < NARROW && kind == Kind::Pairs;
-        // Nothing of how sums are made may depend on the number of positions, that is, on the batch.
-        let wide = if narrow { most.div_ceil(2) } else { most };
-        let strips = strips(frame.vectors, wide);
-        let (slots, parts, places_of) = cut(&frame, (matrix.cols / taps, taps), wide)?;
+        let (channels, frame_images) = (matrix.cols / taps, frame.images);
+        let forms = Forms::new(&frame, channels)?;
+        let form = forms.of(zeros);
+        let strips = strips(frame.vectors, form.wide);
+        let (slots, parts, places_of) = cut(&frame, (channels, taps), form.channels)?;
         let all = frame.vectors * lanes() * matrix.cols * size_of::<f32>();
         let (near, by_rows) = match (frame.single(), strips.len()) {
             (false, ..3) => (Near::Own(1), true),
@@ -204,7 +203,7 @@ impl Plan {
         };
         Some(Plan {
             cut: Cut {
-                kind,
+                kind: form.kind,
                 groups,
                 matrix,
                 block: matrix.rows.div_ceil(blocks).next_multiple_of(BLOCK),
@@ -223,6 +222,7 @@ impl Plan {
             near,
             by_rows,
             zeros: *zeros,
+            forms,
         })
     }
 
@@ -263,20 +263,27 @@ impl Plan {
     }
 
     fn cost_of(&self, zeros: &Zeros) -> Cost {
-        let (m, frame) = (&self.cut.matrix, &self.frame);
+        let (m, frame, form) = (&self.cut.matrix, &self.frame, self.forms.of(zeros));
         let (rows, groups) = (m.rows as f64, self.cut.groups as f64);
         let channels = m.cols as f64 / frame.taps.len().max(1) as f64;
+        let width = frame.vectors as f64 / strips(frame.vectors, form.wide).len() as f64;
         // Heads, and the transposition of what is read and written.
         let halo = (frame.halo[0] + frame.halo[1]) as f64 / 2.0 / frame.vectors as f64;
         let planes = frame.planes() as f64 * (1.0 + halo);
-        let parts = self.cut.parts.len() as f64;
-        let beside = groups * (3.0 * rows * parts + 3.5 * (channels * planes + rows));
+        let parts = (channels / form.channels as f64).ceil();
+        let head = 2.1 + 8.6 / width;
+        // Planes are gathered, written and read again.
+        let (turn, moves) = if frame.single() { (4.5, 1.0) } else { (7.0, 3.0) };
+        let beside = groups * (head * rows * parts + turn * channels * planes + 4.5 * rows);
         let times = self.images as f64 / self.frame.images as f64;
         let elements = times * (frame.vectors * lanes()) as f64;
         let all = elements * groups;
+        let moved = 4.0 * all * (moves * channels * planes + rows);
+        let cycles = elements / 16.0 * (cycles(form.kind, zeros, width) + beside)
+            + FAR * (moved - NEAR_BYTES).max(0.0);
         Cost {
-            flops: PER_CYCLE * elements / 16.0 * (work(zeros).1 + beside) + self.post.flops() * all * rows,
-            bytes: 4.0 * all * (channels * planes + rows) + 1.3 * 6.5 * zeros.live as f64,
+            flops: PER_CYCLE * cycles + self.post.flops() * all * rows,
+            bytes: moved.min(NEAR_BYTES) + 1.3 * 6.5 * zeros.live as f64,
             efficiency: 0.9,
         }
     }
@@ -298,15 +305,62 @@ impl Plan {
     }
 }
 
-/// How rows best share what they load, and the cycles that it takes for a vector of positions.
-fn work(zeros: &Zeros) -> (Kind, f64) {
-    let shared = share_of_pairs(zeros.density());
-    let pairs = zeros.live as f64 * (0.575 * shared + 0.7 * (1.0 - shared));
-    let quads = zeros.quads as f64 * 2.1;
-    if quads < pairs {
-        (Kind::Quads, quads)
-    } else {
-        (Kind::Pairs, pairs)
+/// How rows share loads, the widest strip, and the channels of a part.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    kind: Kind,
+    wide: usize,
+    channels: usize,
+}
+
+/// The forms that there are: pairs of rows, pairs in narrow strips, rows by fours.
+#[derive(Clone, Copy, Debug)]
+struct Forms([Form; 3]);
+
+impl Forms {
+    /// `None` where a part would have more places than can be told apart.
+    fn new(frame: &Frame, channels: usize) -> Option<Forms> {
+        let form = |kind: Kind, narrow: bool| {
+            let most = tile::widest(kind);
+            let wide = if narrow { most.div_ceil(2) } else { most };
+            Some(Form {
+                kind,
+                wide,
+                channels: part(frame, channels, wide)?,
+            })
+        };
+        Some(Forms([
+            form(Kind::Pairs, false)?,
+            form(Kind::Pairs, frame.single())?,
+            form(Kind::Quads, false)?,
+        ]))
+    }
+
+    /// The form for weights with such zeros. Nothing of how sums are made may depend on the number of positions, that is, on the
+    /// batch.
+    fn of(&self, zeros: &Zeros) -> Form {
+        let [pairs, narrow, quads] = self.0;
+        match (
+            cycles(Kind::Quads, zeros, 8.0) < cycles(Kind::Pairs, zeros, 8.0),
+            zeros.density() < NARROW,
+        ) {
+            (true, _) => quads,
+            (false, true) => narrow,
+            (false, false) => pairs,
+        }
+    }
+}
+
+/// Cycles that the weights take for a vector of positions, in strips of so many. Two loads are done in a cycle, and two
+/// multiplications.
+fn cycles(kind: Kind, zeros: &Zeros, width: f64) -> f64 {
+    match kind {
+        Kind::Quads => zeros.quads as f64 * f64::max(2.1, 4.0 / width),
+        Kind::Pairs => {
+            let shared = share_of_pairs(zeros.density());
+            let (both, single) = (0.5 + 0.3 / width, 0.5 + 0.75 / width);
+            zeros.live as f64 * (both * shared + single * (1.0 - shared))
+        }
     }
 }
 
@@ -335,6 +389,10 @@ fn share_of_pairs(density: f64) -> f64 {
 /// Floating-point operations in a cycle, by which cycles are turned into operations.
 const PER_CYCLE: f64 = 64.0;
 
+/// Cycles for a byte of what is read and written beyond what stays in the second cache: nothing is computed meanwhile.
+const FAR: f64 = 0.09;
+const NEAR_BYTES: f64 = 524_288.0;
+
 /// Vectors of planes of several images that are taken at once, to stay in the second cache.
 const TOGETHER: usize = 256;
 
@@ -361,12 +419,9 @@ fn strips(vectors: usize, most: usize) -> Vec<Range<usize>> {
 /// Slots with which parts begin, ranges of columns, and the place of each column in its part.
 type Parts = (Vec<usize>, Vec<Range<usize>>, Vec<u16>);
 
-/// Cuts columns into parts of whole channels; `None` where a part has more places than can be told apart.
-fn cut(frame: &Frame, (channels, taps): (usize, usize), wide: usize) -> Option<Parts> {
-    let (phases, pitch) = match frame.single() {
-        true => (1, 1),
-        false => (frame.planes(), frame.pitch()),
-    };
+/// The channels of a part whose places fit the nearest cache; `None` where it would have more places than can be told apart.
+fn part(frame: &Frame, channels: usize, wide: usize) -> Option<usize> {
+    let (phases, pitch) = planes(frame);
     // Vectors that a strip reads of one channel.
     let mut read: Vec<(usize, isize)> = frame
         .taps
@@ -382,9 +437,20 @@ fn cut(frame: &Frame, (channels, taps): (usize, usize), wide: usize) -> Option<P
     let room = (u16::MAX as usize / most).checked_sub(2)? / phases;
     let most = (NEAR / bytes).clamp(1, room.max(1));
     let most = if most > BLOCK { most / BLOCK * BLOCK } else { most };
-    if room == 0 {
-        return None;
+    (room > 0).then_some(most.min(channels.max(1)))
+}
+
+/// Planes of a channel, and vectors from one to the next.
+fn planes(frame: &Frame) -> (usize, usize) {
+    match frame.single() {
+        true => (1, 1),
+        false => (frame.planes(), frame.pitch()),
     }
+}
+
+/// Cuts columns into parts of `most` channels.
+fn cut(frame: &Frame, (channels, taps): (usize, usize), most: usize) -> Option<Parts> {
+    let (phases, pitch) = planes(frame);
     let (mut slots, mut parts, mut places) = (vec![0], vec![], vec![]);
     for first in (0..channels).step_by(most) {
         let count = most.min(channels - first);

@@ -179,12 +179,17 @@ impl Vector {
     /// that dense kernels do in the same time.
     pub fn cost(live: usize, (k, n): (usize, usize), rows: usize) -> Cost {
         let (thin, lanes) = (is_thin(live, (k, n)), lanes() as f64);
+        let times = rows.div_ceil(ROWS) as f64;
         let (all, live, rows) = (k as f64 * n as f64, live as f64, rows as f64);
-        // Three quarters of a cycle to gather one; a few cycles to expand a vector, and a half for each row.
+        // Three quarters of a cycle to gather one; a few cycles to expand a vector, each time that weights are gone through, and a
+        // half for each row.
         let expand = if lanes == 16.0 { 2.5 } else { 4.0 };
         let (cycles, bytes) = match thin {
             true => (0.75 * live * rows, 5.2 * live),
-            false => (all / lanes * (expand + 0.5 * rows), 4.0 * live + all / 8.0),
+            false => (
+                all / lanes * (expand * times + 0.5 * rows),
+                4.0 * live + all / 8.0,
+            ),
         };
         Cost {
             flops: 4.0 * lanes * cycles,

@@ -233,8 +233,13 @@ pub(crate) fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
         }
     };
     let elements = s.images as f64 * whole(outputs) * s.window.positions() as f64;
+    // What the second cache cannot take is waited for, in the time of so many operations a byte.
+    let waited = match variant {
+        "direct" => 6.0 * (4.0 * elements - 262_144.0).max(0.0),
+        _ => 0.0,
+    };
     Cost {
-        flops: 2.0 * macs + s.post.flops() * elements,
+        flops: 2.0 * macs + s.post.flops() * elements + waited,
         bytes: 2.0 * s.images as f64 * pixels + 1.3 * weights,
         efficiency,
     }
