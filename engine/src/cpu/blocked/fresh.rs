@@ -434,9 +434,9 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for ToPoints<'
                         let sum = s.fma(rows[y][1], own[3 + x], s.mul(rows[y][0], own[x]));
                         half[x] = s.fma(rows[y][2], own[6 + x], sum);
                     }
-                    for x in 0..N {
-                        let sum = s.fma(rows[x][1], half[1], s.mul(rows[x][0], half[0]));
-                        let sum = s.fma(rows[x][2], half[2], sum);
+                    for (x, row) in rows.iter().enumerate() {
+                        let sum = s.fma(row[1], half[1], s.mul(row[0], half[0]));
+                        let sum = s.fma(row[2], half[2], sum);
                         // SAFETY: each point has a row for each channel.
                         unsafe { s.store(to.wrapping_add((y * N + x) * all * width), sum) };
                     }

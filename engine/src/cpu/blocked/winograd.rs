@@ -430,7 +430,11 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<
 
 /// Column `c`; in loops, which are compiled with the set's features wherever they are.
 #[inline(always)]
-fn column_of<S: Simd, const R: usize, const C: usize>(s: S, m: &[[S::F32; C]; R], c: usize) -> [S::F32; R] {
+pub(super) fn column_of<S: Simd, const R: usize, const C: usize>(
+    s: S,
+    m: &[[S::F32; C]; R],
+    c: usize,
+) -> [S::F32; R] {
     let mut column = [s.splat(0.0); R];
     for r in 0..R {
         column[r] = m[r][c];

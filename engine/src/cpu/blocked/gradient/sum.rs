@@ -143,21 +143,21 @@ unsafe fn pixels<S: Simd, const R: usize, const V: usize, const P: usize, const 
     y_block: usize,
 ) {
     let mut own = [[s.splat(0.0); V]; P];
-    for p in 0..P {
-        for v in 0..V {
+    for (p, own) in own.iter_mut().enumerate() {
+        for (v, own) in own.iter_mut().enumerate() {
             let lane = v * S::LANES;
             let at = lane / BLOCK * y_block + p * BLOCK + lane % BLOCK;
             // SAFETY: as the caller says.
-            own[p][v] = unsafe { s.load(y.wrapping_add(at)) };
+            *own = unsafe { s.load(y.wrapping_add(at)) };
         }
     }
     for r in 0..R {
         let x = x.wrapping_add(rows[r]);
-        for p in 0..P {
+        for (p, own) in own.iter().enumerate() {
             // SAFETY: as the caller says.
             let x = s.splat(unsafe { *x.wrapping_add(p * N) });
             for v in 0..V {
-                acc[r][v] = s.fma(x, own[p][v], acc[r][v]);
+                acc[r][v] = s.fma(x, own[v], acc[r][v]);
             }
         }
     }

@@ -257,7 +257,7 @@ impl Vectorised for Spread {
                             *half = to_points(s, d);
                         }
                         for x in 0..6 {
-                            let points = to_points(s, [half[0][x], half[1][x], half[2][x], half[3][x]]);
+                            let points = to_points(s, winograd::column_of(s, &half, x));
                             for (y, &z) in points.iter().enumerate() {
                                 let at = (y * 6 + x) * self.pitch + tile + lane;
                                 // SAFETY: the tiles have room at each point.
@@ -312,25 +312,23 @@ impl Vectorised for Back {
             for lane in (0..self.blocks * BLOCK).step_by(S::LANES) {
                 let mut half = [[s.splat(0.0); 6]; 3];
                 for x in 0..6 {
-                    for y in 0..6 {
+                    for (y, g) in g.iter().enumerate() {
                         let at = ((y * 6 + x) * self.inputs + channel) * width + lane;
                         // SAFETY: there is a sum at each point.
                         let u = unsafe { s.load(self.u.wrapping_add(at)) };
-                        for i in 0..3 {
-                            half[i][x] = s.fma(g[y][i], u, half[i][x]);
+                        for (half, &g) in half.iter_mut().zip(g) {
+                            half[x] = s.fma(g, u, half[x]);
                         }
                     }
                 }
-                for i in 0..3 {
-                    for j in 0..3 {
-                        let mut sum = s.mul(g[0][j], half[i][0]);
-                        for x in 1..6 {
-                            sum = s.fma(g[x][j], half[i][x], sum);
-                        }
-                        let at = (channel * 9 + i * 3 + j) * width + lane;
-                        // SAFETY: there is a row for each weight.
-                        unsafe { s.store(self.sums.wrapping_add(at), sum) };
+                for tap in 0..9 {
+                    let mut sum = s.splat(0.0);
+                    for (g, &half) in g.iter().zip(&half[tap / 3]) {
+                        sum = s.fma(g[tap % 3], half, sum);
                     }
+                    let at = (channel * 9 + tap) * width + lane;
+                    // SAFETY: there is a row for each weight.
+                    unsafe { s.store(self.sums.wrapping_add(at), sum) };
                 }
             }
         }
