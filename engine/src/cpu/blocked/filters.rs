@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::BLOCK;
+use super::minimal::{F2, F4, Minimal};
 use super::tile::width;
-use super::winograd::{F2, F4, Minimal};
 use crate::cpu::conv::Shape;
 use crate::cpu::gemm::Floats;
 use crate::cpu::{Order, Packed};

@@ -8,8 +8,8 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::direct::{depth, parts, units};
 use super::filters::matrix;
+use super::minimal::{F2, F4, Minimal};
 use super::tile::width;
-use super::winograd::{F2, F4, Minimal};
 use super::{BLOCK, Convolution, Depthwise, Direct, Filters, Panels, Winograd};
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Scratch, balanced};

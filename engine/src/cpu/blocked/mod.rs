@@ -10,6 +10,7 @@ mod filters;
 mod fresh;
 mod gradient;
 mod join;
+mod minimal;
 mod pool;
 mod reorder;
 mod source;
