@@ -2,11 +2,13 @@
 
 pub mod cpu;
 pub mod expr;
+pub mod glob;
 pub mod ir;
 pub mod onnx;
 pub mod ops;
 pub mod opt;
 pub mod plan;
+pub mod random;
 pub mod reference;
 pub mod run;
 

@@ -14,10 +14,9 @@ mod lenet5;
 mod lenet_300_100;
 mod mobilenetv2;
 mod net;
-mod random;
 mod resnet50;
 
 pub use arch::{ARCHS, Arch, ArchError, Size, Sizes, arch};
 pub use draft::{Draft, IR_VERSION, OPSET};
 pub use net::{Conv, Net};
-pub use random::Random;
+pub use secateur_engine::random::Random;

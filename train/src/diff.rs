@@ -95,7 +95,7 @@ impl<'a> Gradients<'a> {
 }
 
 /// Brings the main graph into the newest operators and in order.
-fn newest(model: &mut Model) -> Result<(), DiffError> {
+pub(crate) fn newest(model: &mut Model) -> Result<(), DiffError> {
     inline(model)?;
     convert(model, "", ops::OPSET)?;
     import(model, "", ops::OPSET);

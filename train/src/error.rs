@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use secateur_engine::RunError;
 use secateur_engine::ir::Flaw;
 use secateur_engine::opt::{NodeError, PassError};
 
@@ -59,5 +60,73 @@ impl From<Flaw> for DiffError {
 impl From<NodeError> for DiffError {
     fn from(e: NodeError) -> Self {
         DiffError(DiffErrorKind::Node(e))
+    }
+}
+
+/// Why no training step could be made of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainError(TrainErrorKind);
+
+/// What kind of [`TrainError`] it is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum TrainErrorKind {
+    /// The model cannot be differentiated.
+    Diff(DiffError),
+    /// What was asked for does not fit the model.
+    Wrong(String),
+    /// The model did not run.
+    Run(String),
+}
+
+impl TrainError {
+    pub(crate) fn wrong(what: impl Into<String>) -> TrainError {
+        TrainError(TrainErrorKind::Wrong(what.into()))
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> &TrainErrorKind {
+        &self.0
+    }
+}
+
+impl fmt::Display for TrainError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.0 {
+            TrainErrorKind::Diff(e) => e.fmt(f),
+            TrainErrorKind::Wrong(what) | TrainErrorKind::Run(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for TrainError {}
+
+impl From<DiffError> for TrainError {
+    fn from(e: DiffError) -> Self {
+        TrainError(TrainErrorKind::Diff(e))
+    }
+}
+
+impl From<PassError> for TrainError {
+    fn from(e: PassError) -> Self {
+        DiffError::from(e).into()
+    }
+}
+
+impl From<Flaw> for TrainError {
+    fn from(e: Flaw) -> Self {
+        DiffError::from(e).into()
+    }
+}
+
+impl From<NodeError> for TrainError {
+    fn from(e: NodeError) -> Self {
+        DiffError::from(e).into()
+    }
+}
+
+impl From<RunError> for TrainError {
+    fn from(e: RunError) -> Self {
+        TrainError(TrainErrorKind::Run(e.to_string()))
     }
 }

@@ -1,11 +1,11 @@
 //! Operators without a rule of their own, replaced by their bodies.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use secateur_engine::expr::Builder;
 use secateur_engine::ir::{Model, Node, NodeId, Patch, Value, ValueId};
 use secateur_engine::ops::{self, NodeRef};
-use secateur_engine::opt::infer::opset_of;
+use secateur_engine::opt::infer::{Facts, infer, opset_of};
 
 use crate::reach::{Reach, reads};
 use crate::{DiffError, Gradients, Rounding, round};
@@ -20,7 +20,7 @@ pub(crate) fn expand(model: &mut Model, g: &Gradients) -> Result<(), DiffError> 
         let without: Vec<_> = without_rule(model, &reach, g.rounding);
         let mut changed = false;
         for id in without {
-            if let Some(patch) = expanded(model, &reach, id) {
+            if let Some(patch) = expanded(model, &reach.facts, id) {
                 patch.apply(&mut model.graph)?;
                 changed = true;
             }
@@ -28,6 +28,40 @@ pub(crate) fn expand(model: &mut Model, g: &Gradients) -> Result<(), DiffError> 
         if !changed {
             break;
         }
+    }
+    Ok(())
+}
+
+/// Writes operators of this engine's own domain, which gradients are made with, in ONNX's: what other runtimes can read.
+///
+/// # Errors
+///
+/// If one of them cannot be written so as long as a size is not known, or a node does not fit its operator.
+pub fn portable(model: &mut Model) -> Result<(), DiffError> {
+    for _ in 0..DEPTH {
+        let own = model.graph.iter().filter(|(_, n)| n.domain() == "secateur");
+        let own: Vec<_> = own.map(|(id, _)| id).collect();
+        if own.is_empty() {
+            break;
+        }
+        let facts = infer(model, &HashMap::new())?;
+        for id in own {
+            let Some(patch) = expanded(model, &facts, id) else {
+                let what = "can be written in ONNX's operators only where sizes are known";
+                return Err(DiffError::value(
+                    &format!("secateur.{}", model.graph[id].op),
+                    what,
+                ));
+            };
+            patch.apply(&mut model.graph)?;
+        }
+    }
+    model.opsets.retain(|o| o.domain.as_deref() != Some("secateur"));
+    // Nodes of one body are called alike, which other runtimes refuse.
+    let mut seen = HashSet::new();
+    for id in model.graph.order.clone() {
+        let node = &mut model.graph[id];
+        node.name = node.name.take().filter(|n| seen.insert(n.clone()));
     }
     Ok(())
 }
@@ -57,16 +91,16 @@ fn has_rule(b: &Builder, n: &NodeRef, reach: &Reach, rounding: Rounding) -> bool
     through || ops::find(node.domain(), &node.op).is_some_and(|op| op.vjp(n, &x, &y, &dy).is_some())
 }
 
-fn expanded(model: &Model, reach: &Reach, id: NodeId) -> Option<Patch> {
+fn expanded(model: &Model, facts: &Facts, id: NodeId) -> Option<Patch> {
     let node = &model.graph[id];
     let opset = opset_of(&model.opsets, node);
     let written = ops::body_opset(node.domain(), opset);
-    let builder = Builder::inside(&model.graph, written, &node.attrs).knowing(&reach.facts);
+    let builder = Builder::inside(&model.graph, written, &node.attrs).knowing(facts);
     // Bodies do not touch inputs that are left out.
     let hole = |v: &Option<ValueId>| builder.at(v.unwrap_or(ValueId(u32::MAX)));
     let holes: Vec<_> = node.inputs.iter().map(hole).collect();
     let op = ops::find(node.domain(), &node.op)?;
-    let outputs = op.spelled(&reach.facts.view(node, opset), &holes)?;
+    let outputs = op.spelled(&facts.view(node, opset), &holes)?;
     let outputs: Vec<_> = outputs.iter().map(|e| e.id).collect();
     let mut patch = builder.finish();
     used(&mut patch, &outputs);

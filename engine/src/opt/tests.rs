@@ -321,6 +321,22 @@ fn every_spelling_of_a_convex_combination_becomes_one_node() {
 }
 
 #[test]
+fn of_two_constant_weights_the_smaller_one_mixes() {
+    // 1 - 0.999 in floats is wrong in the fifth digit.
+    let spellings: [Write; 2] = [
+        |x| x.exp() * 0.999 + x.tanh() * 0.001,
+        |x| x.tanh() * 0.001 + x.exp() * 0.999,
+    ];
+    for write in spellings {
+        let mut m = model(13, write);
+        optimize(&mut m, Scope::Engine).unwrap();
+        let (_, node) = m.graph.iter().find(|(_, n)| &*n.op == "Lerp").unwrap();
+        let weight = node.inputs[0].and_then(|v| m.graph.konst(v)?.item());
+        assert_eq!(weight, Some(f64::from(0.001f32)));
+    }
+}
+
+#[test]
 fn what_is_no_convex_combination_stays() {
     let misses: &[(Write, &str)] = &[
         (

@@ -37,6 +37,9 @@ pub(super) fn split(line: &str) -> impl Iterator<Item = String> {
 pub(super) fn case(line: &str) -> Result<Case> {
     let mut words = line.split_whitespace();
     let op = words.next().context("an empty line")?;
+    let (domain, op) = op
+        .split_once('.')
+        .map_or((None, op), |(domain, op)| (Some(domain), op));
     let mut model = Model {
         ir_version: Some(10),
         opsets: vec![Opset {
@@ -50,6 +53,7 @@ pub(super) fn case(line: &str) -> Result<Case> {
     g.name = Some("case".into());
     let mut node = Node {
         name: Some(NODE.into()),
+        domain: domain.map(Into::into),
         ..Node::new(op, vec![], vec![])
     };
     let (mut inputs, mut outputs) = (vec![], 1);

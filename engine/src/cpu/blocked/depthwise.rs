@@ -16,7 +16,7 @@ const TASK: usize = 1 << 18;
 /// A convolution whose groups have one input and one output channel, over two axes.
 pub struct Depthwise {
     shape: Shape,
-    weights: Arc<Floats>,
+    weights: Option<Arc<Floats>>,
 }
 
 impl Depthwise {
@@ -45,8 +45,9 @@ impl Depthwise {
         data
     }
 
-    /// A convolution with [packed](Depthwise::pack) weights, of a shape that [`fits`](Depthwise::fits).
-    pub fn new(shape: Shape, weights: Arc<Floats>) -> Depthwise {
+    /// A convolution of a shape that [`fits`](Depthwise::fits) with [packed](Depthwise::pack) weights, or else with those that
+    /// come with each run.
+    pub fn new(shape: Shape, weights: Option<Arc<Floats>>) -> Depthwise {
         Depthwise { shape, weights }
     }
 
@@ -121,7 +122,8 @@ impl Vectorised for Rows<'_> {
             true => self.x.residual,
             false => self.x.residual.wrapping_add(to),
         };
-        let weights = self.kernel.weights.slice().as_ptr();
+        let weights = self.kernel.weights.as_ref();
+        let weights = weights.map_or(self.x.w, |w| w.slice().as_ptr());
         let memory = Block {
             x: self.x.x.wrapping_add(from),
             w: weights.wrapping_add(self.block * w.taps() * BLOCK),

@@ -26,7 +26,7 @@ pub struct Panels(Floats);
 /// A convolution whose output stands in blocks of channels.
 pub struct Direct {
     shape: Shape,
-    panels: Arc<Panels>,
+    panels: Option<Arc<Panels>>,
     source: Source,
     /// Parts of the sum, as offsets of the source.
     parts: Vec<Range<usize>>,
@@ -57,16 +57,16 @@ impl Spread {
 }
 
 /// Channels of one offset.
-fn depth(shape: &Shape) -> usize {
+pub(super) fn depth(shape: &Shape) -> usize {
     if shape.inputs < BLOCK { 1 } else { BLOCK }
 }
 
 /// Offsets: blocks of channels, or single ones, times elements of the window.
-fn units(shape: &Shape) -> usize {
+pub(super) fn units(shape: &Shape) -> usize {
     shape.inputs.div_ceil(depth(shape)) * shape.window.taps()
 }
 
-fn parts(shape: &Shape) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn parts(shape: &Shape) -> impl Iterator<Item = Range<usize>> {
     let unit = depth(shape) * width() * size_of::<f32>();
     balanced(units(shape), (PANEL / unit).max(1))
 }
@@ -79,7 +79,8 @@ impl Panels {
         Order::floats(name, Panels::len(s))
     }
 
-    fn len(shape: &Shape) -> usize {
+    /// Floats.
+    pub(super) fn len(shape: &Shape) -> usize {
         let panels = shape.groups * shape.outputs.div_ceil(width());
         panels * units(shape) * depth(shape) * width()
     }
@@ -136,13 +137,13 @@ impl Direct {
         depth(shape) == 1
     }
 
-    /// A convolution with `panels`, of a shape that [`fits`](Direct::fits).
-    pub fn new(shape: Shape, panels: Arc<Panels>) -> Direct {
+    /// A convolution of a shape that [`fits`](Direct::fits) with `panels`, or else with those that come with each run.
+    pub fn new(shape: Shape, panels: Option<Arc<Panels>>) -> Direct {
         Direct::spread(shape, panels, None)
     }
 
     /// The same that writes its pixels elsewhere.
-    pub(super) fn spread(shape: Shape, panels: Arc<Panels>, spread: Option<Spread>) -> Direct {
+    pub(super) fn spread(shape: Shape, panels: Option<Arc<Panels>>, spread: Option<Spread>) -> Direct {
         let weights = shape.outputs * shape.depth() * size_of::<f32>();
         let outer = shape.images * shape.groups;
         let wanted = TASKS.div_ceil(outer.max(1));
@@ -255,7 +256,7 @@ impl Direct {
         };
         let count = s.outputs.div_ceil(width());
         let group = place % s.groups;
-        let weights = self.panels.0.slice().as_ptr();
+        let weights = self.panels.as_ref().map_or(x.w, |p| p.0.slice().as_ptr());
         let weights = weights.wrapping_add(group * count * units(s) * depth * width());
         let out = place * s.outputs.div_ceil(BLOCK) * plane;
         // The tiles that fetch the next weights: those of two, or of four half as fast.

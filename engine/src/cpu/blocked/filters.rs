@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::BLOCK;
+use super::minimal::{F2, F4, Minimal};
 use super::tile::width;
-use super::winograd::{F2, F4, Minimal};
 use crate::cpu::conv::Shape;
 use crate::cpu::gemm::Floats;
 use crate::cpu::{Order, Packed};
@@ -23,7 +23,8 @@ impl Filters {
         Order::floats(name, Filters::len(shape, (f + 2) * (f + 2)))
     }
 
-    fn len(shape: &Shape, points: usize) -> usize {
+    /// Floats, at so many points.
+    pub(super) fn len(shape: &Shape, points: usize) -> usize {
         shape.outputs.div_ceil(width()) * points * shape.inputs.next_multiple_of(BLOCK) * width()
     }
 
@@ -103,7 +104,7 @@ impl Packed for Filters {
 }
 
 /// The matrix that takes three weights to the points.
-fn matrix(points: &[(f64, f64)]) -> Vec<[f64; 3]> {
+pub(super) fn matrix(points: &[(f64, f64)]) -> Vec<[f64; 3]> {
     let row = |&(p, f): &(f64, f64)| [1.0 / f, p / f, p * p / f];
     points.iter().map(row).chain([[0.0, 0.0, 1.0]]).collect()
 }

@@ -7,7 +7,10 @@
 mod depthwise;
 mod direct;
 mod filters;
+mod fresh;
+mod gradient;
 mod join;
+mod minimal;
 mod pool;
 mod reorder;
 mod source;
@@ -19,6 +22,8 @@ pub use depthwise::Depthwise;
 pub(crate) use direct::Spread;
 pub use direct::{Direct, Panels};
 pub use filters::Filters;
+pub use fresh::{Fresh, Origin};
+pub use gradient::Gradient;
 pub use join::Join;
 pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
@@ -113,3 +118,6 @@ impl Convolution {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{BLOCK, Convolution, Direct, Panels, Spread};
+use super::{BLOCK, Convolution, Depthwise, Direct, Origin, Panels, Spread};
 use crate::cpu::Order;
 use crate::cpu::conv::Shape;
 use crate::cpu::sparse::{Plan, Zeros};
@@ -20,20 +20,21 @@ pub struct Phase {
     strides: Vec<usize>,
 }
 
+/// Whether along `axis` each phase has pixels, on which elements of the window fall from the first pixel of the input on.
+fn whole(w: &Window, axis: usize) -> bool {
+    let (stride, size) = (w.strides[axis], w.size[axis]);
+    let meets = |at: usize| size.saturating_sub(at % stride).div_ceil(stride) > at / stride;
+    let mut ahead = w.pads[axis]..w.pads[axis].saturating_add(stride);
+    w.dilations[axis] == 1 && w.input[axis] >= stride && ahead.all(meets)
+}
+
 impl Phase {
     /// The phases of a transposed convolution of `shape`, whose window lies over the output, one position for each pixel of the
     /// input; empty where it is not made of convolutions that fit.
     pub fn all(shape: &Shape) -> Vec<Phase> {
         let w = &shape.window;
-        // Each phase has pixels, on which elements of the window fall from the first pixel of the input on.
-        let whole = |axis: usize| {
-            let (stride, size) = (w.strides[axis], w.size[axis]);
-            let meets = |at: usize| size.saturating_sub(at % stride).div_ceil(stride) > at / stride;
-            let mut ahead = w.pads[axis]..w.pads[axis].saturating_add(stride);
-            w.dilations[axis] == 1 && w.input[axis] >= stride && ahead.all(meets)
-        };
         let axes = w.size.len();
-        if !(1..=2).contains(&axes) || shape.inputs < BLOCK || !(0..axes).all(whole) {
+        if !(1..=2).contains(&axes) || shape.inputs < BLOCK || !(0..axes).all(|a| whole(w, a)) {
             return vec![];
         }
         let phases = (0..w.strides.iter().product()).map(|p| Phase::new(shape, p));
@@ -42,6 +43,13 @@ impl Phase {
             true => all,
             false => vec![],
         }
+    }
+
+    /// The one phase of a transposed convolution of each channel by itself, without steps.
+    pub fn depthwise(shape: &Shape) -> Option<Phase> {
+        let w = &shape.window;
+        let one = Depthwise::fits(shape) && w.strides == [1, 1];
+        (one && (0..2).all(|a| whole(w, a))).then(|| Phase::new(shape, 0))
     }
 
     fn new(shape: &Shape, mut number: usize) -> Phase {
@@ -107,16 +115,7 @@ impl Phase {
     /// Those of the weights that fall on its pixels, as the weights of a convolution.
     pub fn own(&self, w: &[f32]) -> Vec<f32> {
         let s = &self.shape;
-        let whole: usize = self.size.iter().product();
-        // From the last element of the window to the first.
-        let mut places = vec![0];
-        for (axis, &(first, count)) in self.taps.iter().enumerate() {
-            let inner: usize = self.size[axis + 1..].iter().product();
-            let along = |t: usize| (first + (count - 1 - t) * self.strides[axis]) * inner;
-            places = (places.iter())
-                .flat_map(|&p| (0..count).map(move |t| p + along(t)))
-                .collect();
-        }
+        let (whole, places) = (self.size.iter().product::<usize>(), self.places());
         let mut own = Vec::with_capacity(s.groups * s.outputs * s.inputs * places.len());
         for group in 0..s.groups {
             for output in 0..s.outputs {
@@ -129,8 +128,36 @@ impl Phase {
         own
     }
 
-    /// What convolves with packed weights.
-    pub fn dense(&self, w: Arc<Panels>) -> Convolution {
+    /// Where its elements of the window stand, from the last to the first.
+    fn places(&self) -> Vec<usize> {
+        let mut places = vec![0];
+        for (axis, &(first, count)) in self.taps.iter().enumerate() {
+            let inner: usize = self.size[axis + 1..].iter().product();
+            let along = |t: usize| (first + (count - 1 - t) * self.strides[axis]) * inner;
+            places = (places.iter())
+                .flat_map(|&p| (0..count).map(move |t| p + along(t)))
+                .collect();
+        }
+        places
+    }
+
+    /// Where its weights stand among all, as the weights of a convolution of [its shape](Phase::shape).
+    pub fn origin(&self) -> Origin {
+        let (s, whole) = (&self.shape, self.size.iter().product());
+        Origin {
+            steps: [s.inputs * s.outputs * whole, whole, s.outputs * whole],
+            places: self.places(),
+            whole,
+        }
+    }
+
+    /// The convolution that it is.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// What convolves with packed weights, or else with those that come with each run.
+    pub fn dense(&self, w: Option<Arc<Panels>>) -> Convolution {
         Convolution::Direct(Box::new(Direct::spread(self.shape.clone(), w, Some(self.spread))))
     }
 

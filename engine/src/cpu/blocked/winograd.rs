@@ -13,6 +13,7 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::direct::tiles;
 use super::filters::Filters;
+use super::minimal::{F2, F4, Minimal};
 use super::tile::{Tile, width};
 use super::{BLOCK, clear_tail};
 use crate::cpu::conv::{Images, Shape};
@@ -29,74 +30,10 @@ const TASKS: usize = 4;
 /// What a point of a transformed tile costs, in multiply-adds of its channel.
 const TRANSFORM: f64 = 4.0;
 
-const A: f64 = std::f64::consts::FRAC_1_SQRT_2;
-const B: f64 = std::f64::consts::SQRT_2;
-
-/// Tiles of `M × M` outputs from `N × N` inputs.
-pub(super) trait Minimal<const N: usize, const M: usize> {
-    /// The points, without infinity, with the factor that the weights are divided by.
-    const POINTS: &'static [(f64, f64)];
-    /// Along one axis, inputs at the points.
-    fn input<S: Simd>(s: S, d: [S::F32; N]) -> [S::F32; N];
-    /// Along one axis, outputs from products at the points.
-    fn output<S: Simd>(s: S, m: [S::F32; N]) -> [S::F32; M];
-}
-
-pub(super) struct F2;
-
-impl Minimal<4, 2> for F2 {
-    const POINTS: &'static [(f64, f64)] = &[(0.0, 1.0), (1.0, 2.0), (-1.0, 2.0)];
-
-    #[inline(always)]
-    fn input<S: Simd>(s: S, [a, b, c, d]: [S::F32; 4]) -> [S::F32; 4] {
-        [s.sub(a, c), s.add(b, c), s.sub(c, b), s.sub(d, b)]
-    }
-
-    #[inline(always)]
-    fn output<S: Simd>(s: S, [a, b, c, d]: [S::F32; 4]) -> [S::F32; 2] {
-        [s.add(s.add(a, b), c), s.add(s.sub(b, c), d)]
-    }
-}
-
-pub(super) struct F4;
-
-impl Minimal<6, 4> for F4 {
-    const POINTS: &'static [(f64, f64)] = &[(0.0, 1.0), (A, -1.5), (-A, -1.5), (B, 6.0), (-B, 6.0)];
-
-    #[inline(always)]
-    fn input<S: Simd>(s: S, d: [S::F32; 6]) -> [S::F32; 6] {
-        let k = |x: f64| s.splat(x as f32);
-        // Even and odd parts of what the two pairs of points have in common.
-        let (even, odd) = (s.fma(k(-2.0), d[2], d[4]), s.fma(k(-B), d[1], s.mul(k(A), d[3])));
-        let (even2, odd2) = (s.fma(k(-0.5), d[2], d[4]), s.fma(k(-A), d[1], s.mul(k(B), d[3])));
-        [
-            s.add(s.fma(k(-2.5), d[2], d[0]), d[4]),
-            s.add(even, odd),
-            s.sub(even, odd),
-            s.add(even2, odd2),
-            s.sub(even2, odd2),
-            s.add(s.fma(k(-2.5), d[3], d[1]), d[5]),
-        ]
-    }
-
-    #[inline(always)]
-    fn output<S: Simd>(s: S, m: [S::F32; 6]) -> [S::F32; 4] {
-        let k = |x: f64| s.splat(x as f32);
-        let (p, q) = (s.add(m[1], m[2]), s.add(m[3], m[4]));
-        let (r, t) = (s.sub(m[1], m[2]), s.sub(m[3], m[4]));
-        [
-            s.add(s.add(m[0], p), q),
-            s.fma(k(B), t, s.mul(k(A), r)),
-            s.fma(k(2.0), q, s.mul(k(0.5), p)),
-            s.add(s.fma(k(B * B * B), t, s.mul(k(A * A * A), r)), m[5]),
-        ]
-    }
-}
-
 /// A convolution by Winograd's method.
 pub struct Winograd {
     shape: Shape,
-    filters: Arc<Filters>,
+    filters: Option<Arc<Filters>>,
     /// Outputs along each axis of a tile.
     tile: usize,
     /// Tiles along a row of the image.
@@ -109,13 +46,13 @@ pub struct Winograd {
 
 /// Memory of the tiles of a block.
 #[derive(Clone, Copy)]
-struct Memory {
-    v: *mut f32,
-    m: *mut f32,
+pub(super) struct Memory {
+    pub(super) v: *mut f32,
+    pub(super) m: *mut f32,
     /// Tiles.
-    tiles: usize,
+    pub(super) tiles: usize,
     /// Floats from point to point of `v` and of `m`.
-    pitch: [usize; 2],
+    pub(super) pitch: [usize; 2],
 }
 
 impl Winograd {
@@ -144,8 +81,9 @@ impl Winograd {
         )
     }
 
-    /// A convolution with `filters`, by tiles of 4 × 4 or 2 × 2, of a shape that [`fits`](Winograd::fits).
-    pub fn new(shape: Shape, filters: Arc<Filters>, four: bool) -> Winograd {
+    /// A convolution with `filters`, or else with those that come with each run, by tiles of 4 × 4 or 2 × 2, of a shape that
+    /// [`fits`](Winograd::fits).
+    pub fn new(shape: Shape, filters: Option<Arc<Filters>>, four: bool) -> Winograd {
         let tile = if four { 4 } else { 2 };
         let [down, across] = [0, 1].map(|a| shape.window.output[a].div_ceil(tile));
         let points = (tile + 2) * (tile + 2);
@@ -169,6 +107,38 @@ impl Winograd {
         }
     }
 
+    /// What takes `blocks`, rows of tiles of 4 × 4, of the input to the points.
+    pub(super) fn inputs(shape: Shape, blocks: Vec<Range<usize>>) -> Winograd {
+        Winograd {
+            tile: 4,
+            across: shape.window.output[1].div_ceil(4),
+            own: true,
+            filters: None,
+            shape,
+            blocks,
+        }
+    }
+
+    /// Rows of tiles that are worked on together.
+    pub(super) fn blocks(&self) -> &[Range<usize>] {
+        &self.blocks
+    }
+
+    /// Tiles along a row of the image.
+    pub(super) fn across(&self) -> usize {
+        self.across
+    }
+
+    /// Tiles of the largest block.
+    pub(super) fn tiles(&self) -> usize {
+        self.across * self.blocks.iter().map(Range::len).max().unwrap_or(0)
+    }
+
+    /// Whether by tiles of 4 × 4.
+    pub(super) fn four(&self) -> bool {
+        self.tile == 4
+    }
+
     fn points(&self) -> usize {
         (self.tile + 2) * (self.tile + 2)
     }
@@ -180,7 +150,7 @@ impl Winograd {
 
     /// Floats of the transformed input and of the products of one panel, for the largest block.
     fn floats(&self) -> [usize; 2] {
-        let tiles = self.across * self.blocks.iter().map(Range::len).max().unwrap_or(0);
+        let tiles = self.tiles();
         let inputs = self.shape.inputs.next_multiple_of(BLOCK);
         [inputs, width()].map(|c| self.pitch(tiles, c) * self.points())
     }
@@ -259,7 +229,14 @@ impl Winograd {
     /// # Safety
     ///
     /// As for [`run`](Winograd::run); `at.v` has room.
-    unsafe fn transform(&self, x: Images, image: usize, block: usize, channels: Range<usize>, at: Memory) {
+    pub(super) unsafe fn transform(
+        &self,
+        x: Images,
+        image: usize,
+        block: usize,
+        channels: Range<usize>,
+        at: Memory,
+    ) {
         let task = Inputs {
             w: self,
             x: x.x,
@@ -283,16 +260,12 @@ impl Winograd {
         let blocks = (s.outputs - panel * width()).div_ceil(BLOCK).min(width() / BLOCK);
         let offsets: Vec<_> = (0..inputs / BLOCK).map(|c| c * at.tiles * BLOCK).collect();
         let size = inputs * width();
+        let filters = self.filters.as_ref().map_or(x.w, |f| f.0.slice().as_ptr());
         // As in direct convolutions.
         let slowly = tiles(at.tiles).count() >= 4;
         let share = if slowly { BLOCK / 2 } else { BLOCK };
         for point in 0..self.points() {
-            let w = self
-                .filters
-                .0
-                .slice()
-                .as_ptr()
-                .wrapping_add((panel * self.points() + point) * size);
+            let w = filters.wrapping_add((panel * self.points() + point) * size);
             for (t, spot) in tiles(at.tiles).enumerate() {
                 let tile = Tile {
                     x: at.v.wrapping_add(point * at.pitch[0] + spot.start * BLOCK),
@@ -394,7 +367,11 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Vectorised for Transform<
 
 /// Column `c`; in loops, which are compiled with the set's features wherever they are.
 #[inline(always)]
-fn column_of<S: Simd, const R: usize, const C: usize>(s: S, m: &[[S::F32; C]; R], c: usize) -> [S::F32; R] {
+pub(super) fn column_of<S: Simd, const R: usize, const C: usize>(
+    s: S,
+    m: &[[S::F32; C]; R],
+    c: usize,
+) -> [S::F32; R] {
     let mut column = [s.splat(0.0); R];
     for r in 0..R {
         column[r] = m[r][c];

@@ -56,6 +56,8 @@ impl Shape {
 pub struct Images {
     /// The input, `[images, groups * inputs, ...]`.
     pub x: *const f32,
+    /// Packed weights, for kernels on blocks of channels that have none of their own; else null.
+    pub w: *const f32,
     /// A summand for each output channel; null where there is none.
     pub bias: *const f32,
     /// A summand of the output's shape; null where there is none. It may be the output itself.

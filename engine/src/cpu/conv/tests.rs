@@ -98,6 +98,7 @@ impl Data {
     fn images(&self, y: &mut [f32]) -> Images {
         Images {
             x: self.x.as_ptr(),
+            w: std::ptr::null(),
             bias: self.bias.as_ptr(),
             residual: std::ptr::null(),
             y: y.as_mut_ptr(),

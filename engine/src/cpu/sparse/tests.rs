@@ -105,6 +105,7 @@ impl Conv {
         bytemuck::cast_slice_mut(scratch.bytes_mut()).fill(f32::NAN);
         let images = Images {
             x: x.slice().as_ptr(),
+            w: std::ptr::null(),
             bias: bias.slice().as_ptr(),
             residual: residual.slice().as_ptr(),
             y: y.slice_mut().as_mut_ptr(),

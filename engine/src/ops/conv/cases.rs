@@ -72,6 +72,19 @@ pub(super) fn plain() -> Vec<Case> {
         )
         .attr("pads", vec![1i64; 4])
         .within(1e-4, 1e-5),
+        case("fresh, blocks", &[&[2, 20, 6, 9], &[37, 20, 3, 3], &[37]]).attr("pads", vec![1i64; 4]),
+        case("fresh, many sums", &[&[1, 150, 2, 3], &[17, 150, 3, 3]])
+            .attr("pads", vec![1i64; 4])
+            .within(1e-3, 1e-5),
+        case(
+            "fresh, steps in groups",
+            &[&[2, 32, 9, 7], &[32, 16, 3, 2], &[32]],
+        )
+        .attr("group", 2)
+        .attr("strides", vec![2i64, 1])
+        .attr("dilations", vec![1i64, 2]),
+        case("fresh, one pixel", &[&[1, 40, 3, 5], &[18, 40, 1, 1], &[18]]),
+        case("a fresh bias", &[&[1, 16, 5, 5], &[16, 16, 3, 3], &[16]]).konst(&[1]),
         Case::new(
             "half precision",
             [
@@ -117,6 +130,9 @@ pub(super) fn fused() -> Vec<Case> {
         case("an activation", &[&[1, 5, 7, 7], &[14, 5, 1, 1], &[14]])
             .attr("activation", "HardSwish")
             .konst(&[1]),
+        case("fresh", &[&[2, 18, 6, 5], &[20, 18, 3, 3], &[20], &[2, 20, 6, 5]])
+            .attr("pads", vec![1i64; 4])
+            .attr("activation", "Relu"),
         case("scaled", &[&[1, 5, 9, 7], &[14, 5, 3, 3], &[14], &[1, 14, 7, 5]])
             .attr("activation", "HardSwish")
             .attr("scale", 0.5f32)
@@ -171,6 +187,32 @@ pub(super) fn weights() -> Vec<Case> {
             .attr("group", 4)
             .attr("pads", vec![1i64; 4])
             .attr("strides", vec![2i64, 2]),
+        window("blocks", &[&[3, 20, 9, 10], &[3, 37, 9, 10]], &[3, 3])
+            .attr("pads", vec![1i64; 4])
+            .within(1e-3, 1e-5),
+        window("blocks, few pixels", &[&[9, 33, 3, 5], &[9, 16, 3, 5]], &[3, 3]).attr("pads", vec![1i64; 4]),
+        window(
+            "blocks, nothing beside the image",
+            &[&[1, 16, 7, 15], &[1, 18, 5, 13]],
+            &[3, 3],
+        ),
+        window("blocks, steps", &[&[2, 17, 11, 8], &[2, 20, 5, 3]], &[3, 4])
+            .attr("strides", vec![2i64, 2])
+            .attr("pads", vec![1i64, 0, 1, 0]),
+        window(
+            "blocks, holes in groups",
+            &[&[2, 32, 9, 12], &[2, 48, 5, 6]],
+            &[3, 3],
+        )
+        .attr("group", 2)
+        .attr("dilations", vec![2i64, 3]),
+        window("one pixel", &[&[2, 24, 5, 7], &[2, 40, 5, 7]], &[1, 1]),
+        window("stem", &[&[9, 3, 13, 11], &[9, 20, 7, 6]], &[5, 5])
+            .attr("strides", vec![2i64, 2])
+            .attr("pads", vec![2i64; 4]),
+        window("depthwise, blocks", &[&[10, 20, 9, 7], &[10, 20, 9, 7]], &[3, 3])
+            .attr("group", 20)
+            .attr("pads", vec![1i64; 4]),
         window("one axis", &[&[2, 3, 20], &[2, 5, 7]], &[4])
             .attr("strides", vec![3i64])
             .attr("pads", vec![2i64, 1]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use num_traits::Zero;
 
 use super::{Sizes, sizes};
-use crate::cpu::blocked::{self, BLOCK};
+use crate::cpu::blocked::{self, BLOCK, Fresh, Origin};
 use crate::cpu::conv::{Convolution, Depthwise, Images, Shape, Weights};
 use crate::cpu::gemm::{Bands, Floats, Strides, tile_size};
 use crate::cpu::number::{ByType, Int, Real, by_type};
@@ -101,10 +101,10 @@ fn floats(n: &NodeRef, shape: Shape, cost: impl Fn(usize, f64) -> Cost) -> Vec<C
     all
 }
 
-/// The kernels on blocks of channels, for weights that are known.
+/// The kernels on blocks of channels.
 fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
     if n.konst(1).is_none() || (n.has(2) && n.konst(2).is_none()) {
-        return vec![];
+        return fresh(n, shape);
     }
     let mut all = vec![];
     let s = shape.clone();
@@ -114,7 +114,7 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
         });
         all.extend(w.and_then(|w| {
             blocks(n, shape, dense(shape, "depthwise"), |s| {
-                blocked::Convolution::Depthwise(blocked::Depthwise::new(s, w()))
+                blocked::Convolution::Depthwise(blocked::Depthwise::new(s, Some(w())))
             })
         }));
         return all;
@@ -125,7 +125,7 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
         });
         all.extend(w.and_then(|w| {
             blocks(n, shape, dense(shape, "direct"), |s| {
-                blocked::Convolution::Direct(Box::new(blocked::Direct::new(s, w())))
+                blocked::Convolution::Direct(Box::new(blocked::Direct::new(s, Some(w()))))
             })
         }));
     }
@@ -139,12 +139,50 @@ fn in_blocks(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
         });
         all.extend(w.and_then(|w| {
             blocks(n, shape, dense(shape, variant), move |s| {
-                blocked::Convolution::Winograd(blocked::Winograd::new(s, w(), four))
+                blocked::Convolution::Winograd(blocked::Winograd::new(s, Some(w()), four))
             })
         }));
     }
     all.extend(sparse(n, shape));
     all
+}
+
+/// The kernels that pack the weights in each run.
+fn fresh(n: &NodeRef, shape: &Shape) -> Vec<Candidate> {
+    let (bias, residual) = (n.has(2).then_some(2), n.has(3));
+    let made = |variant: &str, build: fn(Shape) -> Fresh| {
+        let (shown, cost, rows) = dense(shape, variant);
+        let s = shape.clone();
+        let name = format!("conv.f32.{}.blocks.{shown}.fresh", secateur_simd::isa());
+        Candidate::later(name, packing(cost, shape), move || build(s).with(bias, residual))
+            .blocked(if rows { &[3] } else { &[0, 3] }, true)
+    };
+    if blocked::Depthwise::fits(shape) {
+        return vec![made("depthwise", |s| {
+            Fresh::depthwise(s.clone(), Origin::new(&s))
+        })];
+    }
+    let mut all = vec![];
+    if blocked::Direct::fits(shape) {
+        all.push(made("direct", Fresh::direct));
+    }
+    if blocked::Winograd::fits(shape) {
+        all.push(made("winograd2", |s| {
+            Fresh::winograd(s.clone(), Origin::new(&s), false)
+        }));
+        all.push(made("winograd4", |s| {
+            Fresh::winograd(s.clone(), Origin::new(&s), true)
+        }));
+    }
+    all
+}
+
+/// The same with weights packed in each run: read and written once.
+pub(crate) fn packing(cost: Cost, s: &Shape) -> Cost {
+    Cost {
+        bytes: cost.bytes + (8 * s.groups * s.outputs * s.depth()) as f64,
+        ..cost
+    }
 }
 
 /// The kernel that leaves out weights that are zero.
@@ -178,7 +216,7 @@ const WAITED: f64 = 6.0;
 const NEAR_BYTES: f64 = 262_144.0;
 
 /// What a convolution on blocks costs: multiply-adds, bytes of weights, and the share of the peak that it reaches.
-fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
+pub(crate) fn cost_in_blocks(s: &Shape, variant: &str) -> Cost {
     let whole = |c: usize| c.next_multiple_of(BLOCK) as f64;
     let (inputs, outputs) = (s.inputs * s.groups, s.outputs * s.groups);
     let rows = variant == "direct" && blocked::Direct::reads_rows(s);
@@ -259,6 +297,7 @@ impl Kernel for InBlocks {
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let images = Images {
             x: io.input(0).ptr(),
+            w: std::ptr::null(),
             bias: self
                 .bias
                 .as_ref()
@@ -294,6 +333,7 @@ impl Extra {
         };
         Images {
             x: io.input(0).ptr(),
+            w: std::ptr::null(),
             bias: given(self.bias, 2),
             residual: given(self.residual, 3),
             y: io.output(0).ptr(),

@@ -1,6 +1,7 @@
 //! Gradients of convolutions and of their transposes.
 
 use super::{group, windows};
+use crate::cpu::Candidate;
 use crate::expr::{Call, Ex};
 use crate::ir::{Attr, Dim};
 use crate::ops::formula::{ints, reshape, transpose};
@@ -226,6 +227,10 @@ impl Op for GradW {
         let start = ints(sums, &vec![0; axes.len()]);
         let cut = sums.op("Slice", &[start, ints(sums, &f.size), ints(sums, &axes)]);
         Some(vec![exchanged(cut, f.rank)])
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        super::cpu_grad::candidates(n)
     }
 
     fn cases(&self) -> Vec<Case> {

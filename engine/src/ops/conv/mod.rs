@@ -2,6 +2,7 @@
 
 mod cases;
 pub(crate) mod cpu;
+mod cpu_grad;
 pub(super) mod grad;
 mod runtime;
 

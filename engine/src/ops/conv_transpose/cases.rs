@@ -57,6 +57,13 @@ pub(super) fn plain() -> Vec<Case> {
         case("blocks, no steps", &[&[1, 33, 3, 12], &[33, 7, 3, 3], &[7]])
             .attr("pads", vec![1i64; 4])
             .konst(&[1, 2]),
+        case("fresh, no steps", &[&[2, 33, 6, 9], &[33, 20, 3, 3], &[20]]).attr("pads", vec![1i64; 4]),
+        case("fresh, cut and steps", &[&[2, 20, 5, 9], &[20, 37, 4, 3]])
+            .attr("strides", vec![2i64, 2])
+            .attr("pads", vec![1i64, 0, 1, 1]),
+        case("fresh, groups", &[&[1, 32, 3, 4], &[32, 16, 3, 3], &[32]])
+            .attr("group", 2)
+            .attr("pads", vec![1i64; 4]),
         case("cut to less than the window", &[&[1, 2, 3, 3], &[2, 2, 3, 128]])
             .attr("output_shape", vec![10i64, 8])
             .attr("strides", vec![3i64, 2]),

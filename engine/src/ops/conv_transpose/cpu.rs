@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::{Inputs, Sizes};
-use crate::cpu::blocked::{BLOCK, Convolution, Phase};
+use crate::cpu::blocked::{BLOCK, Convolution, Fresh, Phase, Winograd};
 use crate::cpu::conv::{self, Images, Shape};
 use crate::cpu::sparse::{Code, Matrix, Plan, Product, Sparsity};
 use crate::cpu::{Candidate, Cost, Io, Kernel, Post};
 use crate::ir::DType;
-use crate::ops::conv::cpu::{InBlocks, bias};
+use crate::ops::conv::cpu::{InBlocks, bias, cost_in_blocks, packing};
 use crate::ops::{NodeRef, OpError};
 
 pub(super) fn candidates(n: &NodeRef, inputs: Inputs) -> Vec<Candidate> {
@@ -89,12 +89,57 @@ fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Vec<Candidate> {
         window: s.window,
         post: Post::NONE,
     };
+    let known = n.konst(1).is_some() && (!n.has(inputs.bias) || n.konst(inputs.bias).is_some());
+    if let Some(p) = Phase::depthwise(&shape).filter(|_| !known) {
+        let cost = packing(cost_in_blocks(p.shape(), "depthwise"), &shape);
+        let build = move || Fresh::depthwise(p.shape().clone(), p.origin());
+        return vec![made(n, inputs, ".depthwise", cost, Box::new(build))];
+    }
     let phases: Vec<Arc<Phase>> = Phase::all(&shape).into_iter().map(Arc::new).collect();
     if phases.is_empty() {
         return vec![];
     }
+    if !known {
+        return fresh(n, inputs, &shape, &phases);
+    }
     let both = [dense(n, inputs, &shape, &phases), sparse(n, inputs, &phases)];
     both.into_iter().flatten().collect()
+}
+
+/// A kernel that packs the weights in each run.
+fn made(
+    n: &NodeRef,
+    inputs: Inputs,
+    variant: &str,
+    cost: Cost,
+    build: Box<dyn FnOnce() -> Fresh + Send>,
+) -> Candidate {
+    let bias = n.has(inputs.bias).then_some(inputs.bias);
+    let name = format!("convtranspose.f32.{}.blocks{variant}.fresh", secateur_simd::isa());
+    Candidate::later(name, cost, move || build().with(bias, false)).blocked(&[0], true)
+}
+
+/// The kernels that pack the weights in each run.
+fn fresh(n: &NodeRef, inputs: Inputs, s: &Shape, phases: &[Arc<Phase>]) -> Vec<Candidate> {
+    let own = phases.to_vec();
+    let each = move || {
+        let all = own.iter().map(|p| (p.dense(None), p.shape().clone(), p.origin()));
+        Fresh::phases(all)
+    };
+    let mut all = vec![made(n, inputs, "", packing(cost(s, phases), s), Box::new(each))];
+    let single = phases
+        .first()
+        .filter(|p| phases.len() == 1 && Winograd::fits(p.shape()));
+    for (p, four) in single
+        .into_iter()
+        .flat_map(|p| [(p.clone(), false), (p.clone(), true)])
+    {
+        let variant = if four { ".winograd4" } else { ".winograd2" };
+        let cost = packing(cost_in_blocks(p.shape(), &variant[1..]), s);
+        let build = move || Fresh::winograd(p.shape().clone(), p.origin(), four);
+        all.push(made(n, inputs, variant, cost, Box::new(build)));
+    }
+    all
 }
 
 fn dense(n: &NodeRef, inputs: Inputs, s: &Shape, phases: &[Arc<Phase>]) -> Option<Candidate> {
@@ -104,22 +149,26 @@ fn dense(n: &NodeRef, inputs: Inputs, s: &Shape, phases: &[Arc<Phase>]) -> Optio
         Some((p.clone(), n.packs(1, p.order(), move |w| own.pack(w))?))
     };
     let packs = phases.iter().map(pack).collect::<Option<Vec<_>>>()?;
-    let macs: f64 = phases.iter().map(|p| p.work()).sum();
-    let whole = |c: usize| (s.groups * c).next_multiple_of(BLOCK) as f64;
-    let pixels = whole(s.inputs) * s.window.positions() as f64 * phases.len() as f64
-        + whole(s.outputs) * s.window.plane() as f64;
-    let cost = Cost {
-        flops: 2.0 * macs,
-        bytes: 2.0 * s.images as f64 * pixels,
-        efficiency: 0.85,
-    };
     let name = format!("convtranspose.f32.{}.blocks", secateur_simd::isa());
-    let made = Candidate::later(name, cost, move || InBlocks {
-        kernel: Convolution::Transposed(packs.into_iter().map(|(p, w)| p.dense(w())).collect()),
+    let made = Candidate::later(name, cost(s, phases), move || InBlocks {
+        kernel: Convolution::Transposed(packs.into_iter().map(|(p, w)| p.dense(Some(w()))).collect()),
         bias: bias(),
         residual: false,
     });
     Some(made.blocked(&[0], true))
+}
+
+/// What the phases cost together.
+fn cost(s: &Shape, phases: &[Arc<Phase>]) -> Cost {
+    let macs: f64 = phases.iter().map(|p| p.work()).sum();
+    let whole = |c: usize| (s.groups * c).next_multiple_of(BLOCK) as f64;
+    let pixels = whole(s.inputs) * s.window.positions() as f64 * phases.len() as f64
+        + whole(s.outputs) * s.window.plane() as f64;
+    Cost {
+        flops: 2.0 * macs,
+        bytes: 2.0 * s.images as f64 * pixels,
+        efficiency: 0.85,
+    }
 }
 
 struct Spreading {
@@ -135,6 +184,7 @@ impl Kernel for Spreading {
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let images = Images {
             x: io.input(0).ptr(),
+            w: std::ptr::null(),
             bias: self.bias.map_or(std::ptr::null(), |i| io.input(i).ptr()),
             residual: std::ptr::null(),
             y: io.output(0).ptr(),

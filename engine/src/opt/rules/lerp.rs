@@ -76,20 +76,23 @@ impl Rule for Lerp {
     }
 }
 
-/// Weight and inputs where the factors of both products are constants that add up to 1.
+/// Weight and inputs where the factors of both products are constants that add up to 1. The weight is the smaller of them,
+/// from which the other follows exactly; 1 - 0.999 would be wrong in the fifth digit.
 fn constants(site: &Site, a: [ValueId; 2], b: [ValueId; 2]) -> Result<[ValueId; 3], Why> {
     let weighed = |[v, w]: [ValueId; 2]| match (site.facts.konst(v), site.facts.konst(w)) {
         (Some(t), None) => Some((v, t.clone(), w)),
         (None, Some(t)) => Some((w, t.clone(), v)),
         _ => None,
     };
-    let (Some((v, s, x)), Some((_, t, y))) = (weighed(a), weighed(b)) else {
+    let (Some((v, s, x)), Some((w, t, y))) = (weighed(a), weighed(b)) else {
         return Err(Why::NoEffect);
     };
     let (p, q) = (s.floats().unwrap_or_default(), t.floats().unwrap_or_default());
     let fit = s.dims() == t.dims() && p.iter().zip(&q).all(|(p, q)| (p + q - 1.0).abs() <= ROUNDING);
-    match fit && is_share(&s) {
-        true => Ok([v, x, y]),
+    let smaller = p.iter().zip(&q).all(|(p, q)| p <= q);
+    match fit && is_share(&s) && is_share(&t) {
+        true if smaller => Ok([v, x, y]),
+        true => Ok([w, y, x]),
         false => Err(Why::No("the constant weights are no shares that add up to 1")),
     }
 }

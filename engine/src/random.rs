@@ -1,6 +1,6 @@
 //! Numbers that look random and are the same everywhere.
 
-use secateur_engine::Tensor;
+use crate::Tensor;
 
 /// A generator of numbers (splitmix64), the same for the same seed on every machine.
 #[derive(Clone, Debug)]
