@@ -26,6 +26,7 @@
 
 mod broadcast;
 mod control;
+pub mod data;
 mod diff;
 mod error;
 mod expand;
