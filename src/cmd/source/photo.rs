@@ -44,6 +44,17 @@ pub(crate) struct PhotoFlags {
     pub(crate) layout: Option<Layout>,
 }
 
+impl Default for PhotoFlags {
+    fn default() -> PhotoFlags {
+        PhotoFlags {
+            mean: vec![0.0],
+            std: vec![1.0],
+            scale: None,
+            layout: None,
+        }
+    }
+}
+
 /// Pixels, row by row, `channels` bytes each.
 pub(crate) struct Photo {
     pub(crate) width: usize,
