@@ -12,7 +12,9 @@ use secateur::{Outputs, Session, Tensor};
 use serde_json::{Value, json};
 
 use super::shapes::wanted;
-use super::source::{Feeder, InputFlags, npy, npz};
+use secateur::train::data::{npy, npz};
+
+use super::source::{Feeder, InputFlags};
 use super::table::Table;
 use super::ui::Ui;
 use super::{Cmd, Outcome, card, written};

@@ -6,7 +6,7 @@ use secateur_engine::ir::Bytes;
 
 use super::options::Options;
 use super::store::{Cells, Column, Labels, Parts, Store};
-use super::{DataError, words};
+use super::{DataError, classes};
 
 static BYTES: &[u8] = include_bytes!("../../assets/digits.bin");
 
@@ -42,7 +42,7 @@ fn part(from: usize, to: usize) -> Store {
             cells: Cells::Pixels { bytes, unit: 16.0 },
         }],
         labels: Labels::Classes(labels[from..to].iter().map(|&l| l.into()).collect()),
-        names: words::numbers(10),
+        names: classes::numbers(10),
         vocabulary: vec![].into(),
     }
 }

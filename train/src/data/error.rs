@@ -61,10 +61,6 @@ impl DataError {
         DataError::new(DataErrorKind::Choice, what)
     }
 
-    pub(crate) fn io(e: &io::Error) -> DataError {
-        DataError::new(DataErrorKind::Io, e.to_string())
-    }
-
     /// The same in the file or data set `name`, unless one is named already.
     #[must_use]
     pub(crate) fn of(mut self, name: &str) -> DataError {
@@ -92,6 +88,29 @@ impl DataError {
     /// What kind of error it is.
     pub fn kind(&self) -> DataErrorKind {
         self.kind
+    }
+}
+
+impl From<io::Error> for DataError {
+    fn from(e: io::Error) -> DataError {
+        DataError::new(DataErrorKind::Io, e.to_string())
+    }
+}
+
+/// What is there, or else an error of the format.
+pub(super) trait Wrong<T> {
+    fn or_wrong<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T, DataError>;
+}
+
+impl<T> Wrong<T> for Option<T> {
+    fn or_wrong<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T, DataError> {
+        self.ok_or_else(|| DataError::format(what()))
+    }
+}
+
+impl<T, E> Wrong<T> for Result<T, E> {
+    fn or_wrong<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T, DataError> {
+        self.ok().or_wrong(what)
     }
 }
 

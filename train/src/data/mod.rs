@@ -19,18 +19,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod array;
 mod augment;
 mod batch;
+mod classes;
 mod digits;
 mod error;
+mod file;
+mod fit;
+mod folder;
+mod idx;
 mod loader;
 mod normalize;
+pub mod npy;
+pub mod npz;
 mod options;
+mod photo;
+mod records;
 mod source;
 mod split;
 mod store;
 mod stream;
-mod words;
+mod table;
+mod text;
 
 pub use augment::Augment;
 pub use batch::Batch;
@@ -38,6 +49,7 @@ pub use error::{DataError, DataErrorKind};
 pub use loader::{Epoch, Loader, LoaderOptions, Position};
 pub use normalize::Normalize;
 pub use options::{Options, Part, Task};
-pub use source::{SOURCES, open};
+pub use photo::{MAX_SIDE, Photo};
+pub use source::{SOURCES, Source, open};
 pub use split::Splits;
 pub use store::{Data, Input, Wanted};

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::options::Options;
 use super::split::{self, Splits};
 use super::store::Parts;
-use super::{DataError, digits};
+use super::{DataError, digits, folder, idx, npz, table};
 
 /// One kind of source.
 pub struct Source {
@@ -18,12 +18,38 @@ pub struct Source {
 }
 
 /// All kinds of sources, in the order in which they are asked whether a path is theirs.
-pub static SOURCES: &[Source] = &[Source {
-    name: "digits",
-    about: "1,797 images of handwritten digits, 8×8, embedded",
-    takes: digits::takes,
-    read: digits::read,
-}];
+pub static SOURCES: &[Source] = &[
+    Source {
+        name: "digits",
+        about: "digits, 1,797 embedded images of handwritten digits",
+        takes: digits::takes,
+        read: digits::read,
+    },
+    Source {
+        name: "npz",
+        about: "an .npz file with x and y",
+        takes: npz::takes,
+        read: npz::examples,
+    },
+    Source {
+        name: "table",
+        about: "a table of numbers or texts, .csv, .tsv or .tab",
+        takes: table::takes,
+        read: table::read,
+    },
+    Source {
+        name: "idx",
+        about: "a folder of IDX files with the names of MNIST's",
+        takes: idx::takes,
+        read: idx::read,
+    },
+    Source {
+        name: "images",
+        about: "a folder of images with one subfolder a class",
+        takes: folder::takes,
+        read: folder::read,
+    },
+];
 
 /// The examples of `source`, `digits` or the path of a file or folder, in splits.
 ///

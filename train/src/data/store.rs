@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use secateur_engine::ir::{Bytes, DType};
 
-use super::DataError;
+use super::{DataError, folder};
 
 /// What one kind of input is made of, for all examples one after the other.
 pub(super) enum Cells {
@@ -16,6 +17,8 @@ pub(super) enum Cells {
     Floats(Vec<f32>),
     /// Whole numbers.
     Whole(Vec<i64>),
+    /// Photos, decoded whenever they are read.
+    Photos(Vec<PathBuf>),
 }
 
 /// One input of all examples.
@@ -39,9 +42,19 @@ impl Column {
         self.dims.iter().product()
     }
 
-    /// Whether examples are images.
-    pub(super) fn is_image(&self) -> bool {
-        self.dims.len() == 3 && !matches!(self.cells, Cells::Whole(_))
+    /// The size of images, `[channels, height, width]`; `None` where examples are none.
+    pub(super) fn image(&self) -> Option<[usize; 3]> {
+        let dims = self.dims.as_slice().try_into().ok();
+        dims.filter(|_| self.is_numeric())
+    }
+
+    pub(super) fn is_numeric(&self) -> bool {
+        !matches!(self.cells, Cells::Whole(_))
+    }
+
+    /// Whether elements go from 0 to 1.
+    pub(super) fn is_pixels(&self) -> bool {
+        matches!(self.cells, Cells::Pixels { .. } | Cells::Photos(_))
     }
 
     /// In how many groups, one after the other, elements are standardised: channels or features.
@@ -68,6 +81,9 @@ impl Column {
             Cells::Pixels { bytes, unit } => Row::Pixels(Cow::Borrowed(&bytes[range]), *unit),
             Cells::Floats(all) => Row::Floats(&all[range]),
             Cells::Whole(all) => Row::Whole(&all[range]),
+            Cells::Photos(files) => {
+                Row::Pixels(Cow::Owned(folder::decoded(&files[i], &self.dims)?), folder::UNIT)
+            }
         })
     }
 }
@@ -142,7 +158,7 @@ pub struct Data {
     pub(super) store: Arc<Store>,
     /// Which examples of the store.
     pub(super) rows: Arc<[u32]>,
-    inputs: Vec<Input>,
+    pub(super) inputs: Vec<Input>,
     /// The column of each input, and whether its channels go to the end.
     pub(super) columns: Vec<(usize, bool)>,
 }
@@ -200,20 +216,6 @@ impl Data {
     /// What the examples were read from.
     pub fn source(&self) -> &str {
         &self.store.source
-    }
-
-    /// The same examples as inputs for a model: named, typed and shaped as it wants them. Inputs are matched by name, or
-    /// else in order. Labels must be below `classes`.
-    ///
-    /// A shape fits if it is the same but for axes of size 1, or one of both has a single axis; images also fit with
-    /// their channels at the end.
-    ///
-    /// # Errors
-    ///
-    /// If anything does not fit, with the input or example, what is expected and what there is.
-    pub fn fit(&self, wanted: &[Wanted], classes: Option<usize>) -> Result<Data, DataError> {
-        let _ = (wanted, classes);
-        Ok(self.clone())
     }
 }
 
