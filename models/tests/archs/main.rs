@@ -73,6 +73,7 @@ static SMALL: &[(&str, Set)] = &[
     (
         "lstm",
         &[
+            ("classes", "3"),
             ("vocabulary", "0"),
             ("length", "6"),
             ("features", "5"),
@@ -115,6 +116,7 @@ static SMALL: &[(&str, Set)] = &[
     (
         "rnn",
         &[
+            ("classes", "3"),
             ("vocabulary", "20"),
             ("length", "6"),
             ("features", "5"),

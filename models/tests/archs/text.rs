@@ -1,6 +1,8 @@
 //! Networks over tokens: what they see, and what of them can be read.
 
 use secateur_engine::ir::Port;
+use secateur_engine::opt::infer::infer;
+use secateur_engine::opt::{CLEANING, Scope, apply as apply_all};
 
 use super::*;
 
@@ -149,12 +151,11 @@ fn the_encoder_runs_once_for_all_steps_of_the_decoder() {
     assert_eq!(made[1].dims(), [2, 6, 16]);
     // The decoder by itself: the memory comes from outside.
     let mut decoder = m.clone();
-    let memory = given(&mut decoder, "memory");
+    given(&mut decoder, "memory");
     let feeds: Vec<_> = [("memory".to_owned(), made[1].clone())]
         .into_iter()
         .chain(inputs[1..].to_vec())
         .collect();
-    assert_eq!(decoder.graph[memory].name.to_string(), "memory");
     near(
         &run(&decoder, &feeds, &[])[0].floats().unwrap(),
         &made[0].floats().unwrap(),
@@ -174,12 +175,7 @@ fn the_halves_of_an_autoencoder_make_the_whole() {
         ty: None,
         extra: Default::default(),
     };
-    secateur_engine::opt::apply(
-        &mut encoder,
-        secateur_engine::opt::Scope::Portable,
-        secateur_engine::opt::CLEANING,
-    )
-    .unwrap();
+    apply_all(&mut encoder, Scope::Portable, CLEANING).unwrap();
     let mut decoder = m.clone();
     given(&mut decoder, "code");
     let code = run(&encoder, &inputs, &[]).swap_remove(0);
@@ -188,27 +184,21 @@ fn the_halves_of_an_autoencoder_make_the_whole() {
 }
 
 /// Makes the value `name` an input and leaves out what it is computed from, with the first input.
-fn given(m: &mut Model, name: &str) -> secateur_engine::ir::ValueId {
+fn given(m: &mut Model, name: &str) {
     let v = m.graph.find(name).unwrap();
-    let facts = secateur_engine::opt::infer::infer(m, &Default::default()).unwrap();
+    let facts = infer(m, &Default::default()).unwrap();
     let ty = facts.of(v).ty.clone();
     let made = m
         .graph
         .order
         .iter()
         .position(|&n| m.graph[n].outputs.contains(&Some(v)));
-    let made = m.graph.order[made.unwrap()];
-    m.graph.order.retain(|&n| n != made);
-    secateur_engine::opt::apply(
-        m,
-        secateur_engine::opt::Scope::Portable,
-        secateur_engine::opt::CLEANING,
-    )
-    .unwrap();
-    m.graph.inputs[0] = Port {
+    m.graph.order.remove(made.unwrap());
+    m.graph.inputs.push(Port {
         value: v,
         ty: Some(ty.into()),
         extra: Default::default(),
-    };
-    v
+    });
+    apply_all(m, Scope::Portable, CLEANING).unwrap();
+    m.graph.inputs.remove(0);
 }
