@@ -25,3 +25,4 @@ pub use secateur_compress as compress;
 pub use secateur_engine as engine;
 pub use secateur_engine::{Feed, Model, Outputs, RunError, Session, Tensor, ndarray};
 pub use secateur_models as models;
+pub use secateur_train as train;

@@ -32,7 +32,7 @@ pub trait Arch: Sync {
     fn write(&self, set: &Settings, random: Random) -> Result<Model, ArchError>;
 }
 
-impl dyn Arch {
+impl dyn Arch + '_ {
     /// The network with the settings `given`, its weights drawn from `seed`.
     ///
     /// # Errors

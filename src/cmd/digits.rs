@@ -2,7 +2,7 @@
 
 use secateur::Tensor;
 
-static BYTES: &[u8] = include_bytes!("../../assets/digits.bin");
+static BYTES: &[u8] = include_bytes!("../../train/assets/digits.bin");
 
 /// Images in the file.
 const COUNT: usize = 1797;

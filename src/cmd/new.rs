@@ -36,7 +36,7 @@ struct Flags {
     set: Vec<(String, String)>,
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=V")?;
     Ok((key.to_owned(), value.to_owned()))
 }

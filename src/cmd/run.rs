@@ -12,7 +12,9 @@ use secateur::{Outputs, Session, Tensor};
 use serde_json::{Value, json};
 
 use super::shapes::wanted;
-use super::source::{Feeder, InputFlags, npy, npz};
+use secateur::train::data::{npy, npz};
+
+use super::source::{Feeder, InputFlags};
 use super::table::Table;
 use super::ui::Ui;
 use super::{Cmd, Outcome, card, written};
@@ -280,6 +282,6 @@ fn write(path: &Path, force: bool, outputs: &Outputs) -> Result<()> {
     }
     written::replace(path, force, |out| match &named[..] {
         [(_, only)] if path.extension().is_some_and(|e| e == "npy") => Ok(out.write_all(&npy::write(only)?)?),
-        _ => npz::write(out, named.iter().copied()),
+        _ => Ok(npz::write(out, named.iter().copied())?),
     })
 }

@@ -32,11 +32,21 @@ fn the_seed_and_the_settings_decide() {
     assert_ne!(first, write("c.onnx", &["--seed", "1"]));
     assert_ne!(first.len(), write("d.onnx", &["--set", "classes=3"]).len());
     let file = folder.file("mlp.onnx");
-    let set = ["--set", "dropout=0.5", "--set", "activation=tanh", "--set", "layers=1"];
+    let set = [
+        "--set",
+        "dropout=0.5",
+        "--set",
+        "activation=tanh",
+        "--set",
+        "layers=1",
+    ];
     let made = done(&[&["new", "mlp", &file][..], &set].concat());
     let settings = &made["settings"];
     assert_eq!(settings["dropout"], 0.5);
-    assert_eq!((&settings["activation"], &settings["layers"]), (&"tanh".into(), &1.into()));
+    assert_eq!(
+        (&settings["activation"], &settings["layers"]),
+        (&"tanh".into(), &1.into())
+    );
     let ops = &done(&["inspect", &file])["ops"];
     assert_eq!((&ops["Dropout"], &ops["Tanh"]), (&1.into(), &1.into()));
 }
@@ -51,7 +61,11 @@ fn the_list_has_all_and_unknown_names_are_refused() {
             .any(|a| a["name"] == "resnet50" && a["settings"][0]["default"] == 1000)
     );
     let block = archs.iter().find(|a| a["name"] == "resnet20").unwrap();
-    let block = block["settings"].as_array().unwrap().iter().find(|s| s["name"] == "block");
+    let block = block["settings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["name"] == "block");
     assert_eq!(block.unwrap()["choices"][2], "preactivation");
     assert!(secateur(&["new", "--list"]).out.contains("bert-base"));
     let folder = Folder::new("new-wrong");

@@ -5,6 +5,7 @@
 mod counts;
 mod laws;
 mod steps;
+mod tasks;
 mod text;
 
 use secateur_engine::expr::Ex;

@@ -2,21 +2,21 @@
 
 use secateur_train::loss::loss;
 use secateur_train::optim::optimizer;
-use secateur_train::{Spec, StepGraph, Term, step};
+use secateur_train::{Optimizer, Spec, StepGraph, Term, step};
 
 use super::*;
 
 /// A model that is being trained, with what goes from step to step.
-struct Run {
+pub(super) struct Run {
     graph: StepGraph,
     session: Session,
     state: Vec<Tensor>,
 }
 
 impl Run {
-    /// Steps of Adam by the loss `kind` between the first output of `m` and `label`.
-    fn new(m: &Model, kind: &str) -> Run {
-        let (kind, adam) = (loss(kind).unwrap(), optimizer("adam").unwrap());
+    /// Steps of `optimizer` by the loss `kind` between the first output of `m` and `label`.
+    pub(super) fn new(m: &Model, kind: &str, optimizer: &dyn Optimizer) -> Run {
+        let kind = loss(kind).unwrap();
         let output = m.graph[m.graph.outputs[0].value].name.to_string();
         let terms = [Term {
             loss: &*kind,
@@ -25,7 +25,7 @@ impl Run {
         }];
         let spec = Spec {
             outputs: &[&output],
-            ..Spec::new(&terms, &*adam)
+            ..Spec::new(&terms, optimizer)
         };
         let graph = step(m, &spec).unwrap();
         let session = Session::builder(&graph.model).threads(2).build().unwrap();
@@ -38,7 +38,7 @@ impl Run {
     }
 
     /// The loss, and the model's output before the step.
-    fn step(&mut self, rate: f32, batch: &[(String, Tensor)]) -> (f64, Tensor) {
+    pub(super) fn step(&mut self, rate: f32, batch: &[(String, Tensor)]) -> (f64, Tensor) {
         let rate = Tensor::scalar(rate);
         let state = self.graph.state.iter().map(|s| s.input.as_str()).zip(&self.state);
         let feeds = state.chain([(self.graph.rate.as_str(), &rate)]);
@@ -51,6 +51,11 @@ impl Run {
         let new = self.graph.state.iter().map(|s| outputs[&*s.output].clone());
         self.state = new.collect();
         (outputs[&*self.graph.loss].item().unwrap(), output)
+    }
+
+    /// Puts what was learned into `m`.
+    pub(super) fn put_back(&self, m: &mut Model) {
+        self.graph.put_back(&self.state, m).unwrap();
     }
 }
 
@@ -75,7 +80,7 @@ fn losses(m: &Model, count: usize, rate: f32) -> Vec<f64> {
     let (kind, label) = labels(m, 4);
     let expected = run(m, &batch, &[])[0].floats().unwrap();
     batch.push(("label".into(), label));
-    let mut run = Run::new(m, kind);
+    let mut run = Run::new(m, kind, &*optimizer("adam").unwrap());
     let moves = ["BatchNormalization", "Dropout"];
     let same = !m.graph.iter().any(|(_, n)| moves.contains(&&*n.op));
     let step = |i| {

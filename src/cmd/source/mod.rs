@@ -1,7 +1,5 @@
 //! Where the inputs of a run come from: `-i NAME=SOURCE`.
 
-pub(crate) mod npy;
-pub(crate) mod npz;
 pub(crate) mod photo;
 pub(crate) mod random;
 
@@ -14,11 +12,12 @@ use secateur::engine::run::nearest;
 
 use super::shapes::{Sizes, Wanted};
 use super::ui::Ui;
-use photo::{Photo, PhotoFlags};
+use photo::PhotoFlags;
 use random::Random;
+use secateur::train::data::{Photo, npy, npz};
 
 /// The flags of verbs that run models.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Inputs")]
 pub(crate) struct InputFlags {
     /// x.npy, x.npz:KEY, photo.png, photo.jpg, rand, rand:LO:HI, ones, zeros or 1,2,3; @2x3 after it sets the shape
@@ -244,7 +243,7 @@ impl Feed {
                 let array = npz::read(path, key.as_deref()).with_context(|| place(path))?;
                 Some(Read::Array(array))
             }
-            Source::Photo(path) => Some(Read::Photo(Photo::read(path).with_context(|| place(path))?)),
+            Source::Photo(path) => Some(Read::Photo(Photo::read(path)?)),
             _ => None,
         };
         Ok(Feed::new(input, source, shape, read))
@@ -269,8 +268,8 @@ impl Feed {
                 let shape = ty.shape().cloned().unwrap_or_default();
                 let known: Vec<_> = shape.iter().map(|d| sizes.get(d)).collect();
                 if let Some([h, w]) = photo::spatial(&known, flags.layout) {
-                    sizes.learn_axis(&shape[h], photo.height);
-                    sizes.learn_axis(&shape[w], photo.width);
+                    sizes.learn_axis(&shape[h], photo.height());
+                    sizes.learn_axis(&shape[w], photo.width());
                 }
             }
             _ => {}
@@ -322,7 +321,7 @@ impl Feed {
                 let fits = t.reshaped(dims);
                 fits.with_context(|| format!("an array of shape {:?} cannot be taken as {dims:?}", t.dims()))
             }
-            (Some(Read::Photo(photo)), _) => photo.tensor(dtype, dims, flags),
+            (Some(Read::Photo(photo)), _) => photo::tensor(photo, dtype, dims, flags),
             (None, Source::List(list)) => numbers(dtype, dims, list),
             (None, Source::Ones) => numbers(dtype, dims, &vec![1.0; n]),
             (None, Source::Rand(low, high)) => {

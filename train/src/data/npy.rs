@@ -1,8 +1,12 @@
 //! Arrays as NumPy writes them: `.npy`, format versions 1 to 3.
 
-use anyhow::{Context, Result, bail, ensure};
-use secateur::Tensor;
-use secateur::engine::ir::{Bytes, DType, Data, count};
+use secateur_engine::Tensor;
+use secateur_engine::ir::{Bytes, DType, Data, count};
+
+use super::DataError;
+use super::error::Wrong;
+
+type Result<T> = std::result::Result<T, DataError>;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -29,21 +33,19 @@ const TYPES: &[(&str, DType)] = &[
 /// # Errors
 ///
 /// If the bytes are no such file, or the elements are no numbers.
-pub(crate) fn read(bytes: &[u8]) -> Result<Tensor> {
+pub fn read(bytes: &[u8]) -> Result<Tensor> {
     let (head, data) = split(bytes)?;
     let descr = text(field(head, "descr")?)?;
-    let (order, name) = descr.split_at_checked(1).context("the element type is empty")?;
+    let (order, name) = descr
+        .split_at_checked(1)
+        .or_wrong(|| "the element type is empty")?;
     let known = TYPES.iter().find(|(n, _)| *n == name);
-    let &(_, dtype) = known.with_context(|| format!("elements of type {descr:?} are no numbers"))?;
+    let &(_, dtype) = known.or_wrong(|| format!("elements of type {descr:?} are no numbers"))?;
     let dims = shape(field(head, "shape")?)?;
     let size = count(&dims).and_then(|n| dtype.bytes(n));
-    let size = size.with_context(|| format!("the shape {dims:?} is too large"))?;
-    ensure!(
-        data.len() >= size,
-        "expected {size} bytes of elements, found {}",
-        data.len()
-    );
-    let mut data = data[..size].to_vec();
+    let size = size.or_wrong(|| format!("the shape {dims:?} is too large"))?;
+    let found = || format!("expected {size} bytes of elements, found {}", data.len());
+    let mut data = data.get(..size).or_wrong(found)?.to_vec();
     if order == ">" {
         let half = if name.starts_with('c') { 2 } else { 1 };
         data.chunks_exact_mut(dtype.bits() / 8 / half)
@@ -55,7 +57,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Tensor> {
     } else {
         data
     };
-    let tensor = Tensor::new(dtype, dims, Data::Bytes(Bytes::new(data)))?;
+    let tensor = Tensor::new(dtype, dims, Data::Bytes(Bytes::new(data)));
+    let tensor = tensor.map_err(|e| DataError::format(e.to_string()))?;
     Ok(tensor.aligned())
 }
 
@@ -63,18 +66,22 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Tensor> {
 fn split(bytes: &[u8]) -> Result<(&str, &[u8])> {
     let rest = bytes
         .strip_prefix(MAGIC)
-        .context("no NumPy array: the first bytes are others")?;
+        .or_wrong(|| "no NumPy array: the first bytes are others")?;
     let (len, start) = match rest {
         [1, _, a, b, ..] => (usize::from(u16::from_le_bytes([*a, *b])), 4),
         [2 | 3, _, a, b, c, d, ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, 6),
-        [version, ..] => bail!("NumPy's array format {version} is not known"),
-        [] => bail!("the file ends in the header"),
+        [version, ..] => {
+            return Err(DataError::format(format!(
+                "NumPy's array format {version} is not known"
+            )));
+        }
+        [] => return Err(DataError::format("the file ends in the header")),
     };
     let (head, data) = rest[start..]
         .split_at_checked(len)
-        .context("the file ends in the header")?;
+        .or_wrong(|| "the file ends in the header")?;
     Ok((
-        std::str::from_utf8(head).context("the header is not UTF-8")?,
+        std::str::from_utf8(head).or_wrong(|| "the header is not UTF-8")?,
         data,
     ))
 }
@@ -86,24 +93,24 @@ fn field<'a>(head: &'a str, name: &str) -> Result<&'a str> {
         .iter()
         .find_map(|key| Some(head.split_once(key.as_str())?.1));
     Ok(after
-        .with_context(|| format!("the header has no {name:?}"))?
+        .or_wrong(|| format!("the header has no {name:?}"))?
         .trim_start())
 }
 
 fn text(field: &str) -> Result<&str> {
     let quote = field.chars().next().filter(|c| "'\"".contains(*c));
     let inner = quote.and_then(|q| field[1..].split_once(q));
-    Ok(inner.context("the element type is not a plain one")?.0)
+    Ok(inner.or_wrong(|| "the element type is not a plain one")?.0)
 }
 
 fn shape(field: &str) -> Result<Vec<usize>> {
     let inner = field.strip_prefix('(').and_then(|f| f.split_once(')'));
     let sizes = inner
-        .context("the shape is not a tuple")?
+        .or_wrong(|| "the shape is not a tuple")?
         .0
         .split(',')
         .map(str::trim);
-    let size = |s: &str| s.parse().with_context(|| format!("{s:?} is not a size"));
+    let size = |s: &str| s.parse().or_wrong(|| format!("{s:?} is not a size"));
     sizes.filter(|s| !s.is_empty()).map(size).collect()
 }
 
@@ -111,7 +118,9 @@ fn shape(field: &str) -> Result<Vec<usize>> {
 fn row_major(data: &[u8], dims: &[usize], width: usize) -> Vec<u8> {
     let strides: Vec<usize> = dims
         .iter()
-        .scan(1, |stride, d| Some(std::mem::replace(stride, *stride * d)))
+        .scan(1usize, |stride, d| {
+            Some(std::mem::replace(stride, stride.wrapping_mul(*d)))
+        })
         .collect();
     let mut out = Vec::with_capacity(data.len());
     let mut index = vec![0; dims.len()];
@@ -134,14 +143,14 @@ fn row_major(data: &[u8], dims: &[usize], width: usize) -> Vec<u8> {
 /// # Errors
 ///
 /// If the elements are neither numbers nor truth values.
-pub(crate) fn write(tensor: &Tensor) -> Result<Vec<u8>> {
+pub fn write(tensor: &Tensor) -> Result<Vec<u8>> {
     let wide;
     let (name, tensor) = match TYPES.iter().find(|(_, d)| *d == tensor.dtype()) {
         Some((name, _)) => (*name, tensor),
         None => {
             let floats = tensor.floats();
-            let floats = floats.with_context(|| format!("NumPy has no arrays of {}", tensor.dtype()))?;
-            wide = Tensor::rounded(DType::F32, tensor.dims(), &floats).context("no numbers")?;
+            let floats = floats.or_wrong(|| format!("NumPy has no arrays of {}", tensor.dtype()))?;
+            wide = Tensor::rounded(DType::F32, tensor.dims(), &floats).or_wrong(|| "no numbers")?;
             ("f4", &wide)
         }
     };
@@ -150,7 +159,7 @@ pub(crate) fn write(tensor: &Tensor) -> Result<Vec<u8>> {
     let head = format!("{{'descr': '{order}{name}', 'fortran_order': False, 'shape': ({sizes}), }}");
     // The elements begin at a multiple of 64 bytes, after the magic, four bytes, and a line end.
     let len = (MAGIC.len() + 4 + head.len() + 1).next_multiple_of(64) - MAGIC.len() - 4;
-    let short = u16::try_from(len).context("too many dimensions")?;
+    let short = u16::try_from(len).or_wrong(|| "too many dimensions")?;
     let mut bytes = MAGIC.to_vec();
     bytes.extend([1, 0]);
     bytes.extend(short.to_le_bytes());
@@ -211,5 +220,10 @@ mod tests {
             &[],
         );
         assert!(read(&huge).is_err());
+        let none = file(
+            "{'descr': '<f8', 'fortran_order': True, 'shape': (9999999999999, 99999999, 0), }",
+            &[],
+        );
+        assert!(read(&none).unwrap().is_empty());
     }
 }

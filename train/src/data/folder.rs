@@ -1,0 +1,326 @@
+//! Folders of images, one subfolder a class.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use secateur_engine::ir::{Bytes, count};
+
+use super::DataError;
+use super::options::{Options, Task};
+use super::photo::{MAX_SIDE, Photo};
+use super::store::{Cells, Column, Labels, Parts, Store};
+
+/// What white is.
+pub(super) const UNIT: f32 = 255.0;
+
+/// The names of files that are taken.
+const TAKEN: &[&str] = &["jpeg", "jpg", "png"];
+/// Those of images that cannot be read; other files are passed over.
+const REFUSED: &[&str] = &["bmp", "gif", "tif", "tiff", "webp"];
+
+/// Whether `path` is a folder with folders in it.
+pub(super) fn takes(path: &Path) -> bool {
+    path.is_dir() && inside(path).is_ok_and(|all| all.iter().any(|p| p.is_dir()))
+}
+
+/// What is in a folder and not hidden, sorted.
+fn inside(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let wrong = |e: std::io::Error| DataError::from(e).in_file(folder);
+    let mut all = vec![];
+    for entry in fs::read_dir(folder).map_err(wrong)? {
+        let entry = entry.map_err(wrong)?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            all.push(entry.path());
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .map_or(String::new(), |n| n.to_string_lossy().into_owned())
+}
+
+/// The images in a folder with their classes.
+struct Images {
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+    labels: Vec<i64>,
+}
+
+impl Images {
+    /// Those in the subfolders of `folder`, which are named as `known` says, where it is said.
+    fn find(folder: &Path, known: Option<&[String]>) -> Result<(Images, Vec<String>), DataError> {
+        let folders: Vec<PathBuf> = inside(folder)?.into_iter().filter(|p| p.is_dir()).collect();
+        let names = match known {
+            Some(names) => names.to_vec(),
+            None => folders.iter().map(|p| name(p)).collect(),
+        };
+        let mut found = Images {
+            folder: folder.to_owned(),
+            files: vec![],
+            labels: vec![],
+        };
+        for folder in &folders {
+            let class = names.iter().position(|n| *n == name(folder));
+            let unknown =
+                || DataError::label(format!("expected a folder for one of {names:?}")).in_file(folder);
+            let files = images(folder)?;
+            let class = class.ok_or_else(unknown)?;
+            found.labels.extend(files.iter().map(|_| class as i64));
+            found.files.extend(files);
+        }
+        match found.files.is_empty() {
+            true => Err(DataError::missing("no folders with images").in_file(folder)),
+            false => Ok((found, names)),
+        }
+    }
+
+    fn store(self, names: &[String], dims: [usize; 3], options: &Options) -> Result<Store, DataError> {
+        let size = count(&[self.files.len(), dims[0], dims[1], dims[2]]);
+        let cells = match size.filter(|&s| s <= options.memory) {
+            Some(_) => Cells::Pixels {
+                bytes: Bytes::new(all(&self.files, dims, options.threads)?),
+                unit: UNIT,
+            },
+            None => Cells::Photos(self.files),
+        };
+        Ok(Store {
+            source: self.folder.display().to_string(),
+            columns: vec![Column {
+                name: "image".into(),
+                dims: dims.to_vec(),
+                cells,
+            }],
+            labels: Labels::Classes(self.labels),
+            names: names.into(),
+            vocabulary: vec![].into(),
+        })
+    }
+}
+
+/// The images in the folder of a class.
+fn images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let end = |p: &Path| {
+        p.extension()
+            .map_or(String::new(), |e| e.to_string_lossy().to_lowercase())
+    };
+    let all = inside(folder)?;
+    if let Some(path) = all.iter().find(|p| REFUSED.contains(&end(p).as_str())) {
+        return Err(DataError::format("expected PNG or JPEG").in_file(path));
+    }
+    let files: Vec<PathBuf> = all
+        .into_iter()
+        .filter(|p| TAKEN.contains(&end(p).as_str()) && p.is_file())
+        .collect();
+    match files.is_empty() {
+        true => Err(DataError::missing("no images of this class").in_file(folder)),
+        false => Ok(files),
+    }
+}
+
+/// All images of `files`, one after the other, decoded by so many threads.
+fn all(files: &[PathBuf], dims: [usize; 3], threads: usize) -> Result<Vec<u8>, DataError> {
+    let width = dims.iter().product::<usize>();
+    let mut pixels = vec![0; files.len() * width];
+    let share = files.len().div_ceil(threads.max(1)).max(1);
+    let some = |(files, out): (&[PathBuf], &mut [u8])| -> Result<(), DataError> {
+        for (file, out) in files.iter().zip(out.chunks_exact_mut(width)) {
+            decode(file, dims, out)?;
+        }
+        Ok(())
+    };
+    thread::scope(|s| {
+        let parts = files.chunks(share).zip(pixels.chunks_mut(share * width));
+        let running: Vec<_> = parts.map(|part| s.spawn(move || some(part))).collect();
+        let ended = || DataError::missing("a thread that decodes images ended");
+        running
+            .into_iter()
+            .try_for_each(|r| r.join().map_err(|_| ended())?)
+    })?;
+    Ok(pixels)
+}
+
+fn decode(file: &Path, [channels, height, width]: [usize; 3], out: &mut [u8]) -> Result<(), DataError> {
+    let photo = Photo::read(file)?;
+    for (c, plane) in out.chunks_exact_mut(height * width).enumerate() {
+        let pixels = photo.plane(c, channels, [height, width]);
+        plane
+            .iter_mut()
+            .zip(pixels)
+            .for_each(|(o, p)| *o = p.round() as u8);
+    }
+    Ok(())
+}
+
+/// The image in `file` as bytes of the shape `dims`, `[channels, height, width]`.
+pub(super) fn decoded(file: &Path, dims: &[usize]) -> Result<Vec<u8>, DataError> {
+    let &[c, h, w] = dims else {
+        return Err(
+            DataError::shape(format!("expected three axes for an image, found {dims:?}")).in_file(file),
+        );
+    };
+    let mut out = vec![0; c * h * w];
+    decode(file, [c, h, w], &mut out)?;
+    Ok(out)
+}
+
+/// The size that is asked for, or else that of the first image.
+fn size(first: &Path, options: &Options) -> Result<[usize; 3], DataError> {
+    let dims = match options.image {
+        Some(dims) => dims,
+        None => {
+            let photo = Photo::read(first)?;
+            [if photo.is_grey() { 1 } else { 3 }, photo.height(), photo.width()]
+        }
+    };
+    let fits = matches!(dims[0], 1 | 3 | 4) && dims[1..].iter().all(|d| (1..=MAX_SIDE).contains(d));
+    let wrong = || {
+        DataError::choice(format!(
+            "expected [channels, height, width] for images, found {dims:?}"
+        ))
+    };
+    fits.then_some(dims).ok_or_else(wrong)
+}
+
+/// The images in `path/CLASS`, or in `path/train/CLASS`, `path/validation/CLASS` and `path/test/CLASS`.
+pub(super) fn read(path: &Path, options: &Options) -> Result<Parts, DataError> {
+    if options.task == Task::Values {
+        return Err(DataError::choice(
+            "the labels of folders are classes, not numbers",
+        ));
+    }
+    let part = |names: &[&str]| names.iter().map(|n| path.join(n)).find(|p| p.is_dir());
+    let parted = part(&["train"]).filter(|p| takes(p));
+    let (train, names) = Images::find(parted.as_deref().unwrap_or(path), None)?;
+    let dims = size(&train.files[0], options)?;
+    let other = |folders: &[&str]| match part(folders).filter(|_| parted.is_some()) {
+        Some(folder) => Images::find(&folder, Some(&names))?
+            .0
+            .store(&names, dims, options)
+            .map(Some),
+        None => Ok(None),
+    };
+    Ok(Parts {
+        validation: other(&["validation", "valid", "val"])?,
+        test: other(&["test"])?,
+        train: train.store(&names, dims, options)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::file::tests::Folder;
+    use crate::data::{Part, open};
+
+    fn png(value: u8) -> Vec<u8> {
+        let mut out = vec![];
+        let mut encoder = png::Encoder::new(&mut out, 4, 2);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder
+            .write_header()
+            .unwrap()
+            .write_image_data(&[value; 24])
+            .unwrap();
+        out
+    }
+
+    fn folder() -> Folder {
+        let folder = Folder::new();
+        for (i, class) in ["dog", "cat", "eel"].iter().enumerate() {
+            for j in 0..4 {
+                folder.file(&format!("train/{class}/{j}.png"), png((10 * i + j) as u8));
+            }
+            folder.file(&format!("test/{class}/0.PNG"), png(255));
+        }
+        folder.file("train/cat/notes.txt", "");
+        folder.file("train/.hidden/x.png", "");
+        folder
+    }
+
+    #[test]
+    fn subfolders_are_classes() {
+        let folder = folder();
+        let options = Options {
+            validation: Part::Count(0),
+            ..Options::default()
+        };
+        let splits = open(folder.path(), &options).unwrap();
+        assert_eq!(splits.train.names(), ["cat", "dog", "eel"]);
+        assert_eq!(
+            (splits.train.len(), splits.train.inputs()[0].dims.clone()),
+            (12, vec![3, 2, 4])
+        );
+        let batch = splits.train.batch(&[3, 4]).unwrap();
+        assert_eq!(batch.labels.ints().unwrap(), [0, 1]);
+        let pixels = batch.inputs[0].1.floats().unwrap();
+        assert_eq!((pixels[0], pixels[24]), (f64::from(13f32 / 255.0), 0.0));
+        assert_eq!(
+            splits.test.unwrap().batch(&[0]).unwrap().inputs[0]
+                .1
+                .floats()
+                .unwrap(),
+            [1.0; 24]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_decoded_again() {
+        let folder = folder();
+        let small = Options {
+            image: Some([1, 4, 4]),
+            memory: 0,
+            ..Options::default()
+        };
+        let (a, b) = (
+            open(folder.path(), &small).unwrap().train,
+            open(
+                folder.path(),
+                &Options {
+                    memory: 1 << 20,
+                    threads: 3,
+                    ..small
+                },
+            )
+            .unwrap()
+            .train,
+        );
+        let which: Vec<usize> = (0..a.len()).collect();
+        assert_eq!(a.batch(&which).unwrap(), b.batch(&which).unwrap());
+        assert_eq!(a.inputs()[0].dims, [1, 4, 4]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let folder = folder();
+        let said = || open(folder.path(), &Options::default()).unwrap_err().to_string();
+        let bad = folder.file("test/eel/1.jpg", "no image");
+        assert!(
+            said().contains("test/eel/1.jpg: neither PNG nor JPEG"),
+            "{}",
+            said()
+        );
+        fs::remove_file(bad).unwrap();
+        folder.file("test/newt/1.png", png(1));
+        assert!(
+            said().contains("test/newt: expected a folder for one of [\"cat\", \"dog\", \"eel\"]"),
+            "{}",
+            said()
+        );
+        folder.file("train/eel/1.webp", "");
+        assert!(
+            said().contains("train/eel/1.webp: expected PNG or JPEG"),
+            "{}",
+            said()
+        );
+        fs::create_dir(folder.0.join("train/ant")).unwrap();
+        assert!(
+            said().contains("train/ant: no images of this class"),
+            "{}",
+            said()
+        );
+    }
+}

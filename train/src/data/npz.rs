@@ -1,0 +1,154 @@
+//! Archives of arrays as NumPy writes them: `.npz`, a ZIP file of `.npy` files.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use secateur_engine::Tensor;
+use secateur_engine::run::nearest;
+use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use super::array::{self, Pair};
+use super::options::Options;
+use super::store::{Parts, Store};
+use super::{DataError, file, npy};
+
+impl From<ZipError> for DataError {
+    fn from(e: ZipError) -> DataError {
+        match e {
+            ZipError::Io(e) => e.into(),
+            e => DataError::format(e.to_string()),
+        }
+    }
+}
+
+/// An archive that is open for reading.
+struct Archive {
+    zip: ZipArchive<File>,
+    keys: Vec<String>,
+}
+
+impl Archive {
+    fn open(path: &Path) -> Result<Archive, DataError> {
+        let zip = ZipArchive::new(File::open(path)?)?;
+        let names = zip.file_names().collect::<Result<Vec<_>, _>>()?;
+        let bare = |n: &std::borrow::Cow<str>| n.strip_suffix(".npy").unwrap_or(n).to_owned();
+        let keys = names.iter().map(bare).collect();
+        Ok(Archive { zip, keys })
+    }
+
+    /// The array `key`, if there is one.
+    fn get(&mut self, key: &str) -> Result<Option<Tensor>, DataError> {
+        let Some(at) = self.keys.iter().position(|k| k == key) else {
+            return Ok(None);
+        };
+        let place = |e: DataError| e.at(format!("array {key:?}"));
+        let mut bytes = vec![];
+        let limit = file::limit();
+        let packed = self.zip.by_index(at)?;
+        packed
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| place(e.into()))?;
+        if bytes.len() as u64 > limit {
+            return Err(place(DataError::format(format!("takes more than {limit} bytes"))));
+        }
+        npy::read(&bytes).map(Some).map_err(place)
+    }
+
+    fn need(&mut self, key: &str) -> Result<Tensor, DataError> {
+        let near = nearest(key, &self.keys);
+        let none = DataError::missing(format!("no array {key:?}{near}; it has {:?}", self.keys));
+        self.get(key)?.ok_or(none)
+    }
+}
+
+/// The array `key` of the archive `path`; without a key the only one.
+///
+/// # Errors
+///
+/// If the archive cannot be read or has no such array.
+pub fn read(path: &Path, key: Option<&str>) -> Result<Tensor, DataError> {
+    let mut archive = Archive::open(path)?;
+    let key = match (key, &archive.keys[..]) {
+        (Some(key), _) => key.to_owned(),
+        (None, [only]) => only.clone(),
+        (None, keys) => {
+            let what = format!("say which of its arrays with :KEY; it has {keys:?}");
+            return Err(DataError::missing(what));
+        }
+    };
+    archive.need(&key)
+}
+
+/// Writes an archive of `arrays`, not compressed.
+///
+/// # Errors
+///
+/// If the system refuses, or an array is of a type that NumPy lacks.
+pub fn write<'a>(
+    out: impl Write + Seek,
+    arrays: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<(), DataError> {
+    let mut archive = ZipWriter::new(out);
+    for (name, tensor) in arrays {
+        let bytes = npy::write(tensor).map_err(|e| e.at(format!("array {name:?}")))?;
+        let large = bytes.len() as u64 >= u64::from(u32::MAX);
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(large);
+        archive.start_file(format!("{name}.npy"), options)?;
+        archive.write_all(&bytes)?;
+    }
+    archive.finish()?;
+    Ok(())
+}
+
+/// Whether `path` is an archive of arrays.
+pub(super) fn takes(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+}
+
+/// `x` and `y`, or `x_train` and `y_train`; of these also `_validation` (`_val`) and `_test`, where they are there.
+pub(super) fn examples(path: &Path, options: &Options) -> Result<Parts, DataError> {
+    let wrong = |e: DataError| e.in_file(path);
+    let mut archive = Archive::open(path).map_err(wrong)?;
+    let mut part = |end: &str| part(&mut archive, path, end, options).map_err(wrong);
+    let train = part("_train")?;
+    let published = train.is_some();
+    let (validation, test) = match published {
+        true => (part("_validation")?.or(part("_val")?), part("_test")?),
+        false => (None, None),
+    };
+    let parts = Parts {
+        train: match train {
+            Some(train) => train,
+            None => {
+                let pair = Pair {
+                    x: archive.need("x").map_err(wrong)?,
+                    y: archive.need("y").map_err(wrong)?,
+                };
+                array::store(pair, path, "array \"y\"", options)?
+            }
+        },
+        validation,
+        test,
+    };
+    Ok(parts.named())
+}
+
+fn part(
+    archive: &mut Archive,
+    path: &Path,
+    end: &str,
+    options: &Options,
+) -> Result<Option<Store>, DataError> {
+    let Some(x) = archive.get(&format!("x{end}"))? else {
+        return Ok(None);
+    };
+    let y = archive.need(&format!("y{end}"))?;
+    let place = format!("array \"y{end}\"");
+    array::store(Pair { x, y }, path, &place, options).map(Some)
+}
