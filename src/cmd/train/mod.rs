@@ -38,7 +38,7 @@ struct TrainFlags {
     how: Flags,
     /// Set a number of the architecture
     #[arg(long, value_name = "KEY=V", value_parser = new::setting)]
-    set: Vec<(String, usize)>,
+    set: Vec<(String, String)>,
 }
 
 impl Cmd for Train {
