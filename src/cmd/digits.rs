@@ -1,15 +1,8 @@
-//! The embedded data set `digits`.
+//! The test images of the embedded data set `digits`.
 
+use anyhow::{Context, Result};
 use secateur::Tensor;
-
-static BYTES: &[u8] = include_bytes!("../../train/assets/digits.bin");
-
-/// Images in the file.
-const COUNT: usize = 1797;
-/// Pixels of an image.
-const PIXELS: usize = 64;
-/// The first of the test images; those before it are for training.
-const TEST: usize = 1437;
+use secateur::train::data::{self, Options};
 
 /// Images with their labels.
 pub(crate) struct Digits {
@@ -21,17 +14,20 @@ pub(crate) struct Digits {
 
 impl Digits {
     /// The 360 images that nothing was trained on.
-    pub(crate) fn test() -> Digits {
-        let (pixels, labels) = BYTES.split_at(COUNT * PIXELS);
-        let images: Vec<f32> = pixels[TEST * PIXELS..]
-            .iter()
-            .map(|&p| f32::from(p) / 16.0)
-            .collect();
-        let labels: Vec<usize> = labels[TEST..].iter().map(|&l| l.into()).collect();
-        Digits {
-            images: Tensor::of(&[labels.len(), 1, 8, 8], images),
-            labels,
-        }
+    ///
+    /// # Errors
+    ///
+    /// None: they are built in.
+    pub(crate) fn test() -> Result<Digits> {
+        let splits = data::open("digits", &Options::default())?;
+        let test = splits.test.context("digits has no test images")?;
+        let batch = test.batch(&(0..test.len()).collect::<Vec<_>>())?;
+        let labels = batch.labels.ints().context("labels are no classes")?;
+        let images = batch.inputs.into_iter().next().context("no images")?.1;
+        Ok(Digits {
+            images,
+            labels: labels.into_iter().map(|l| l as usize).collect(),
+        })
     }
 }
 
@@ -41,8 +37,7 @@ mod tests {
 
     #[test]
     fn the_test_images_are_what_they_are_said_to_be() {
-        assert_eq!(BYTES.len(), COUNT * (PIXELS + 1));
-        let test = Digits::test();
+        let test = Digits::test().unwrap();
         assert_eq!(test.images.dims(), [360, 1, 8, 8]);
         let most = test.images.floats().unwrap().into_iter().fold(0.0, f64::max);
         assert_eq!(most, 1.0);

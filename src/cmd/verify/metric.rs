@@ -54,7 +54,7 @@ pub(super) fn measure(data: &str, model: &Model, a: &mut dyn Loaded, b: &mut dyn
             nearest(data, &known)
         );
     }
-    let digits = Digits::test();
+    let digits = Digits::test()?;
     let inputs = wanted(model);
     let [input] = &inputs[..] else {
         bail!("a model with {} inputs cannot take images", inputs.len());
