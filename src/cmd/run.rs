@@ -282,6 +282,6 @@ fn write(path: &Path, force: bool, outputs: &Outputs) -> Result<()> {
     }
     written::replace(path, force, |out| match &named[..] {
         [(_, only)] if path.extension().is_some_and(|e| e == "npy") => Ok(out.write_all(&npy::write(only)?)?),
-        _ => npz::write(out, named.iter().copied()),
+        _ => Ok(npz::write(out, named.iter().copied())?),
     })
 }
