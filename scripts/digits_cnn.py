@@ -27,7 +27,7 @@ L1 = 4e-4
 
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
     """Images [1797, 1, 8, 8] scaled to 0..1, and labels [1797]."""
-    data = np.fromfile(ASSETS / "digits.bin", np.uint8)
+    data = np.fromfile(ASSETS.parent / "train" / "assets" / "digits.bin", np.uint8)
     images = data[: COUNT * 64].reshape(COUNT, 1, 8, 8).astype(np.float32) / 16
     return torch.from_numpy(images), torch.from_numpy(data[COUNT * 64 :].astype(np.int64))
 

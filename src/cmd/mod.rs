@@ -20,6 +20,7 @@ mod source;
 mod sweep;
 mod table;
 mod timing;
+mod train;
 mod ui;
 mod verify;
 mod written;
@@ -56,12 +57,14 @@ pub(crate) static CMDS: &[&dyn Cmd] = &[
     &calibrate::Calibrate,
     &demo::Demo,
     &explain::Explain,
+    &train::Finetune,
     &inspect::Inspect,
     &new::New,
     &optimize::Optimize,
     &prune::Prune,
     &run::Run,
     &sweep::Sweep,
+    &train::Train,
     &verify::Verify,
 ];
 

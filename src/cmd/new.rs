@@ -36,7 +36,7 @@ struct Flags {
     set: Vec<(String, usize)>,
 }
 
-fn setting(text: &str) -> Result<(String, usize), String> {
+pub(super) fn setting(text: &str) -> Result<(String, usize), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=V")?;
     let value = value
         .parse()

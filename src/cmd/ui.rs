@@ -159,6 +159,7 @@ enum Shown {
 
 struct Lines {
     what: String,
+    told: String,
     done: u64,
     total: u64,
     start: Instant,
@@ -170,7 +171,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 fn bar(total: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what.to_owned());
-    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {per_sec}, {eta} left");
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {per_sec}, {eta} left{prefix}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
@@ -180,6 +181,7 @@ impl Lines {
         let now = Instant::now();
         Lines {
             what: what.to_owned(),
+            told: String::new(),
             done: 0,
             total,
             start: now,
@@ -194,10 +196,14 @@ impl Lines {
             let rate = self.done as f64 / self.start.elapsed().as_secs_f64();
             let left = (self.total - self.done) as f64 / rate;
             let Lines {
-                what, done, total, ..
+                what,
+                told,
+                done,
+                total,
+                ..
             } = self;
             stderr(&format!(
-                "{what}: {done}/{total}, {rate:.1}/s, {left:.0} s left\n"
+                "{what}: {done}/{total}, {rate:.1}/s, {left:.0} s left{told}\n"
             ));
         }
     }
@@ -214,6 +220,29 @@ impl Progress {
                 let done = lines.done + by;
                 lines.set(done);
             }
+        }
+    }
+}
+
+impl Progress {
+    /// What stands behind the progress from now on.
+    pub(crate) fn tell(&self, text: &str) {
+        let text = format!("; {text}");
+        match &self.0 {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.set_prefix(text),
+            Shown::Lines(lines) => {
+                lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).told = text;
+            }
+        }
+    }
+
+    /// A line of its own, which stays.
+    pub(crate) fn line(&self, text: &str) {
+        match &self.0 {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.println(text),
+            Shown::Lines(_) => stderr(&format!("{text}\n")),
         }
     }
 }

@@ -1,10 +1,14 @@
 //! What can go wrong.
 
 use std::fmt;
+use std::path::Path;
 
 use secateur_engine::RunError;
 use secateur_engine::ir::Flaw;
 use secateur_engine::opt::{NodeError, PassError};
+
+use crate::data::DataError;
+use crate::trainer::Diverged;
 
 /// Why a model could not be differentiated. The model is as it was.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,11 +81,25 @@ pub enum TrainErrorKind {
     Wrong(String),
     /// The model did not run.
     Run(String),
+    /// Examples cannot be read or do not fit.
+    Data(DataError),
+    /// Something became infinite or no number.
+    Diverged(Box<Diverged>),
+    /// A checkpoint cannot be written, or is none of this training: the file, and why.
+    Checkpoint(String),
 }
 
 impl TrainError {
     pub(crate) fn wrong(what: impl Into<String>) -> TrainError {
         TrainError(TrainErrorKind::Wrong(what.into()))
+    }
+
+    pub(crate) fn diverged(what: Diverged) -> TrainError {
+        TrainError(TrainErrorKind::Diverged(Box::new(what)))
+    }
+
+    pub(crate) fn checkpoint(path: &Path, what: impl fmt::Display) -> TrainError {
+        TrainError(TrainErrorKind::Checkpoint(format!("{}: {what}", path.display())))
     }
 
     /// What kind of error it is.
@@ -94,7 +112,11 @@ impl fmt::Display for TrainError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match &self.0 {
             TrainErrorKind::Diff(e) => e.fmt(f),
-            TrainErrorKind::Wrong(what) | TrainErrorKind::Run(what) => f.write_str(what),
+            TrainErrorKind::Wrong(what) | TrainErrorKind::Run(what) | TrainErrorKind::Checkpoint(what) => {
+                f.write_str(what)
+            }
+            TrainErrorKind::Data(e) => e.fmt(f),
+            TrainErrorKind::Diverged(e) => e.fmt(f),
         }
     }
 }
@@ -122,6 +144,12 @@ impl From<Flaw> for TrainError {
 impl From<NodeError> for TrainError {
     fn from(e: NodeError) -> Self {
         DiffError::from(e).into()
+    }
+}
+
+impl From<DataError> for TrainError {
+    fn from(e: DataError) -> Self {
+        TrainError(TrainErrorKind::Data(e))
     }
 }
 

@@ -43,6 +43,8 @@ mod segments;
 mod settings;
 mod spec;
 mod step;
+mod terms;
+mod trainer;
 mod update;
 mod words;
 
@@ -59,4 +61,6 @@ pub use segments::{Segments, checkpoints};
 pub use settings::Settings;
 pub use spec::{Spec, State, StepGraph, Term};
 pub use step::step;
+pub use terms::{Measured, measure};
+pub use trainer::{Course, Diverged, EpochRow, Event, Scores, Teacher, Trainer};
 pub use update::{Clip, zeros_held};

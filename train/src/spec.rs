@@ -33,6 +33,9 @@ pub struct Spec<'a> {
     /// By name of a parameter truth values in its shape: where they are false it is 0 and stays so, with all its state. See
     /// [`zeros_held`](crate::zeros_held).
     pub masks: &'a [(&'a str, Tensor)],
+    /// Whether the zeros of weights with at least two axes are held too, where `masks` says nothing and not all are zeros: what was
+    /// pruned stays pruned.
+    pub hold_zeros: bool,
     /// What the gradient of rounding is.
     pub rounding: Rounding,
     /// Values of the model that are outputs of the step too.
@@ -50,6 +53,7 @@ impl<'a> Spec<'a> {
             groups: &[],
             clip: Clip::default(),
             masks: &[],
+            hold_zeros: false,
             rounding: Rounding::Zero,
             outputs: &[],
             seed: 0,

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use secateur_engine::expr::{Builder, Ex};
-use secateur_engine::ir::{DType, Dim, Graph, Model, Node, Port, Tensor, Type, ValueId, verify};
+use secateur_engine::expr::Builder;
+use secateur_engine::ir::{DType, Model, Port, Tensor, Type, ValueId, verify};
 use secateur_engine::ops;
 use secateur_engine::opt::infer::infer;
 use secateur_engine::opt::{CLEANING, Scope, apply, inline};
@@ -12,8 +12,9 @@ use crate::diff::newest;
 use crate::group::{Parameter, parameters};
 use crate::optim::Slot;
 use crate::settings::missing;
-use crate::spec::{Spec, State, StepGraph, Term};
-use crate::update::{Trained, Updated, update};
+use crate::spec::{Spec, State, StepGraph};
+use crate::terms::{self, declare, known, output};
+use crate::update::{Trained, Updated, update, zeros_held};
 use crate::words::{cast, int};
 use crate::{Gradients, TrainError, differentiate, modes};
 
@@ -28,7 +29,8 @@ use crate::{Gradients, TrainError, differentiate, modes};
 /// If the model cannot be differentiated, or what `spec` says does not fit it.
 pub fn step(model: &Model, spec: &Spec) -> Result<StepGraph, TrainError> {
     let mut draft = Draft::new(model, spec)?;
-    let terms = draft.terms()?;
+    let graph = &mut draft.graph;
+    let terms = terms::write(&mut graph.model, spec.terms, &mut graph.labels)?;
     draft.backward(terms)?;
     draft.forward()?;
     draft.finish()
@@ -79,63 +81,6 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// Writes the terms; their values, and that of their weighted sum.
-    fn terms(&mut self) -> Result<(Vec<ValueId>, ValueId), TrainError> {
-        let mut args = vec![];
-        for term in self.spec.terms {
-            args.push(self.arguments(term)?);
-        }
-        let model = &mut self.graph.model;
-        let facts = infer(model, &HashMap::new())?;
-        let graph = model.graph.clone();
-        let b = Builder::new(&graph, ops::OPSET).knowing(&facts);
-        let mut written = vec![];
-        for (term, args) in self.spec.terms.iter().zip(args) {
-            let x: Vec<Ex> = args.into_iter().map(|v| b.at(v)).collect();
-            written.push(term.loss.write(&x));
-        }
-        let weighted = self
-            .spec
-            .terms
-            .iter()
-            .zip(&written)
-            .filter(|(t, _)| t.weight != 0.0);
-        let weighted = weighted.map(|(t, &x)| if t.weight == 1.0 { x } else { x * t.weight });
-        let whole = weighted.reduce(|a, b| a + b);
-        let whole = whole.ok_or_else(|| TrainError::wrong("there is no loss to make small"))?;
-        let (terms, whole) = (written.iter().map(|x| x.id).collect(), whole.id);
-        b.finish().apply(&mut model.graph)?;
-        model.graph.sort();
-        Ok((terms, whole))
-    }
-
-    /// The values that a term compares; the second may be new.
-    fn arguments(&mut self, term: &Term) -> Result<Vec<ValueId>, TrainError> {
-        let (name, takes) = (term.loss.name(), term.loss.takes());
-        let (Some(first), true) = (term.of.first(), term.of.len() == takes.len()) else {
-            let what = format!(
-                "{name} compares {}; {} names are given",
-                takes.join(" and "),
-                term.of.len()
-            );
-            return Err(TrainError::wrong(what));
-        };
-        let first = known(&self.graph.model.graph, first)?;
-        let mut all = vec![first];
-        for &of in &term.of[1..] {
-            all.push(match self.graph.model.graph.find(of) {
-                Some(v) => v,
-                None => {
-                    let facts = infer(&self.graph.model, &HashMap::new())?;
-                    let ty = term.loss.target(&facts.of(first).ty);
-                    self.graph.labels.push(of.into());
-                    self.graph.model.graph.input(of, plain(ty))
-                }
-            });
-        }
-        Ok(all)
-    }
-
     /// The gradients of the parameters; those on which the loss does not depend stay as they are.
     fn backward(&mut self, (terms, whole): (Vec<ValueId>, ValueId)) -> Result<(), TrainError> {
         let by: Vec<_> = self.parameters.iter().map(|p| p.value).collect();
@@ -154,16 +99,7 @@ impl<'a> Draft<'a> {
             return Err(TrainError::wrong("the loss depends on none of the parameters"));
         }
         model.graph.outputs.clear();
-        self.graph.loss = output(model, whole, "loss");
-        for (term, v) in self.spec.terms.iter().zip(terms) {
-            // The one term of all is the loss itself, which has one name.
-            let name = if v == whole {
-                self.graph.loss.clone()
-            } else {
-                output(model, v, term.loss.name())
-            };
-            self.graph.terms.push(name);
-        }
+        (self.graph.loss, self.graph.terms) = terms::outputs(model, self.spec.terms, (&terms, whole));
         for name in self.spec.outputs {
             let v = known(&model.graph, name)?;
             if !model.graph.outputs.iter().any(|p| p.value == v) {
@@ -220,14 +156,14 @@ impl<'a> Draft<'a> {
                 )));
             }
         }
-        let of = |name: &str| {
-            self.spec
-                .masks
-                .iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, m)| m.clone())
+        let given = |name: &str| self.spec.masks.iter().find(|(n, _)| *n == name);
+        let graph = &self.graph.model.graph;
+        let of = |p: &Parameter| match given(&p.name) {
+            Some((_, mask)) => Some(mask.clone()),
+            None if self.spec.hold_zeros => pruned(graph.konst(p.value)?),
+            None => None,
         };
-        Ok(names.into_iter().map(of).collect())
+        Ok(self.parameters.iter().map(of).collect())
     }
 
     /// The inputs for a parameter and the optimiser's state of it.
@@ -309,63 +245,6 @@ struct Made {
     each: Vec<(ValueId, Vec<ValueId>)>,
 }
 
-/// Declares the types of the outputs, without which no file is valid.
-fn declare(model: &mut Model) -> Result<(), TrainError> {
-    let facts = infer(model, &HashMap::new())?;
-    for port in &mut model.graph.outputs {
-        port.ty = Some(plain(facts.of(port.value).ty.clone()).into());
-    }
-    Ok(())
-}
-
-/// The value called `name`.
-fn known(graph: &Graph, name: &str) -> Result<ValueId, TrainError> {
-    let names = || {
-        graph
-            .outputs
-            .iter()
-            .map(|p| &*graph[p.value].name)
-            .collect::<Vec<_>>()
-    };
-    graph
-        .find(name)
-        .ok_or_else(|| TrainError::wrong(missing("value of the model", name, &names())))
-}
-
-/// A type that a file may declare: without computed sizes.
-fn plain(ty: Type) -> Type {
-    let plain = |d: &Dim| match d {
-        Dim::Known(_) | Dim::Symbol(_) => d.clone(),
-        _ => Dim::Unknown,
-    };
-    match (ty.dtype(), ty.shape()) {
-        (Some(dtype), Some(shape)) => Type::tensor(dtype, shape.iter().map(plain)),
-        _ => ty,
-    }
-}
-
-/// Makes an output of `v`, called `name` or nearly so; its name.
-fn output(model: &mut Model, v: ValueId, name: &str) -> String {
-    let graph = &mut model.graph;
-    // What is an input, or an output already, keeps its name: another value stands for it.
-    let taken = graph.is_input(v) || graph.outputs.iter().any(|p| p.value == v);
-    let name = graph.fresh(name);
-    let v = match taken {
-        true => {
-            let copy = graph.value(name.clone());
-            let node = Node::new("Identity", vec![Some(v)], vec![Some(copy)]);
-            graph.node(node);
-            copy
-        }
-        false => {
-            graph[v].name = name.clone();
-            v
-        }
-    };
-    graph.output(v, None);
-    name.to_string()
-}
-
 /// Makes an input of an initialiser; its elements.
 fn freed(model: &mut Model, v: ValueId) -> Result<Tensor, TrainError> {
     let graph = &mut model.graph;
@@ -382,6 +261,13 @@ fn freed(model: &mut Model, v: ValueId) -> Result<Tensor, TrainError> {
         });
     }
     Ok(tensor)
+}
+
+/// The mask that holds the zeros of a weight, if it has some.
+fn pruned(t: &Tensor) -> Option<Tensor> {
+    let mask = zeros_held(t).filter(|_| t.dims().len() > 1)?;
+    let kept = mask.truths()?.into_iter().filter(|&m| m).count();
+    (1..t.len()).contains(&kept).then_some(mask)
 }
 
 /// `t` with zeros where `mask` is false.

@@ -280,6 +280,30 @@ impl Buffer {
         })
     }
 
+    /// The elements of `tensor`, to be changed; not copied if nobody else has them. `None` for strings.
+    pub fn taken(tensor: Tensor) -> Option<Buffer> {
+        fn of<T: Pod + Send + Sync>(bytes: Bytes) -> Buffer {
+            Buffer(Box::new(Elements(bytes.into_vec::<T>())))
+        }
+        let (dtype, Data::Bytes(bytes)) = (tensor.dtype, tensor.data) else {
+            return None;
+        };
+        Some(match dtype {
+            DType::F32 => of::<f32>(bytes),
+            DType::F64 | DType::C64 | DType::C128 => of::<f64>(bytes),
+            DType::F16 => of::<f16>(bytes),
+            DType::BF16 => of::<bf16>(bytes),
+            DType::I64 => of::<i64>(bytes),
+            DType::I32 => of::<i32>(bytes),
+            DType::I16 => of::<i16>(bytes),
+            DType::I8 => of::<i8>(bytes),
+            DType::U64 => of::<u64>(bytes),
+            DType::U32 => of::<u32>(bytes),
+            DType::U16 => of::<u16>(bytes),
+            _ => of::<u8>(bytes),
+        })
+    }
+
     /// The packed bytes.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.0.bytes_mut()

@@ -1,10 +1,11 @@
 //! From collected steps to a plan: what runs side by side, where values stand, and the kernels themselves.
 
+use std::cmp::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::fork::{self, Load, Turn};
 use super::layout::Form;
-use super::lower::{Draft, Lowering, PlanError, Seat, Store};
+use super::lower::{Draft, Lowering, PlanError, Room, Seat, Store, size};
 use super::{Plan, Step, memory};
 use crate::cpu::{Io, LINE, Place, Slot};
 use crate::ir::{Tensor, ValueId};
@@ -14,6 +15,24 @@ const KNOWN: usize = 4096;
 
 /// Threads that make kernels.
 const MAKERS: usize = 8;
+
+impl Draft {
+    fn reads(&self, store: Store) -> bool {
+        self.inputs.iter().flatten().any(|s| s.store == store)
+    }
+
+    /// Whether it may write `to`, its output 0 of `bytes` bytes, where it reads `from`.
+    fn writes_over(&self, from: Store, to: Store, bytes: usize) -> bool {
+        let first = self.outputs.first().and_then(Option::as_ref);
+        let fits = |s: &Seat| s.dtype.bytes(s.dims.iter().product()) == Some(bytes);
+        let mut read = self.inputs.iter().enumerate();
+        let apart = |(i, s): (usize, &Option<Seat>)| match s {
+            Some(s) if s.store == from => self.over.contains(&i) && fits(s),
+            _ => true,
+        };
+        first.is_some_and(|s| s.store == to) && read.all(apart)
+    }
+}
 
 impl Lowering<'_> {
     /// The values that are made here and read later.
@@ -45,12 +64,37 @@ impl Lowering<'_> {
         self.steps.iter().map(load).collect()
     }
 
+    /// Inputs and the outputs that can be written over them, as nobody reads the input any more; `times` are those of steps.
+    fn state(&self, outputs: &[(ValueId, Seat)], times: &[usize]) -> Vec<(usize, usize)> {
+        let pairs = self.start.state.iter().filter_map(|(before, after)| {
+            let input = self.inputs.iter().position(|v| v == before)?;
+            let output = outputs.iter().position(|(v, _)| v == after)?;
+            let Store::Buffer(b) = outputs[output].1.store else {
+                return None;
+            };
+            let bytes = size(self.facts.of(*before));
+            let fits = |r: &&Room| r.output == Some(output) && Some(r.buffer.bytes) == bytes;
+            let room = self.rooms.get(b).filter(fits)?;
+            let store = Store::Input(input);
+            let kept = outputs.iter().any(|(_, seat)| seat.store == store);
+            let mut readers = self.steps.iter().zip(times).filter(|(d, _)| d.reads(store));
+            let done = |(d, time): (&Draft, &usize)| match time.cmp(&room.buffer.from) {
+                Ordering::Less => true,
+                Ordering::Equal => d.writes_over(store, Store::Buffer(b), room.buffer.bytes),
+                Ordering::Greater => false,
+            };
+            (!kept && readers.all(done)).then_some((input, output))
+        });
+        pairs.collect()
+    }
+
     /// Where each buffer stands, and the bytes of the arena; `outputs` outlast all steps.
-    fn assign(&mut self, outputs: &[(ValueId, Seat)], turns: &[Turn]) -> (Vec<Place>, usize) {
-        let mut times = vec![0; self.steps.len()];
-        for (time, turn) in turns.iter().enumerate() {
-            turn.steps().for_each(|i| times[i] = time);
-        }
+    fn assign(
+        &mut self,
+        outputs: &[(ValueId, Seat)],
+        turns: &[Turn],
+        times: &[usize],
+    ) -> (Vec<Place>, usize) {
         let time = |step: usize| times.get(step).copied().unwrap_or(turns.len());
         for room in &mut self.rooms {
             room.buffer.from = time(room.buffer.from);
@@ -95,10 +139,20 @@ impl Lowering<'_> {
             .map(|v| (v, self.seat(v, &Form::Rows)))
             .collect();
         let turns = fork::turns(&self.loads(), self.start.threads);
-        let (places, arena) = self.assign(&outputs, &turns);
+        let mut times = vec![0; self.steps.len()];
+        for (time, turn) in turns.iter().enumerate() {
+            turn.steps().for_each(|i| times[i] = time);
+        }
+        let (places, arena) = self.assign(&outputs, &turns, &times);
+        let whole = end == self.start.model.graph.order.len();
+        let state = match whole && self.start.from == 0 {
+            true => self.state(&outputs, &times),
+            false => vec![],
+        };
+        let over = |i: usize| state.iter().find(|(input, _)| *input == i);
         let slot = |seat: Seat| Slot {
             place: match seat.store {
-                Store::Input(i) => Place::Input(i),
+                Store::Input(i) => over(i).map_or(Place::Input(i), |&(_, o)| Place::Output(o)),
                 Store::Constant(i) => Place::Constant(i),
                 Store::Buffer(b) => places[b],
             },
@@ -148,7 +202,8 @@ impl Lowering<'_> {
             known,
             end,
             asked,
-            whole: end == self.start.model.graph.order.len(),
+            whole,
+            state,
             arena,
             frames: Mutex::default(),
         })

@@ -101,6 +101,8 @@ pub(super) struct Seat {
 pub(super) struct Draft {
     pub(super) step: Step,
     pub(super) build: Build,
+    /// The inputs in whose place output 0 may be written.
+    pub(super) over: Vec<usize>,
     pub(super) inputs: Vec<Option<Seat>>,
     pub(super) outputs: Vec<Option<Seat>>,
 }
@@ -120,6 +122,8 @@ pub(super) struct Start<'a> {
     pub(super) threads: usize,
     /// What kernels take.
     pub(super) rates: &'a Rates,
+    /// Inputs whose memory may be taken for the outputs that follow them.
+    pub(super) state: &'a [(ValueId, ValueId)],
     /// Bytes that a run may work in, if that is limited.
     pub(super) memory: Option<usize>,
     /// No kernel is built and no constant kept, so that nothing is copied.
@@ -219,6 +223,7 @@ pub fn peak_bytes(model: &Model, inputs: &HashMap<ValueId, Type>) -> Result<usiz
         known: &known,
         threads: 1,
         rates: &Rates::default(),
+        state: &[],
         memory: None,
         dry: true,
         follow: None,
@@ -616,6 +621,19 @@ impl Lowering<'_> {
         }
         self.release(node);
         let mut outputs = vec![];
+        let laws = op.laws();
+        // What reads an input elsewhere than where it writes must not find it overwritten as another input.
+        let alone = |i: usize| {
+            let store = seats.get(i)?.as_ref()?.store;
+            let mut others = seats.iter().enumerate().filter(|(other, _)| *other != i);
+            let alone = others.all(|(_, s)| s.as_ref().is_none_or(|s| s.store != store));
+            (laws.elementwise || alone).then_some(i)
+        };
+        let able = laws
+            .in_place
+            .iter()
+            .filter(|_| chosen.candidate.name != REFERENCE);
+        let over: Vec<usize> = able.filter_map(|&i| alone(i)).collect();
         for (slot, v) in wanted.iter().enumerate() {
             let form = chosen.output(slot, &facts[slot]);
             let Some(v) = *v else {
@@ -624,19 +642,8 @@ impl Lowering<'_> {
             };
             let (dtype, dims) = self.seen(&facts[slot], &form);
             let bytes = dtype.bytes(dims.iter().product()).unwrap_or(0);
-            let laws = op.laws();
-            // What reads an input elsewhere than where it writes must not find it overwritten as another input.
-            let alone = |i: usize, seat: &Seat| {
-                let mut others = seats.iter().enumerate().filter(|(other, _)| *other != i);
-                laws.elementwise || others.all(|(_, s)| s.as_ref().is_none_or(|s| s.store != seat.store))
-            };
-            let taken = laws
-                .in_place
-                .iter()
-                .filter(|_| slot == 0 && chosen.candidate.name != REFERENCE)
-                .filter_map(|&i| Some((i, seats.get(i)?.as_ref()?)))
-                .filter(|(i, seat)| alone(*i, seat))
-                .find_map(|(_, seat)| self.free(seat, bytes));
+            let mut taken = over.iter().filter(|_| slot == 0);
+            let taken = taken.find_map(|&i| self.free(seats[i].as_ref()?, bytes));
             let room = taken.unwrap_or_else(|| self.room(bytes));
             self.rooms[room].buffer.to = now;
             self.rooms[room].values.push(v);
@@ -661,6 +668,7 @@ impl Lowering<'_> {
         self.steps.push(Draft {
             step,
             build: chosen.candidate.build,
+            over,
             inputs: seats,
             outputs,
         });
@@ -693,6 +701,7 @@ impl Lowering<'_> {
         self.steps.push(Draft {
             step,
             build: chosen.build,
+            over: vec![],
             inputs: vec![Some(from)],
             outputs: vec![Some(Seat { store, dtype, dims })],
         });
@@ -731,7 +740,7 @@ fn numbers(fact: &Fact) -> bool {
 }
 
 /// The bytes of a tensor; `None` where they are not known, or are more than memory can have.
-fn size(fact: &Fact) -> Option<usize> {
+pub(super) fn size(fact: &Fact) -> Option<usize> {
     let bytes = fact.ty.dtype()?.bytes(crate::ir::count(&fact.ty.dims()?)?)?;
     isize::try_from(bytes).is_ok().then_some(bytes)
 }

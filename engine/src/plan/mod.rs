@@ -131,6 +131,8 @@ pub struct Plan {
     pub(crate) inputs: Vec<ValueId>,
     /// The values that somebody reads when all steps are done, and where they are.
     pub(crate) outputs: Vec<(ValueId, Slot)>,
+    /// Inputs and the outputs that are written over them, by number.
+    pub(crate) state: Vec<(usize, usize)>,
     /// Small values that somebody reads later and that are the same in every run.
     pub(crate) known: Vec<(ValueId, Arc<Tensor>)>,
     /// The place of the first node that is not part of it.

@@ -150,6 +150,18 @@ pub struct Ways {
     pub cache: Option<Arc<Cache>>,
     /// What kernels take.
     pub rates: Arc<Rates>,
+    /// Inputs whose memory may be taken for the outputs that follow them.
+    pub state: Vec<(ValueId, ValueId)>,
+}
+
+impl Ways {
+    /// The same for subgraphs.
+    fn inside(&self) -> Ways {
+        Ways {
+            state: vec![],
+            ..self.clone()
+        }
+    }
 }
 
 /// A graph made ready to run.
@@ -281,6 +293,7 @@ impl Program {
             known,
             threads,
             rates: &self.ways.rates,
+            state: &self.ways.state,
             memory,
             dry: memory.is_none(),
             follow,
@@ -512,6 +525,17 @@ impl Program {
         if plan.steps.is_empty() && plan.outputs.is_empty() {
             return Ok(());
         }
+        let slots = plan.outputs.iter().map(|(_, slot)| slot);
+        let mut outputs: Vec<_> = slots
+            .enumerate()
+            .map(|(i, s)| match s.place == Place::Output(i) {
+                true => plan
+                    .taken(i, env)
+                    .or_else(|| Buffer::new(s.dtype, s.dims.iter().product())),
+                false => None,
+            })
+            .map(Option::unwrap_or_default)
+            .collect();
         let nothing = || View::new(DType::U8, &[0], &[]);
         let views: Vec<_> = plan
             .inputs
@@ -525,14 +549,6 @@ impl Program {
         };
         let idle = lock().pop();
         let mut frame = idle.unwrap_or_else(|| Frame::new(plan.arena, plan.scratch));
-        let slots = plan.outputs.iter().map(|(_, slot)| slot);
-        let mut outputs: Vec<_> = slots
-            .enumerate()
-            .map(|(i, s)| match s.place == Place::Output(i) {
-                true => Buffer::new(s.dtype, s.dims.iter().product()).unwrap_or_default(),
-                false => Buffer::default(),
-            })
-            .collect();
         let mut outside = Outside::new(&views, &plan.constants, &mut outputs);
         let error = |i: usize, what| PlanError::Run(plan.steps[i].error(what));
         let job = |i: usize| plan.steps[i].job();
@@ -557,6 +573,20 @@ impl Program {
         lock().push(frame);
         env.extend(made);
         Ok(())
+    }
+}
+
+impl Plan {
+    /// The memory of the input that output `i` is written over, if there is one.
+    fn taken(&self, i: usize, env: &mut Env) -> Option<Buffer> {
+        let (input, _) = self.state.iter().find(|(_, output)| *output == i)?;
+        match env.remove(&self.inputs[*input])? {
+            Held::Own(Datum::Tensor(t)) => Buffer::taken(t),
+            other => match other.datum() {
+                Datum::Tensor(t) => Buffer::taken(t),
+                _ => None,
+            },
+        }
     }
 }
 
@@ -736,7 +766,7 @@ fn body(
     let around = around.collect();
     Ok(Body {
         attr,
-        program: Program::nested(inner, ways, around, depth + 1)?,
+        program: Program::nested(inner, &ways.inside(), around, depth + 1)?,
         inputs,
         captured,
     })

@@ -39,6 +39,13 @@ impl From<&Tensor> for Feed<'_> {
     }
 }
 
+/// What is given away may be overwritten; see [`Builder::state`](super::Builder::state).
+impl From<Tensor> for Feed<'_> {
+    fn from(t: Tensor) -> Self {
+        Feed::Value(Datum::Tensor(t))
+    }
+}
+
 impl From<Datum> for Feed<'_> {
     fn from(d: Datum) -> Self {
         Feed::Value(d)
@@ -87,6 +94,16 @@ impl Outputs {
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         let all = self.names.iter().zip(&self.values);
         all.filter_map(|(name, v)| Some((&**name, v.tensor()?)))
+    }
+
+    /// Takes the output `name` out, if there is one and it is a tensor.
+    pub fn take(&mut self, name: &str) -> Option<Tensor> {
+        let at = self.names.iter().position(|n| &**n == name)?;
+        self.names.remove(at);
+        match self.values.remove(at) {
+            Datum::Tensor(t) => Some(t),
+            _ => None,
+        }
     }
 
     /// The first output, if it is a tensor.

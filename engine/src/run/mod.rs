@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub use crate::cpu::CacheState;
 use crate::cpu::{Cache, Pool, default_threads};
-use crate::ir::{DType, Dim, Model, Name, Type};
+use crate::ir::{DType, Dim, Graph, Model, Name, Port, Type, ValueId};
 use crate::opt::{self, Report, Scope};
 pub use crate::plan::StepTime;
 use crate::plan::{Context, Plan, Program, Rates, Ways, available, batch};
@@ -29,6 +29,7 @@ pub struct Builder<'a> {
     memory: Option<usize>,
     cache: Option<PathBuf>,
     rates: Arc<Rates>,
+    state: Vec<(String, String)>,
 }
 
 /// A model made ready to run: optimised, its weights packed when first needed, with a plan for each set of input shapes.
@@ -112,6 +113,14 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Says that the output `after` takes the place of the input `before` in the next run. Where no step still reads that when the
+    /// output is written, it is written into the same memory, if the input is given away (a [`Tensor`](crate::ir::Tensor), not a
+    /// reference) and nobody else has its elements; else they are copied first. What comes out is the same.
+    pub fn state(mut self, before: impl Into<String>, after: impl Into<String>) -> Self {
+        self.state.push((before.into(), after.into()));
+        self
+    }
+
     /// Chooses kernels by what they take here, as measured by `secateur calibrate`, instead of the built-in table.
     pub fn rates(self, rates: Arc<Rates>) -> Self {
         Builder { rates, ..self }
@@ -162,13 +171,15 @@ impl<'a> Builder<'a> {
             let weights = g.initializers.iter().filter_map(|&v| g.konst(v));
             weights.for_each(crate::ir::Tensor::unload);
         }
-        let input = |p: &crate::ir::Port| {
+        let input = |p: &Port| {
             let ty = p.ty.as_ref().map_or(Type::Unknown, |d| d.ty.clone());
             (g[p.value].name.clone(), ty)
         };
         let mut inputs: Vec<_> = g.inputs.iter().map(input).collect();
         fix_sizes(inputs.iter_mut().map(|(_, ty)| ty), &late)?;
+        let state = self.state.iter().map(|pair| pair_of(g, pair));
         let ways = Ways {
+            state: state.collect::<Result<_, _>>()?,
             optimized: self.optimize,
             reference: self.reference,
             batch,
@@ -190,7 +201,21 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn declared(p: &mut crate::ir::Port) -> Option<&mut Type> {
+/// The values of an input and of the output that follows it.
+fn pair_of(g: &Graph, (before, after): &(String, String)) -> Result<(ValueId, ValueId), RunError> {
+    let find = |ports: &[Port], given: &str| {
+        let named = |p: &&Port| *g[p.value].name == *given;
+        ports.iter().find(named).map(|p| p.value).ok_or_else(|| {
+            RunError::from(RunErrorKind::UnknownInput {
+                given: given.to_owned(),
+                known: ports.iter().map(|p| g[p.value].name.to_string()).collect(),
+            })
+        })
+    };
+    Ok((find(&g.inputs, before)?, find(&g.outputs, after)?))
+}
+
+fn declared(p: &mut Port) -> Option<&mut Type> {
     p.ty.as_mut().map(|d| &mut d.ty)
 }
 
@@ -242,6 +267,7 @@ impl Session {
             memory: None,
             cache: None,
             rates: Arc::default(),
+            state: vec![],
         }
     }
 

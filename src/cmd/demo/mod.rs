@@ -66,7 +66,7 @@ fn demo(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let start = Instant::now();
     std::fs::create_dir_all(&flags.output).with_context(|| flags.output.display().to_string())?;
     let dense = onnx::parse(Bytes::of(MODEL), None)?;
-    let digits = Digits::test();
+    let digits = Digits::test()?;
     let progress = ui.progress(SHARES.len() as u64 + 1, "pruning, models");
     let mut steps = vec![];
     for share in SHARES {

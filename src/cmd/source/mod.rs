@@ -17,7 +17,7 @@ use random::Random;
 use secateur::train::data::{Photo, npy, npz};
 
 /// The flags of verbs that run models.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Inputs")]
 pub(crate) struct InputFlags {
     /// x.npy, x.npz:KEY, photo.png, photo.jpg, rand, rand:LO:HI, ones, zeros or 1,2,3; @2x3 after it sets the shape

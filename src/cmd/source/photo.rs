@@ -38,6 +38,17 @@ pub(crate) struct PhotoFlags {
     pub(crate) layout: Option<Layout>,
 }
 
+impl Default for PhotoFlags {
+    fn default() -> PhotoFlags {
+        PhotoFlags {
+            mean: vec![0.0],
+            std: vec![1.0],
+            scale: None,
+            layout: None,
+        }
+    }
+}
+
 /// `photo` as a tensor of `dims`, which have three axes or four.
 ///
 /// # Errors

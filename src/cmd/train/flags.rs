@@ -1,0 +1,252 @@
+//! What `train` and `finetune` are asked for.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use secateur::train::data::{Augment, Options, Part, Task};
+use secateur::train::optim::optimizer;
+use secateur::train::{Clip, Group, LOSSES, OPTIMIZERS, Optimizer, Schedule, schedule};
+use serde_json::{Value, json};
+
+/// The flags of both verbs.
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    /// Examples: `digits` (built in), IDX files (MNIST), a CSV or NPZ file, or a folder of images with one folder a class
+    #[arg(long, value_name = "D")]
+    pub(crate) data: String,
+    /// How often all training examples are seen
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) epochs: u64,
+    /// Examples in a step
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: Option<u32>,
+    /// How steps follow from gradients; see below
+    #[arg(long, value_name = "NAME[:KEY=V,…]", default_value = "adam")]
+    pub(crate) optimizer: String,
+    /// The rate [default: what the optimiser usually takes]
+    #[arg(long, value_name = "X", value_parser = positive)]
+    lr: Option<f64>,
+    /// How the rate goes on, in epochs: warmup:2+cosine:8; see below
+    #[arg(long, value_name = "S", default_value = "constant")]
+    pub(crate) schedule: Schedule,
+    /// What is made small [default: cross-entropy for classes, mse for numbers]; see below
+    #[arg(long, value_name = "NAME[:KEY=V,…]")]
+    pub(crate) loss: Option<String>,
+    /// Bound gradients: X or norm:X for the length of all together, value:X for each element
+    #[arg(long, value_name = "X", value_parser = clip)]
+    clip: Vec<Bound>,
+    /// The penalty of magnitudes, by proximal steps: small weights become exactly 0
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    l1: f64,
+    /// The penalty of squares
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    l2: f64,
+    /// Leave these as they are: names of weights or of nodes that read them; `*` is any text, `?` any character
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    freeze: Vec<String>,
+    /// Change training images at random: flip,crop:4,rotate:10,color:0.2
+    #[arg(long, value_name = "A")]
+    augment: Option<String>,
+    /// Examples set apart to measure each epoch by: a number or a share
+    #[arg(long, value_name = "N", default_value = "10%")]
+    validation: Part,
+    /// Examples set apart to measure the result by, where the data has none of its own [default: 10%]
+    #[arg(long, value_name = "N")]
+    test: Option<Part>,
+    /// What labels are: classes or numbers
+    #[arg(long, value_enum, default_value = "classes")]
+    task: TaskFlag,
+    /// The column of a table that is the label [default: the last]
+    #[arg(long, value_name = "NAME")]
+    label: Option<String>,
+    /// End after N epochs without a smaller loss of the validation examples, with the weights of the best epoch
+    #[arg(long, value_name = "N")]
+    pub(crate) patience: Option<u64>,
+    /// Learn from the outputs of this model too
+    #[arg(long, value_name = "T.onnx")]
+    pub(crate) teacher: Option<PathBuf>,
+    /// The share of the teacher in what is made small
+    #[arg(long, value_name = "X", default_value_t = 0.5, requires = "teacher")]
+    pub(crate) teacher_weight: f64,
+    /// What the teacher's and the model's scores are divided by
+    #[arg(long, value_name = "X", default_value_t = 2.0, requires = "teacher")]
+    pub(crate) temperature: f64,
+    /// Keep the state of training in F, so that it can go on when it is stopped at any moment
+    #[arg(long, value_name = "F")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Go on from --checkpoint, if there is one
+    #[arg(long, requires = "checkpoint")]
+    pub(crate) resume: bool,
+    /// Draw losses and accuracies as SVG, or list them, if FILE ends in .csv
+    #[arg(long, value_name = "FILE")]
+    pub(crate) curves: Vec<PathBuf>,
+    /// Write the step (forward, backward and optimiser) as an ONNX file of standard operators
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_training_graph: Option<PathBuf>,
+}
+
+/// What labels are.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum TaskFlag {
+    Classes,
+    Values,
+}
+
+/// A bound of gradients.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    Norm(f64),
+    Value(f64),
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let x: Option<f64> = text.parse().ok();
+    let x = x.filter(|x| x.is_finite() && *x > 0.0);
+    x.ok_or_else(|| format!("{text:?} is no number above 0"))
+}
+
+fn clip(text: &str) -> Result<Bound, String> {
+    match text.split_once(':') {
+        None => positive(text).map(Bound::Norm),
+        Some(("norm", x)) => positive(x).map(Bound::Norm),
+        Some(("value", x)) => positive(x).map(Bound::Value),
+        Some((other, _)) => Err(format!("{other:?} is neither norm nor value")),
+    }
+}
+
+/// The rates that optimisers usually take. Sorted.
+const RATES: [(&str, f64); 10] = [
+    ("adagrad", 0.01),
+    ("adam", 0.001),
+    ("adamw", 0.001),
+    ("lbfgs", 1.0),
+    ("mean-square", 0.01),
+    ("momentum", 0.01),
+    ("nesterov", 0.01),
+    ("rmsprop", 0.001),
+    ("rmsprop-centred", 0.001),
+    ("sgd", 0.01),
+];
+
+impl Flags {
+    /// What is said of names below the flags.
+    pub(crate) fn names() -> String {
+        let rows = |title: &str, rows: Vec<(String, String)>| {
+            let lines = rows
+                .into_iter()
+                .map(|(name, about)| format!("\n  {name:<22} {about}"));
+            format!("{title}:{}\n", lines.collect::<String>())
+        };
+        let optimizers = OPTIMIZERS.iter().map(|make| make());
+        let optimizers = optimizers.map(|o| (o.name().to_owned(), o.about().to_owned()));
+        let losses = LOSSES.iter().map(|make| make());
+        let losses = losses.map(|l| (l.name().to_owned(), l.about().to_owned()));
+        let schedules = schedule::SCHEDULES
+            .iter()
+            .map(|(n, a)| ((*n).to_owned(), (*a).to_owned()));
+        [
+            rows("Optimisers", optimizers.collect()),
+            rows("Losses", losses.collect()),
+            rows("Schedules", schedules.collect()),
+        ]
+        .join("\n")
+    }
+
+    /// The optimiser.
+    pub(crate) fn optimizer(&self) -> Result<Box<dyn Optimizer>> {
+        optimizer(&self.optimizer).map_err(|e| anyhow!(e))
+    }
+
+    /// The rate.
+    pub(crate) fn rate(&self, optimizer: &dyn Optimizer) -> f64 {
+        let usual = RATES.iter().find(|(name, _)| *name == optimizer.name());
+        self.lr.unwrap_or(usual.map_or(0.001, |(_, rate)| *rate))
+    }
+
+    pub(crate) fn clip(&self) -> Clip {
+        let mut clip = Clip::default();
+        for bound in &self.clip {
+            match bound {
+                Bound::Norm(x) => clip.norm = Some(*x),
+                Bound::Value(x) => clip.value = Some(*x),
+            }
+        }
+        clip
+    }
+
+    /// The groups of parameters; `frozen` are names beside those that the flags say.
+    pub(crate) fn groups(&self, frozen: &[String]) -> Vec<Group> {
+        let frozen = self.freeze.iter().chain(frozen).map(Group::frozen);
+        let rest = Group {
+            l1: self.l1,
+            l2: self.l2,
+            ..Group::new("*")
+        };
+        frozen.chain([rest]).collect()
+    }
+
+    /// How the data is read, for images of the given size.
+    pub(crate) fn options(&self, image: Option<[usize; 3]>, seed: u64, threads: usize) -> Options {
+        Options {
+            task: match self.task {
+                TaskFlag::Classes => Task::Classes,
+                TaskFlag::Values => Task::Values,
+            },
+            seed,
+            validation: self.validation,
+            test: self.test,
+            image,
+            label: self.label.clone(),
+            threads,
+            ..Options::default()
+        }
+    }
+
+    pub(crate) fn augment(&self) -> Result<Augment> {
+        let text = self.augment.as_deref();
+        Ok(text.map(str::parse).transpose()?.unwrap_or_default())
+    }
+
+    /// The name of the loss, for these classes.
+    pub(crate) fn loss(&self, classes: Option<usize>) -> &str {
+        let usual = if classes.is_some() { "cross-entropy" } else { "mse" };
+        self.loss.as_deref().unwrap_or(usual)
+    }
+
+    /// Refuses what does not fit together.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.teacher_weight) {
+            bail!("--teacher-weight is {}; expected 0 to 1", self.teacher_weight);
+        }
+        Ok(())
+    }
+
+    /// As the receipt has them.
+    pub(crate) fn json(&self, rate: f64, batch: usize) -> Value {
+        json!({
+            "data": self.data,
+            "epochs": self.epochs,
+            "batch": batch,
+            "optimizer": self.optimizer,
+            "lr": rate,
+            "schedule": self.schedule.to_string(),
+            "l1": self.l1,
+            "l2": self.l2,
+            "freeze": self.freeze,
+            "augment": self.augment,
+            "patience": self.patience,
+            "teacher": self.teacher.as_ref().map(|t| t.display().to_string()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_optimiser_has_a_rate() {
+        let names: Vec<_> = OPTIMIZERS.iter().map(|make| make().name()).collect();
+        assert_eq!(names, RATES.map(|(name, _)| name));
+    }
+}

@@ -1,0 +1,230 @@
+//! `secateur train` and `secateur finetune`: weights that fit examples.
+
+mod curves;
+mod finetune;
+mod flags;
+mod report;
+mod start;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use secateur::Model;
+use secateur::train::loss::{Accuracy, loss};
+use secateur::train::{Course, Event, Loss, Spec, Teacher, Term, Trainer, portable};
+use serde_json::json;
+
+use super::card::{self, Card};
+use super::source::InputFlags;
+use super::timing::Trial;
+use super::ui::Ui;
+use super::written::{self, Receipt, Target};
+use super::{Cmd, Outcome, new};
+pub(super) use finetune::Finetune;
+use flags::Flags;
+use start::Start;
+
+/// The verb.
+pub(super) struct Train;
+
+#[derive(Args)]
+struct TrainFlags {
+    /// An architecture (see `new --list`), which is made as large as the data wants it, or an ONNX file
+    model: String,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    how: Flags,
+    /// Set a number of the architecture
+    #[arg(long, value_name = "KEY=V", value_parser = new::setting)]
+    set: Vec<(String, usize)>,
+}
+
+impl Cmd for Train {
+    fn command(&self) -> Command {
+        let about = "Trains an architecture or a model on examples";
+        TrainFlags::augment_args(Command::new("train").about(about).after_help(Flags::names()))
+    }
+
+    fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
+        let flags = TrainFlags::from_arg_matches(flags)?;
+        let job = Job {
+            verb: "train",
+            target: &flags.target,
+            how: &flags.how,
+            hold_zeros: false,
+            ui,
+        };
+        job.check()?;
+        job.run(&Start::arch_or_file(&flags.model, &flags.set, &flags.how, ui)?)
+    }
+}
+
+/// What both verbs do.
+struct Job<'a> {
+    verb: &'a str,
+    target: &'a Target,
+    how: &'a Flags,
+    /// Whether weights that are 0 stay so.
+    hold_zeros: bool,
+    ui: &'a Ui,
+}
+
+impl Job<'_> {
+    /// Refuses early what could not be written in the end.
+    fn check(&self) -> Result<()> {
+        self.target.check()?;
+        self.how.check()?;
+        let force = self.target.force;
+        let others = self.how.curves.iter().chain(&self.how.save_training_graph);
+        others.into_iter().try_for_each(|f| written::check(f, force))?;
+        match &self.how.checkpoint {
+            Some(f) if !self.how.resume => {
+                written::check(f, force).context("--checkpoint; --resume goes on from it")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn run(&self, start: &Start) -> Result<Outcome> {
+        let (how, ui) = (self.how, self.ui);
+        let optimizer = how.optimizer()?;
+        let named = |e: String| anyhow!(e);
+        let label = loss(how.loss(start.classes)).map_err(named)?;
+        let soft = format!("distillation:temperature={}", how.temperature);
+        let soft = loss(&soft).map_err(named)?;
+        let of = [start.output.as_str(), "label"];
+        let taught = [start.output.as_str(), TEACHER];
+        let terms = self.terms(start, (&*label, &of), (&*soft, &taught));
+        let teacher = how.teacher.as_deref().map(card::load).transpose()?;
+        let output = teacher.as_ref().map(start::scores).transpose()?;
+        let teachers: Vec<_> = teacher
+            .iter()
+            .zip(&output)
+            .map(|(model, output)| Teacher {
+                label: TEACHER,
+                model,
+                output,
+            })
+            .collect();
+        let groups = how.groups(&[]);
+        let rate = how.rate(&*optimizer);
+        let course = Course {
+            spec: Spec {
+                groups: &groups,
+                clip: how.clip(),
+                hold_zeros: self.hold_zeros,
+                seed: ui.common.seed as u32,
+                ..Spec::new(&terms, &*optimizer)
+            },
+            rate,
+            schedule: &how.schedule,
+            epochs: how.epochs,
+            patience: how.patience,
+            teachers: &teachers,
+            checkpoint: how.checkpoint.as_deref(),
+            threads: ui.threads(),
+            rates: &crate::rates::cached(),
+        };
+        let mut trainer =
+            Trainer::new(&start.model, course, start.loaders(how, ui)?).context(start.name.clone())?;
+        if how.resume && !trainer.resume()? {
+            ui.note("there is no checkpoint yet; training begins");
+        }
+        self.graph(&trainer)?;
+        self.watch(&mut trainer).with_context(|| start.name.clone())?;
+        let test = start.test(ui)?.map(|t| trainer.score(&t)).transpose()?;
+        let mut model = trainer.model()?;
+        let shown = report::Shown::of(&trainer, test, start.classes.is_some());
+        let receipt = Receipt {
+            verb: self.verb,
+            flags: how.json(rate, start.batch),
+            seed: ui.common.seed,
+            figures: shown.last(),
+        };
+        receipt.sign(&mut model);
+        self.target.write(&model)?;
+        for file in &how.curves {
+            curves::write(file, self.target.force, &shown)?;
+        }
+        self.done(start, &shown)
+    }
+
+    fn terms<'t>(
+        &self,
+        start: &Start,
+        (label, of): (&'t dyn Loss, &'t [&'t str]),
+        (soft, taught): (&'t dyn Loss, &'t [&'t str]),
+    ) -> Vec<Term<'t>> {
+        let share = if self.how.teacher.is_some() {
+            self.how.teacher_weight
+        } else {
+            0.0
+        };
+        let term = |loss, of, weight| Term { loss, of, weight };
+        let mut terms = vec![term(label, of, 1.0 - share)];
+        if self.how.teacher.is_some() {
+            terms.push(term(soft, taught, share));
+        }
+        if start.classes.is_some() {
+            terms.push(term(&Accuracy, of, 0.0));
+        }
+        terms
+    }
+
+    /// Writes the step, if that is wanted.
+    fn graph(&self, trainer: &Trainer) -> Result<()> {
+        let Some(path) = &self.how.save_training_graph else {
+            return Ok(());
+        };
+        let mut step = trainer.graph().model.clone();
+        portable(&mut step)?;
+        let target = Target {
+            output: path.clone(),
+            force: self.target.force,
+        };
+        target.write(&step)
+    }
+
+    fn watch(&self, trainer: &mut Trainer) -> Result<()> {
+        let steps = trainer.steps();
+        let progress = self.ui.progress(steps.1, "training");
+        progress.add(steps.0);
+        trainer.run(&mut |event| match event {
+            Event::Step {
+                loss, rate, epoch, ..
+            } => {
+                progress.tell(&format!("epoch {epoch}, loss {loss:.4}, rate {rate:.2e}"));
+                progress.add(1);
+            }
+            Event::Epoch(row) => progress.line(&report::line(row)),
+        })?;
+        Ok(())
+    }
+
+    /// The tables and the object in which training ends.
+    fn done(&self, start: &Start, shown: &report::Shown) -> Result<Outcome> {
+        let ui = self.ui;
+        let none = InputFlags::default();
+        let trial = Trial::of(&start.model, &none, &ui.quiet())?;
+        let new = card::load(&self.target.output)?;
+        let of = |model: &Model, file: Option<&PathBuf>| Card::of(model, file.map(|f| &**f), &trial.shapes);
+        let read = PathBuf::from(&start.name);
+        let mut before = of(&start.model, Some(&read).filter(|f| f.exists()));
+        let mut after = of(&new, Some(&self.target.output));
+        [before.ms, after.ms] = trial.race([&start.model, &new], &ui.quiet());
+        let table = card::table(&[("before", &before), ("after", &after)]);
+        ui.say(&format!("{}\n\n{table}", shown.table()));
+        let mut json = shown.json();
+        json["model"] = json!(start.name);
+        json["output"] = json!(self.target.output.display().to_string());
+        json["seed"] = json!(ui.common.seed);
+        json["before"] = before.json();
+        json["after"] = after.json();
+        Ok(Outcome::done(json))
+    }
+}
+
+/// What terms call the teacher's output.
+const TEACHER: &str = "teacher";

@@ -1,0 +1,223 @@
+//! What training begins with: the model, its data, and what is made small.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use secateur::Model;
+use secateur::engine::ir::{DType, Dim, NodeId, ValueId};
+use secateur::models::{ARCHS, Arch, Random, Sizes};
+use secateur::train::data::{self, Data, Loader, LoaderOptions, Splits, Wanted};
+
+use super::super::card;
+use super::super::shapes::wanted;
+use super::super::ui::Ui;
+use super::flags::Flags;
+
+/// A model and examples that fit it.
+pub(super) struct Start {
+    /// What it was before.
+    pub(super) model: Model,
+    /// The file that it was read from, or the architecture's name.
+    pub(super) name: String,
+    pub(super) splits: Splits,
+    /// The value that losses look at.
+    pub(super) output: String,
+    pub(super) classes: Option<usize>,
+    /// Examples in a step.
+    pub(super) batch: usize,
+    /// Whether the model takes batches of that size only.
+    fixed: bool,
+}
+
+impl Start {
+    /// An architecture, as large as the data wants it, or a file.
+    pub(super) fn arch_or_file(name: &str, set: &[(String, usize)], flags: &Flags, ui: &Ui) -> Result<Start> {
+        let arch = ARCHS.iter().find(|a| a.name() == name);
+        match arch {
+            Some(arch) => Start::arch(*arch, set, flags, ui),
+            None if Path::new(name).exists() => {
+                if let Some((key, _)) = set.first() {
+                    bail!("--set {key}: {name} is a file; only architectures have settings");
+                }
+                Start::file(Path::new(name), flags, ui)
+            }
+            None => match secateur::models::arch(name) {
+                Ok(arch) => Start::arch(arch, set, flags, ui),
+                Err(e) => bail!("{e}; nor is there a file of that name"),
+            },
+        }
+    }
+
+    /// An architecture with sizes that follow from the data, unless they are set.
+    fn arch(arch: &dyn Arch, set: &[(String, usize)], flags: &Flags, ui: &Ui) -> Result<Start> {
+        let given = |name: &str| set.iter().rev().find(|(n, _)| n == name).map(|(_, x)| *x);
+        let image = match (given("channels"), given("height"), given("width")) {
+            (Some(c), Some(h), Some(w)) => Some([c, h, w]),
+            _ => None,
+        };
+        let splits = open(flags, image, ui)?;
+        let mut sizes: Vec<(String, usize)> = follow(&splits.train)
+            .into_iter()
+            .filter(|(name, _)| arch.sizes().iter().any(|s| s.name == *name))
+            .map(|(name, x)| (name.to_owned(), x))
+            .collect();
+        sizes.extend(set.iter().cloned());
+        let sizes = Sizes::of(arch, &sizes).context(arch.name().to_owned())?;
+        let model = arch
+            .write(&sizes, Random::new(ui.common.seed))
+            .context(arch.name().to_owned())?;
+        Start::new(model, arch.name().into(), splits, flags)
+    }
+
+    /// A model in a file.
+    pub(super) fn file(path: &Path, flags: &Flags, ui: &Ui) -> Result<Start> {
+        let model = card::load(path)?;
+        let splits = open(flags, image(&model), ui)?;
+        Start::new(model, path.display().to_string(), splits, flags)
+    }
+
+    fn new(model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
+        let output = scores(&model).with_context(|| name.clone())?;
+        let known = wanted(&model);
+        let fixed = known.iter().find_map(|w| match w.ty.shape()?.first()? {
+            Dim::Known(n) => usize::try_from(*n).ok(),
+            _ => None,
+        });
+        let batch = match (flags.batch.map(|b| b as usize), fixed) {
+            (Some(given), Some(fixed)) if given != fixed => {
+                bail!("--batch {given}: {name} takes batches of {fixed} examples only")
+            }
+            (given, fixed) => fixed.or(given).unwrap_or(64),
+        };
+        let each: Vec<Wanted> = known
+            .iter()
+            .map(|w| Wanted {
+                name: w.name.clone(),
+                dtype: w.dtype(),
+                dims: w.ty.shape().into_iter().flatten().skip(1).map(size).collect(),
+            })
+            .collect();
+        let classes = splits.train.classes();
+        let told = classes.and_then(|_| classes_of(&model));
+        let fit = |d: &Data| d.fit(&each, told).with_context(|| name.clone());
+        let splits = Splits {
+            train: fit(&splits.train)?.into(),
+            validation: splits.validation.as_deref().map(fit).transpose()?.map(Into::into),
+            test: splits.test.as_deref().map(fit).transpose()?.map(Into::into),
+        };
+        Ok(Start {
+            model,
+            name,
+            splits,
+            output,
+            classes,
+            batch,
+            fixed: fixed.is_some(),
+        })
+    }
+
+    /// What loads the training examples, and those by which epochs are measured.
+    pub(super) fn loaders(&self, flags: &Flags, ui: &Ui) -> Result<(Loader, Option<Loader>)> {
+        let train = LoaderOptions {
+            batch: self.batch,
+            seed: ui.common.seed,
+            drop_last: self.fixed,
+            augment: flags.augment()?,
+            threads: ui.threads(),
+            ..LoaderOptions::default()
+        };
+        let validation = self.splits.validation.clone();
+        let measured = validation.map(|d| self.measured(d, ui)).transpose()?;
+        Ok((Loader::new(self.splits.train.clone(), train)?, measured))
+    }
+
+    /// What loads the examples that the result is measured by.
+    pub(super) fn test(&self, ui: &Ui) -> Result<Option<Loader>> {
+        self.splits.test.clone().map(|d| self.measured(d, ui)).transpose()
+    }
+
+    fn measured(&self, data: std::sync::Arc<Data>, ui: &Ui) -> Result<Loader> {
+        let options = LoaderOptions {
+            batch: if self.fixed {
+                self.batch
+            } else {
+                self.batch.max(256)
+            },
+            shuffle: false,
+            drop_last: self.fixed,
+            threads: ui.threads(),
+            ..LoaderOptions::default()
+        };
+        Ok(Loader::new(data, options)?)
+    }
+}
+
+fn open(flags: &Flags, image: Option<[usize; 3]>, ui: &Ui) -> Result<Splits> {
+    Ok(data::open(
+        &flags.data,
+        &flags.options(image, ui.common.seed, ui.threads()),
+    )?)
+}
+
+/// The sizes of an architecture that follow from what it is to learn.
+fn follow(data: &Data) -> Vec<(&'static str, usize)> {
+    let mut sizes: Vec<_> = data.classes().map(|n| ("classes", n)).into_iter().collect();
+    match data.inputs().first().map(|i| (i.dtype, &i.dims[..])) {
+        Some((DType::F32, &[c, h, w])) => {
+            sizes.extend([
+                ("channels", c),
+                ("height", h),
+                ("width", w),
+                ("features", c * h * w),
+            ]);
+        }
+        Some((DType::F32, dims)) => sizes.push(("features", dims.iter().product())),
+        Some((_, dims)) => {
+            sizes.push(("vocabulary", data.vocabulary().len()));
+            sizes.extend(dims.first().map(|&n| ("length", n)));
+        }
+        None => {}
+    }
+    sizes
+}
+
+fn size(d: &Dim) -> Option<usize> {
+    match d {
+        Dim::Known(n) => usize::try_from(*n).ok(),
+        _ => None,
+    }
+}
+
+/// The image that the first input takes, where that is known.
+fn image(model: &Model) -> Option<[usize; 3]> {
+    let first = wanted(model).into_iter().next()?;
+    match &first.ty.shape()?[..] {
+        [_, c, h, w] => Some([size(c)?, size(h)?, size(w)?]),
+        _ => None,
+    }
+}
+
+/// How many classes the first output tells apart, where that is known.
+fn classes_of(model: &Model) -> Option<usize> {
+    let port = model.graph.outputs.first()?;
+    let shape = port.ty.as_ref()?.ty.shape()?;
+    (shape.len() == 2).then(|| size(shape.get(1)?)).flatten()
+}
+
+/// The name of the value that losses look at: the first output that is of floats, or what a softmax makes it of.
+pub(super) fn scores(model: &Model) -> Result<String> {
+    let g = &model.graph;
+    let floats = |v: ValueId| {
+        let port = g.outputs.iter().find(|p| p.value == v);
+        let dtype = port.and_then(|p| p.ty.as_ref()?.ty.dtype());
+        dtype.is_none_or(DType::is_float)
+    };
+    let first = g.outputs.iter().map(|p| p.value).find(|&v| floats(v));
+    let first = first.context("the model has no output of floats that a loss could look at")?;
+    let makes = |(_, n): &(NodeId, &secateur::engine::ir::Node)| n.outputs.contains(&Some(first));
+    let before = g.iter().find(makes).and_then(|(_, n)| match &*n.op {
+        "Softmax" | "LogSoftmax" => n.inputs.first().copied().flatten(),
+        _ => None,
+    });
+    Ok(g[before.unwrap_or(first)].name.to_string())
+}
