@@ -10,7 +10,7 @@ use secateur_engine::{Model, Tensor, ops};
 use secateur_train::data::{self, Loader, LoaderOptions, Options};
 use secateur_train::loss::{Accuracy, CrossEntropy};
 use secateur_train::optim::optimizer;
-use secateur_train::{Course, Event, Schedule, Spec, Term, TrainErrorKind, Trainer, initialize};
+use secateur_train::{Course, Event, Schedule, Segments, Spec, Term, TrainErrorKind, Trainer, initialize};
 
 /// 64 → 24 → 10 on images of digits, with dropout.
 fn model() -> Model {
@@ -63,6 +63,7 @@ struct Setting<'a> {
     optimizer: &'a str,
     schedule: &'a str,
     checkpoint: Option<&'a Path>,
+    segments: Option<Segments>,
 }
 
 const USUAL: Setting = Setting {
@@ -73,6 +74,7 @@ const USUAL: Setting = Setting {
     optimizer: "adam",
     schedule: "warmup:1+cosine:4",
     checkpoint: None,
+    segments: None,
 };
 
 fn loaders() -> (Loader, Option<Loader>) {
@@ -99,7 +101,10 @@ fn with<T>(model: &Model, setting: &Setting, act: impl FnOnce(&mut Trainer) -> T
     let optimizer = optimizer(setting.optimizer).unwrap();
     let (schedule, rates): (Schedule, _) = (setting.schedule.parse().unwrap(), Arc::default());
     let course = Course {
-        spec: Spec::new(&terms, &*optimizer),
+        spec: Spec {
+            segments: setting.segments,
+            ..Spec::new(&terms, &*optimizer)
+        },
         rate: setting.rate,
         schedule: &schedule,
         epochs: setting.epochs,
@@ -132,6 +137,15 @@ fn weights_are_the_same_to_the_bit_on_any_number_of_threads() {
     for threads in [1, 2, 3] {
         assert_eq!(trained(&Setting { threads, ..USUAL }), one, "{threads} threads");
     }
+}
+
+#[test]
+fn what_is_computed_again_changes_no_bit() {
+    let segments = Some(Segments::Count(2));
+    let setting = Setting { segments, ..USUAL };
+    assert_eq!(trained(&setting), trained(&USUAL));
+    let nodes = |s: &Setting| with(&model(), s, |t| t.graph().model.graph.order.len());
+    assert!(nodes(&setting) > nodes(&USUAL));
 }
 
 #[test]

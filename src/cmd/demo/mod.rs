@@ -71,21 +71,26 @@ struct Step {
 fn demo(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let start = Instant::now();
     std::fs::create_dir_all(&flags.output).with_context(|| flags.output.display().to_string())?;
+    let page = flags.output.join("report.html");
+    let steps = SHARES.map(|share| (share, false)).into_iter();
+    let all: Vec<_> = steps.chain(TUNED.map(|share| (share, true))).collect();
+    let files = all.iter().map(|&s| file(s, flags)).chain([page.clone()]);
+    // What could not be written in the end is said before anything is trained.
+    files
+        .into_iter()
+        .try_for_each(|f| written::check(&f, flags.force || ours(&f)))?;
     let digits = Digits::test()?;
     let dense = school::trained(&school::untrained(ui.common.seed)?, school::EPOCHS, ui)?;
     let mut steps = vec![];
-    for share in SHARES {
-        let model = trial::pruned(&dense, share)?;
-        steps.push(step(model, (share, false), &digits, flags, ui)?);
-    }
-    for share in TUNED {
-        let model = trial::pruned(&dense, share)?;
-        let model = school::trained(&model, school::TUNING, ui)?;
-        steps.push(step(model, (share, true), &digits, flags, ui)?);
+    for (share, tuned) in all {
+        let mut model = trial::pruned(&dense, share)?;
+        if tuned {
+            model = school::trained(&model, school::TUNING, ui)?;
+        }
+        steps.push(step(model, (share, tuned), &digits, flags, ui)?);
     }
     let times = trial::race(steps.iter_mut().map(|s| &mut s.trial), &digits)?;
     steps.iter_mut().zip(times).for_each(|(step, ms)| step.ms = ms);
-    let page = flags.output.join("report.html");
     let html = page::page(&steps, ui.threads());
     replace(&page, html.as_bytes(), flags.force)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -105,6 +110,12 @@ fn demo(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     })
 }
 
+/// Where a model goes.
+fn file((share, tuned): (u32, bool), flags: &Flags) -> PathBuf {
+    let more = if tuned { "-tuned" } else { "" };
+    flags.output.join(format!("digits-{share}{more}.onnx"))
+}
+
 /// Tries a model, writes it, reads it back and tries that.
 fn step(
     mut model: Model,
@@ -115,8 +126,7 @@ fn step(
 ) -> Result<Step> {
     let mut trial = Trial::new(&model, digits, ui.threads())?;
     sign(&mut model, (share, tuned), &trial, ui);
-    let more = if tuned { "-tuned" } else { "" };
-    let file = flags.output.join(format!("digits-{share}{more}.onnx"));
+    let file = file((share, tuned), flags);
     let bytes = onnx::to_bytes(&model);
     replace(&file, &bytes, flags.force)?;
     let read = Model::load(&file)?;
@@ -151,19 +161,22 @@ fn sign(model: &mut Model, (share, tuned): (u32, bool), trial: &Trial, ui: &Ui) 
     receipt.sign(model);
 }
 
-/// Writes a file, over another one only if that is the same or the demo wrote it.
+/// Writes a file, over another one only if the demo wrote it.
 fn replace(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
-    let ours = std::fs::read(path).is_ok_and(|old| old == bytes || is_ours(&old));
-    written::replace(path, force || ours, |out| {
+    written::replace(path, force || ours(path), |out| {
         Ok(std::io::Write::write_all(out, bytes)?)
     })
 }
 
-fn is_ours(old: &[u8]) -> bool {
+/// Whether the demo wrote the file.
+fn ours(path: &Path) -> bool {
+    let Ok(old) = std::fs::read(path) else {
+        return false;
+    };
     if old.starts_with(page::HEAD.as_bytes()) {
         return true;
     }
-    let model = onnx::parse(Bytes::new(old.to_vec()), None);
+    let model = onnx::parse(Bytes::new(old), None);
     model.is_ok_and(|m| {
         let all = onnx::metadata(&m);
         all.iter()

@@ -108,12 +108,13 @@ impl Job<'_> {
                 output,
             })
             .collect();
-        let groups = how.groups(&[]);
+        let groups = how.groups();
         let rate = how.rate(&*optimizer);
         let course = Course {
             spec: Spec {
                 groups: &groups,
                 clip: how.clip(),
+                segments: how.segments(),
                 hold_zeros: self.hold_zeros,
                 seed: ui.common.seed as u32,
                 ..Spec::new(&terms, &*optimizer)

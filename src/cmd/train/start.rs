@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::engine::ir::{DType, Dim, NodeId, ValueId};
 use secateur::models::{ARCHS, Arch};
-use secateur::train::data::{self, Data, Loader, LoaderOptions, Splits, Wanted};
+use secateur::train::data::{self, Data, Loader, LoaderOptions, Normalize, Splits, Wanted};
+use secateur::train::standardize;
 
 use super::super::card;
 use super::super::shapes::wanted;
@@ -79,7 +80,7 @@ impl Start {
         Start::new(model, path.display().to_string(), splits, flags)
     }
 
-    fn new(model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
+    fn new(mut model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
         let output = scores(&model).with_context(|| name.clone())?;
         let known = wanted(&model);
         let fixed = known.iter().find_map(|w| match w.ty.shape()?.first()? {
@@ -108,6 +109,9 @@ impl Start {
             validation: splits.validation.as_deref().map(fit).transpose()?.map(Into::into),
             test: splits.test.as_deref().map(fit).transpose()?.map(Into::into),
         };
+        if let (true, Some(input)) = (flags.normalize, known.first()) {
+            standardize(&mut model, &input.name, &Normalize::of(&splits.train)?)?;
+        }
         Ok(Start {
             model,
             name,
