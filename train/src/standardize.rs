@@ -93,7 +93,16 @@ mod tests {
 
     /// `y = Exp(x)` of `[batch, 3]`.
     fn model() -> Model {
-        let mut model = Model::default();
+        let import = secateur_engine::ir::Opset {
+            domain: Some("".into()),
+            version: Some(secateur_engine::ops::OPSET),
+            extra: Default::default(),
+        };
+        let mut model = Model {
+            ir_version: Some(10),
+            opsets: vec![import],
+            ..Model::default()
+        };
         let g = &mut model.graph;
         let x = g.input(
             "x",
