@@ -18,7 +18,11 @@ use secateur_train::{Spec, StepGraph, Term, loss::loss, optim::optimizer, step};
 type Res<T> = Result<T, Box<dyn Error>>;
 
 /// What writes a network from its image, and the sizes of that.
-type Row = (&'static str, &'static [usize], for<'a> fn(&'a Net<'a>, Ex<'a>) -> Ex<'a>);
+type Row = (
+    &'static str,
+    &'static [usize],
+    for<'a> fn(&'a Net<'a>, Ex<'a>) -> Ex<'a>,
+);
 
 const NETS: &[Row] = &[
     ("conv4", &[3, 32, 32], conv4),
@@ -90,7 +94,10 @@ fn time(row: &Row, args: &Args) -> Res<()> {
     let (mut times, mut loss, mut bits) = (vec![], vec![], 0u64);
     let given = |state: &[Tensor]| -> Vec<(String, Tensor)> {
         let names = graph.state.iter().map(|s| s.input.clone());
-        names.zip(state.iter().cloned()).chain(fixed.iter().cloned()).collect()
+        names
+            .zip(state.iter().cloned())
+            .chain(fixed.iter().cloned())
+            .collect()
     };
     for _ in 0..args.steps {
         let inputs = given(&state);
@@ -118,7 +125,10 @@ fn time(row: &Row, args: &Args) -> Res<()> {
         loss[loss.len() - 1],
     );
     if args.profile {
-        let shapes = plan.steps().iter().map(|s| (s.node.clone(), format!("{:?}", s.out_dims())));
+        let shapes = plan
+            .steps()
+            .iter()
+            .map(|s| (s.node.clone(), format!("{:?}", s.out_dims())));
         let shapes: HashMap<_, _> = shapes.collect();
         let mut least: Vec<(f64, String)> = vec![];
         for round in 0..args.steps {
@@ -126,13 +136,20 @@ fn time(row: &Row, args: &Args) -> Res<()> {
             for (i, s) in steps.into_iter().enumerate() {
                 if round == 0 {
                     let dims = shapes.get(&s.node).map_or("", |d| d);
-                    least.push((s.ms, format!("{i:4} {:22} {:44} {} {dims}", s.op, s.kernel, s.node)));
+                    least.push((
+                        s.ms,
+                        format!("{i:4} {:22} {:44} {} {dims}", s.op, s.kernel, s.node),
+                    ));
                 } else {
                     least[i].0 = least[i].0.min(s.ms);
                 }
             }
         }
-        println!("{:.2} ms in {} steps", least.iter().map(|l| l.0).sum::<f64>(), least.len());
+        println!(
+            "{:.2} ms in {} steps",
+            least.iter().map(|l| l.0).sum::<f64>(),
+            least.len()
+        );
         if !args.order {
             least.sort_by(|a, b| b.0.total_cmp(&a.0));
         }
