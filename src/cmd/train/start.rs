@@ -130,7 +130,7 @@ impl Start {
             seed: ui.common.seed,
             drop_last: self.fixed,
             augment: flags.augment()?,
-            threads: ui.threads(),
+            threads: 1,
             ..LoaderOptions::default()
         };
         let validation = self.splits.validation.clone();
