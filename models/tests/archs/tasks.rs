@@ -43,7 +43,11 @@ fn moons(n: usize) -> (Vec<f32>, Vec<i64>) {
     let mut point = |i: usize| {
         let angle = std::f64::consts::PI * r.uniform();
         let (x, y) = (angle.cos(), angle.sin());
-        let (x, y) = if i % 2 == 0 { (x, y) } else { (1.0 - x, 0.5 - y) };
+        let (x, y) = if i.is_multiple_of(2) {
+            (x, y)
+        } else {
+            (1.0 - x, 0.5 - y)
+        };
         [x + 0.05 * r.normal(), y + 0.05 * r.normal()].map(|x| x as f32)
     };
     (
