@@ -41,7 +41,7 @@ impl Vocabulary {
         Vocabulary { ids, words: all }
     }
 
-    /// `input_ids` and `attention_mask` of texts, each the first `length` words. A text without words is one unknown one,
+    /// `input_ids`, `attention_mask` and `token_type_ids` (0) of texts, each the first `length` words. A text without words is one unknown one,
     /// since nothing can be learned from nothing.
     pub(super) fn columns(&self, texts: &[String], length: usize) -> Vec<Column> {
         let mut ids = Vec::with_capacity(texts.len() * length);
@@ -61,7 +61,13 @@ impl Vocabulary {
             dims: vec![length],
             cells: Cells::Whole(all),
         };
-        vec![column("input_ids", ids), column("attention_mask", mask)]
+        // Each text is a first sentence; there is no second.
+        let kinds = vec![0; ids.len()];
+        vec![
+            column("input_ids", ids),
+            column("attention_mask", mask),
+            column("token_type_ids", kinds),
+        ]
     }
 }
 
