@@ -633,9 +633,15 @@ impl Lowering<'_> {
             let taken = laws
                 .in_place
                 .iter()
-                .filter(|_| slot == 0 && chosen.candidate.name != REFERENCE)
+                .filter(|_| (slot == 0 || laws.elementwise) && chosen.candidate.name != REFERENCE)
                 .filter_map(|&i| Some((i, seats.get(i)?.as_ref()?)))
                 .filter(|(i, seat)| alone(*i, seat))
+                .filter(|(_, seat)| {
+                    outputs
+                        .iter()
+                        .flatten()
+                        .all(|other: &Seat| other.store != seat.store)
+                })
                 .find_map(|(_, seat)| self.free(seat, bytes));
             let room = taken.unwrap_or_else(|| self.room(bytes));
             self.rooms[room].buffer.to = now;
