@@ -6,7 +6,7 @@ use secateur_engine::expr::{Builder, Ex};
 use secateur_engine::ir::{DType, Dim, Graph, Model, Node, Port, Tensor, Type, ValueId, verify};
 use secateur_engine::ops;
 use secateur_engine::opt::infer::infer;
-use secateur_engine::opt::{CLEANING, Scope, apply, inline};
+use secateur_engine::opt::{CLEANING, FUSING, Scope, apply, inline};
 
 use crate::diff::newest;
 use crate::group::{Parameter, parameters};
@@ -52,6 +52,7 @@ impl<'a> Draft<'a> {
         inline(&mut model)?;
         let parameters = parameters(&model, spec.groups)?;
         newest(&mut model)?;
+        recognize(&mut model, spec)?;
         let running = modes::normalize(&mut model, spec.groups);
         let graph = &mut model.graph;
         for name in spec.outputs {
@@ -315,6 +316,21 @@ fn declare(model: &mut Model) -> Result<(), TrainError> {
     for port in &mut model.graph.outputs {
         port.ty = Some(plain(facts.of(port.value).ty.clone()).into());
     }
+    Ok(())
+}
+
+/// Finds operators that are spelled out, whose gradients ask for less than those of their steps. Values that are asked for stay.
+fn recognize(model: &mut Model, spec: &Spec) -> Result<(), TrainError> {
+    let names = spec.terms.iter().flat_map(|t| t.of).chain(spec.outputs);
+    for v in names
+        .filter_map(|name| model.graph.find(name))
+        .collect::<Vec<_>>()
+    {
+        if !model.graph.outputs.iter().any(|p| p.value == v) {
+            model.graph.output(v, None);
+        }
+    }
+    apply(model, Scope::Portable, FUSING)?;
     Ok(())
 }
 
