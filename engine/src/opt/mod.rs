@@ -205,10 +205,9 @@ pub fn optimize(model: &mut Model, scope: Scope) -> Result<Report, PassError> {
 /// As [`optimize`].
 pub fn ready(model: &mut Model) -> Result<Report, PassError> {
     let mut report = optimize(model, Scope::Engine)?;
-    report
-        .events
-        .append(&mut apply(model, Scope::Engine, &[&passes::Group])?.events);
-    report.settle(&model.graph);
+    // What was refused stays said, though the nodes are steps of others now.
+    let grouped = apply(model, Scope::Engine, &[&passes::Group])?;
+    report.events.extend(grouped.events);
     Ok(report)
 }
 
