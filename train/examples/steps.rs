@@ -38,7 +38,10 @@ impl Asked {
     }
 
     fn all(&self, key: &str) -> impl DoubleEndedIterator<Item = &str> {
-        self.settings.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.settings
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
     }
 
     fn last<'a>(&'a self, key: &'a str, usual: &'a str) -> &'a str {
@@ -62,9 +65,16 @@ fn made(asked: &Asked, model: &Path) -> Result<StepGraph> {
     let measured = loss(asked.last("loss", "cross-entropy"))?;
     let optimizer = optimizer(asked.last("optimizer", "momentum"))?;
     let of = [asked.last("output", ""), asked.last("label", "label")];
-    let terms = [Term { loss: &*measured, of: &of, weight: 1.0 }];
+    let terms = [Term {
+        loss: &*measured,
+        of: &of,
+        weight: 1.0,
+    }];
     let groups: Vec<_> = asked.all("freeze").map(Group::frozen).collect();
-    let spec = Spec { groups: &groups, ..Spec::new(&terms, &*optimizer) };
+    let spec = Spec {
+        groups: &groups,
+        ..Spec::new(&terms, &*optimizer)
+    };
     Ok(step(&Model::load(model)?, &spec)?)
 }
 
@@ -73,9 +83,16 @@ fn taken(asked: &Asked, graph: &StepGraph, batch: &Path) -> Result<(f64, Vec<Ten
     let session = Session::builder(&graph.model).build()?;
     let rate = Tensor::scalar(asked.last("rate", "0").parse::<f32>()?);
     let mut state: Vec<Tensor> = graph.state.iter().map(|s| s.start.clone()).collect();
-    let ports = graph.model.graph.inputs.iter().map(|p| &*graph.model.graph[p.value].name);
+    let ports = graph
+        .model
+        .graph
+        .inputs
+        .iter()
+        .map(|p| &*graph.model.graph[p.value].name);
     let fed = ports.filter(|n| *n != graph.rate && !graph.state.iter().any(|s| s.input == **n));
-    let fed: Vec<_> = fed.map(|n| Ok((n, npz::read(batch, Some(n))?))).collect::<Result<_>>()?;
+    let fed: Vec<_> = fed
+        .map(|n| Ok((n, npz::read(batch, Some(n))?)))
+        .collect::<Result<_>>()?;
     let mut loss = f64::NAN;
     for _ in 0..asked.last("steps", "1").parse::<u32>()? {
         let inputs = graph.state.iter().map(|s| s.input.as_str()).zip(&state);

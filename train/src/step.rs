@@ -6,7 +6,7 @@ use secateur_engine::expr::Builder;
 use secateur_engine::ir::{DType, Model, Port, Tensor, Type, ValueId, verify};
 use secateur_engine::ops;
 use secateur_engine::opt::infer::infer;
-use secateur_engine::opt::{CLEANING, Scope, apply, inline};
+use secateur_engine::opt::{CLEANING, FUSING, Scope, apply, inline};
 
 use crate::diff::newest;
 use crate::group::{Parameter, parameters};
@@ -54,6 +54,7 @@ impl<'a> Draft<'a> {
         inline(&mut model)?;
         let parameters = parameters(&model, spec.groups)?;
         newest(&mut model)?;
+        recognize(&mut model, spec)?;
         let running = modes::normalize(&mut model, spec.groups);
         let graph = &mut model.graph;
         for name in spec.outputs {
@@ -249,6 +250,21 @@ type Held = (ValueId, Tensor, Option<ValueId>);
 /// New parameters, each with its new state.
 struct Made {
     each: Vec<(ValueId, Vec<ValueId>)>,
+}
+
+/// Finds operators that are spelled out, whose gradients ask for less than those of their steps. Values that are asked for stay.
+fn recognize(model: &mut Model, spec: &Spec) -> Result<(), TrainError> {
+    let names = spec.terms.iter().flat_map(|t| t.of).chain(spec.outputs);
+    for v in names
+        .filter_map(|name| model.graph.find(name))
+        .collect::<Vec<_>>()
+    {
+        if !model.graph.outputs.iter().any(|p| p.value == v) {
+            model.graph.output(v, None);
+        }
+    }
+    apply(model, Scope::Portable, FUSING)?;
+    Ok(())
 }
 
 /// Makes an input of an initialiser; its elements.

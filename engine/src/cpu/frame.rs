@@ -223,7 +223,6 @@ impl Job<'_> {
                 Some(ViewMut::new(slot.dtype, &slot.dims, bytes))
             })
             .collect();
-        let first = outputs.first().and_then(Option::as_ref);
         let read: Vec<_> = inputs
             .iter()
             .enumerate()
@@ -240,15 +239,15 @@ impl Job<'_> {
                 // exactly, and then the view is made one of the output's memory just below.
                 let bytes = unsafe { std::slice::from_raw_parts(part.start, part.len) };
                 let view = View::new(slot.dtype, &slot.dims, bytes);
-                match (first, written.first()) {
-                    // What takes no bytes may stand where another value does.
-                    (Some(out), Some(Some(over)))
-                        if out.place == slot.place && part.len > 0 && out.bytes() == slot.bytes() =>
-                    {
-                        Some(view.over(over))
-                    }
-                    _ => Some(view),
-                }
+                // What takes no bytes may stand where another value does.
+                let taken =
+                    |out: &Slot| out.place == slot.place && part.len > 0 && out.bytes() == slot.bytes();
+                let pairs = outputs.iter().zip(&written);
+                let over = pairs.filter(|(out, _)| out.as_ref().is_some_and(taken));
+                Some(match over.filter_map(|(_, w)| w.as_ref()).next() {
+                    Some(over) => view.over(over),
+                    None => view,
+                })
             })
             .collect();
         let mut io = Io {
@@ -299,7 +298,7 @@ fn apart(a: Job, b: Job) {
     assert!(fine, "two jobs overlap that run at the same time");
 }
 
-/// Checks that no output overlaps another value, save that an input may be exactly where output 0 is.
+/// Checks that no output overlaps another value, save that an input may be exactly where an output is.
 fn disjoint(inputs: &[Option<Slot>], outputs: &[Option<Slot>]) {
     for (i, out) in outputs.iter().enumerate() {
         let Some(out) = out else { continue };
@@ -311,7 +310,7 @@ fn disjoint(inputs: &[Option<Slot>], outputs: &[Option<Slot>]) {
             assert!(!overlap(out, other), "two outputs overlap");
         }
         for input in inputs.iter().flatten() {
-            let taken_over = i == 0 && input.place == out.place && input.bytes() == out.bytes();
+            let taken_over = input.place == out.place && input.bytes() == out.bytes();
             assert!(taken_over || !overlap(out, input), "an output overlaps an input");
         }
     }

@@ -58,7 +58,7 @@ impl RowFn for Layer<'_> {
 ///
 /// `n` floats are readable at `p`.
 #[inline(always)]
-unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F32 {
+pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F32 {
     // SAFETY: as the caller says.
     unsafe {
         if n == S::LANES {
@@ -73,7 +73,7 @@ unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F32 {
 ///
 /// `n` floats are writable at `p`.
 #[inline(always)]
-unsafe fn store<S: Simd>(s: S, p: *mut f32, n: usize, v: S::F32) {
+pub(super) unsafe fn store<S: Simd>(s: S, p: *mut f32, n: usize, v: S::F32) {
     // SAFETY: as the caller says.
     unsafe {
         if n == S::LANES {
@@ -90,7 +90,13 @@ unsafe fn store<S: Simd>(s: S, p: *mut f32, n: usize, v: S::F32) {
 ///
 /// They are readable.
 #[inline(always)]
-unsafe fn moments<S: Simd>(s: S, x: *const f32, n: usize, centred: bool, epsilon: f32) -> (f64, f64) {
+pub(super) unsafe fn moments<S: Simd>(
+    s: S,
+    x: *const f32,
+    n: usize,
+    centred: bool,
+    epsilon: f32,
+) -> (f64, f64) {
     let of = n as f64;
     // SAFETY: as the caller says.
     unsafe {

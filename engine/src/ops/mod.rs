@@ -11,7 +11,7 @@ pub mod arith;
 pub mod attention;
 pub mod batchnorm;
 mod between;
-mod binary;
+pub(crate) mod binary;
 pub mod bitcast;
 pub mod bitwise;
 pub mod boxes;
@@ -35,8 +35,9 @@ pub mod depth;
 pub mod det;
 pub mod dropout;
 pub mod einsum;
+pub mod elementwise;
 pub mod expand;
-mod formula;
+pub(crate) mod formula;
 pub mod fused;
 pub mod gather;
 pub mod gelu;
@@ -55,6 +56,7 @@ pub mod ml;
 pub mod nbits;
 mod node;
 pub mod norm;
+pub mod norm_grad;
 pub mod onehot;
 pub mod pad;
 pub mod parts;
@@ -387,7 +389,9 @@ pub static OPS: &[&dyn Op] = &[
     &batchnorm::BatchNormalizationGrad,
     &conv::Fused,
     &conv::GradW,
+    &elementwise::Elementwise,
     &gemm::Fused,
+    &norm_grad::LayerNormalizationGrad,
     &lerp::Lerp,
     &matmul::Fused,
     &pool::MaxPoolGrad,
@@ -477,7 +481,7 @@ pub struct Laws {
     pub view: bool,
     /// Output 0 is input 0 where both are of one type.
     pub still: bool,
-    /// Each element of output 0, the only one, follows from those at its place in the inputs, which are broadcast.
+    /// Each element of an output follows from those at its place in the inputs, which are broadcast.
     pub elementwise: bool,
     /// It has kernels for images in blocks of channels, which are faster than others.
     pub blocks: bool,

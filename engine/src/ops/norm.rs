@@ -17,10 +17,10 @@ pub struct LayerNormalization;
 pub struct RMSNormalization;
 
 /// The default of `epsilon`.
-const EPSILON: f32 = 1e-5;
+pub(super) const EPSILON: f32 = 1e-5;
 
 /// The first of the axes that are normalised.
-fn first(n: &NodeRef, rank: usize) -> Result<usize, OpError> {
+pub(super) fn first(n: &NodeRef, rank: usize) -> Result<usize, OpError> {
     NodeRef::axis(n.int_or("axis", -1)?, rank)
 }
 
@@ -208,6 +208,9 @@ impl Op for LayerNormalization {
             return None;
         }
         let (x0, scale, dy) = (x[0]?, x[1]?, dy[0]?);
+        if let Some(dx) = super::norm_grad::call(n, [x0, scale, dy]) {
+            return Some(dx.into_iter().map(Some).collect());
+        }
         let first = first(n, n.rank(0)?).ok()?;
         let axes = first as i64 - n.rank(0)? as i64;
         let [normal, dx] = centred(n, x0, dy * scale, axes)?;

@@ -21,7 +21,7 @@ pub use convert::convert;
 pub use find::Match;
 pub use infer::{Facts, NodeError};
 pub use inline::{function, inline};
-pub use passes::{CLEANING, PASSES};
+pub use passes::{CLEANING, FUSING, PASSES};
 use pattern::Index;
 pub use pattern::Pattern;
 pub use rules::{RULES, Rule, Site};
@@ -195,6 +195,20 @@ const ROUNDS: usize = 8;
 /// If a node does not fit its operator, or the graph is not well formed. The model is then between two passes.
 pub fn optimize(model: &mut Model, scope: Scope) -> Result<Report, PassError> {
     apply(model, scope, PASSES)
+}
+
+/// Optimises `model` for this engine, and in the end makes one of nodes that work element by element, which no rule would find its
+/// patterns in any more.
+///
+/// # Errors
+///
+/// As [`optimize`].
+pub fn ready(model: &mut Model) -> Result<Report, PassError> {
+    let mut report = optimize(model, Scope::Engine)?;
+    // What was refused stays said, though the nodes are steps of others now.
+    let grouped = apply(model, Scope::Engine, &[&passes::Group])?;
+    report.events.extend(grouped.events);
+    Ok(report)
 }
 
 /// Repeats `passes` over `model` until none changes anything.

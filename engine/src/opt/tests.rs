@@ -2,6 +2,7 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
+mod group;
 mod recognition;
 
 use super::*;

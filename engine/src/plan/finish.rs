@@ -21,16 +21,19 @@ impl Draft {
         self.inputs.iter().flatten().any(|s| s.store == store)
     }
 
-    /// Whether it may write `to`, its output 0 of `bytes` bytes, where it reads `from`.
+    /// Whether it may write `to`, an output of `bytes` bytes, where it reads `from`.
     fn writes_over(&self, from: Store, to: Store, bytes: usize) -> bool {
-        let first = self.outputs.first().and_then(Option::as_ref);
+        let able = self
+            .outputs
+            .iter()
+            .take(if self.all_over { usize::MAX } else { 1 });
         let fits = |s: &Seat| s.dtype.bytes(s.dims.iter().product()) == Some(bytes);
         let mut read = self.inputs.iter().enumerate();
         let apart = |(i, s): (usize, &Option<Seat>)| match s {
             Some(s) if s.store == from => self.over.contains(&i) && fits(s),
             _ => true,
         };
-        first.is_some_and(|s| s.store == to) && read.all(apart)
+        able.into_iter().flatten().any(|s| s.store == to) && read.all(apart)
     }
 }
 

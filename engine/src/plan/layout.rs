@@ -142,11 +142,13 @@ impl Lowering<'_> {
         n: &NodeRef,
         facts: &[Fact],
     ) -> Option<Pick> {
-        let [fact] = facts else { return None };
+        let fact = facts.first()?;
+        let alike = |f: &Fact| {
+            matches!(f.ty.dtype(), Some(DType::F32 | DType::Bool)) && f.ty.shape() == fact.ty.shape()
+        };
         let dims = fact.ty.dims().filter(|d| d.len() > 2 && d[1] >= CHANNELS)?;
-        let taken = matches!(fact.ty.dtype(), Some(DType::F32 | DType::Bool));
         // Before opset 7 axes were aligned otherwise.
-        if !op.laws().elementwise || !taken || n.opset() < 7 {
+        if !op.laws().elementwise || !facts.iter().all(alike) || n.opset() < 7 {
             return None;
         }
         let forms: Vec<_> = (0..node.inputs.len())
@@ -172,7 +174,7 @@ impl Lowering<'_> {
             })
             .collect();
         let output = Form::Blocks(dims);
-        let out = [tensor(fact, seen_dims(fact, &output))];
+        let out = vec![tensor(fact, seen_dims(fact, &output)); facts.len()];
         let inputs = seen.iter().enumerate().map(|(i, fact)| {
             let x = n.input(i)?;
             Some(Input {
@@ -458,9 +460,6 @@ fn keeps_zero(op: &'static dyn Op, n: &NodeRef) -> bool {
     let inputs = reference::given(&n.node().inputs, &facts, &x);
     let small = NodeRef::new(n.node(), n.opset(), inputs);
     let y = reference::eval(op, &small, &x);
-    y.is_ok_and(|y| {
-        y.first()
-            .and_then(Tensor::floats)
-            .is_some_and(|y| y.iter().all(|&y| y == 0.0))
-    })
+    let clean = |y: &Tensor| y.floats().is_some_and(|y| y.iter().all(|&y| y == 0.0));
+    y.is_ok_and(|y| y.iter().all(clean))
 }

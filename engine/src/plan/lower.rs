@@ -101,8 +101,10 @@ pub(super) struct Seat {
 pub(super) struct Draft {
     pub(super) step: Step,
     pub(super) build: Build,
-    /// The inputs in whose place output 0 may be written.
+    /// The inputs in whose place outputs may be written.
     pub(super) over: Vec<usize>,
+    /// Whether that holds for all outputs, not only the first.
+    pub(super) all_over: bool,
     pub(super) inputs: Vec<Option<Seat>>,
     pub(super) outputs: Vec<Option<Seat>>,
 }
@@ -642,7 +644,16 @@ impl Lowering<'_> {
             };
             let (dtype, dims) = self.seen(&facts[slot], &form);
             let bytes = dtype.bytes(dims.iter().product()).unwrap_or(0);
-            let mut taken = over.iter().filter(|_| slot == 0);
+            // Two outputs never take the place of one input.
+            let first = |i: usize| {
+                outputs
+                    .iter()
+                    .flatten()
+                    .all(|o: &Seat| seats[i].as_ref().is_some_and(|s| s.store != o.store))
+            };
+            let mut taken = over
+                .iter()
+                .filter(|&&i| (slot == 0 || laws.elementwise) && first(i));
             let taken = taken.find_map(|&i| self.free(seats[i].as_ref()?, bytes));
             let room = taken.unwrap_or_else(|| self.room(bytes));
             self.rooms[room].buffer.to = now;
@@ -669,6 +680,7 @@ impl Lowering<'_> {
             step,
             build: chosen.candidate.build,
             over,
+            all_over: laws.elementwise,
             inputs: seats,
             outputs,
         });
@@ -702,6 +714,7 @@ impl Lowering<'_> {
             step,
             build: chosen.build,
             over: vec![],
+            all_over: false,
             inputs: vec![Some(from)],
             outputs: vec![Some(Seat { store, dtype, dims })],
         });

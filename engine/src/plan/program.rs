@@ -20,7 +20,7 @@ use crate::ir::{
 };
 use crate::ops::OpError;
 use crate::opt::infer::{NodeError, full_name, opset_of};
-use crate::opt::{PassError, Scope, optimize};
+use crate::opt::{PassError, ready};
 
 /// The time one step of a run took.
 #[derive(Clone, Debug, PartialEq)]
@@ -758,7 +758,7 @@ fn body(
         ..Model::default()
     };
     match ways.optimized {
-        true => optimize(&mut inner, Scope::Engine).map(|_| ())?,
+        true => ready(&mut inner).map(|_| ())?,
         false => crate::ir::verify(&inner.graph)?,
     }
     let captures = inner.graph.inputs.iter().skip(inputs).zip(&captured);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub use crate::cpu::CacheState;
 use crate::cpu::{Cache, Pool, default_threads};
 use crate::ir::{DType, Dim, Graph, Model, Name, Port, Type, ValueId};
-use crate::opt::{self, Report, Scope};
+use crate::opt::{self, Report};
 pub use crate::plan::StepTime;
 use crate::plan::{Context, Plan, Program, Rates, Ways, available, batch};
 pub use error::{RunError, RunErrorKind, Unsupported, distance, nearest, unsupported};
@@ -160,7 +160,7 @@ impl<'a> Builder<'a> {
         model.graph.sort();
         let wrong = |e: opt::PassError| RunErrorKind::Model(e.to_string());
         let report = match self.optimize {
-            true => opt::optimize(&mut model, Scope::Engine).map_err(wrong)?,
+            true => opt::ready(&mut model).map_err(wrong)?,
             false => crate::ir::verify(&model.graph)
                 .map(|()| Report::default())
                 .map_err(|e| RunErrorKind::Model(e.to_string()))?,

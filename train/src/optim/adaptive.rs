@@ -245,13 +245,15 @@ impl Optimizer for Adam {
         // In doubles: what is left of 1 after a step or two is all that counts.
         let t = cast(t, DType::F64);
         let left = |c: f64| t.constant(1.0) - t.constant(c).op("Pow", &[t]);
-        let (mean_left, root_left) = (left(self.beta1), sqrt(left(self.beta2)));
+        // Divided by once, not for each element.
+        let once = |x: Ex<'a>| x.constant(1.0) / x;
+        let (of_mean, of_root) = (once(left(self.beta1)), once(sqrt(left(self.beta2))));
         let one = |s: &Slot<'a>| {
             let mean = running(s.state[0], s.gradient, self.beta1);
             let square = running(s.state[1], s.gradient * s.gradient, self.beta2);
-            let root = sqrt(square) / beside(root_left, s.value) + self.eps;
+            let root = sqrt(square) * beside(of_root, s.value) + self.eps;
             Move {
-                along: mean / beside(mean_left, s.value) / root,
+                along: mean * beside(of_mean, s.value) / root,
                 state: vec![mean, square],
             }
         };

@@ -11,7 +11,10 @@ mod tile;
 
 use std::ops::Range;
 
-use super::{Ending, Pool, Post};
+use secateur_simd::dispatch;
+
+use super::elementwise::Inside;
+use super::{Ending, LINE, Pool, Post};
 pub use pack::{Bands, Floats, Panels, Strides};
 pub(crate) use pack::{balanced, bands_into, k_blocks, panel_into};
 pub use tile::Addend;
@@ -81,8 +84,19 @@ const A_BYTES: usize = 600 << 10;
 /// Multiply-adds that make a task worth handing to another thread.
 const TASK: usize = 1 << 18;
 
+/// Tiles of rows up to which columns of B are read where they are: for more, which read them more often, a copy pays.
+const IN_PLACE: usize = 12;
+
 /// Tasks that there should be, so that several threads are busy to the end.
 const TASKS: usize = 16;
+
+/// The shortest sums that are cut into slices, the length of these, and how many there are at most.
+const LONG: usize = 2048;
+const SLICE: usize = 512;
+const SLICES: usize = 8;
+
+/// Elements of a product of so long sums up to which each slice has one of its own.
+const SMALL: usize = 1 << 16;
 
 /// A task's part of the work: some rows and panels of one product.
 struct Part {
@@ -114,8 +128,74 @@ impl Gemm {
     pub fn scratch(&self, threads: usize) -> usize {
         match self.b {
             Rhs::Packed => 0,
-            Rhs::Strided(_) => threads * self.panel_len() * size_of::<f32>(),
+            Rhs::Strided(_) => {
+                let sums = self.slices().map_or(0, |slices| slices * self.sum_len());
+                (threads * self.panel_len() + sums) * size_of::<f32>()
+            }
         }
+    }
+
+    /// In how many slices the sums are computed, each of which reads its part of both operands once; `None` for few of them, or where
+    /// more is done than a product. Sizes alone decide.
+    fn slices(&self) -> Option<usize> {
+        let plain = self.batch.len() == 1 && self.b != Rhs::Packed && self.post.is_none();
+        (plain && self.k >= LONG && self.m * self.n <= SMALL).then(|| self.k.div_ceil(SLICE).min(SLICES))
+    }
+
+    /// Floats of the product of a slice.
+    fn sum_len(&self) -> usize {
+        (self.m * self.n).next_multiple_of(LINE / size_of::<f32>())
+    }
+
+    /// Computes C in slices, whose products are added in order.
+    ///
+    /// # Safety
+    ///
+    /// As for [`run`](Gemm::run).
+    unsafe fn run_sliced(&self, slices: usize, x: Operands, scratch: Scratch, pool: &Pool) {
+        let Rhs::Strided(b) = self.b else { return };
+        let ranges: Vec<_> = balanced(self.k, self.k.div_ceil(slices)).collect();
+        let (each, sums) = (
+            self.panel_len(),
+            scratch.behind(pool.threads() * self.panel_len()),
+        );
+        pool.run_with(ranges.len(), &|thread, t| {
+            let (x, at) = (x, self.batch[0]);
+            let slice = Gemm {
+                k: ranges[t].len(),
+                batch: vec![Place {
+                    a: at.a + ranges[t].start * self.a.col,
+                    b: at.b + ranges[t].start * b.row,
+                    ..at
+                }],
+                ..self.clone()
+            };
+            let part = Part {
+                place: 0,
+                rows: 0..self.m,
+                panels: 0..self.n.div_ceil(tile_size().1),
+            };
+            let c = sums.of(t, self.sum_len());
+            // SAFETY: the operands are those of the whole, and each slice has sums and, for its time, a thread's panel to itself.
+            unsafe { slice.part(Operands { c, ..x }, part, scratch.of(thread, each)) };
+        });
+        let whole = Operands { c: x.c, ..x };
+        pool.split(self.m * self.n, TASK / 16, &|range| {
+            // SAFETY: sums have as many floats as C, of which each task writes a stretch of its own.
+            dispatch(Inside(
+                #[inline(always)]
+                || unsafe {
+                    let whole = whole;
+                    let c = std::slice::from_raw_parts_mut(whole.c.add(range.start), range.len());
+                    c.fill(0.0);
+                    for t in 0..ranges.len() {
+                        let sum = sums.of(t, self.sum_len()).add(range.start);
+                        let sum = std::slice::from_raw_parts(sum, range.len());
+                        c.iter_mut().zip(sum).for_each(|(c, x)| *c += x);
+                    }
+                },
+            ));
+        });
     }
 
     /// Floats of one panel.
@@ -153,16 +233,28 @@ impl Gemm {
         let groups = TASKS.div_ceil(outer.max(1)).min((panels * work).div_ceil(TASK));
         let groups: Vec<_> = balanced(panels, panels.div_ceil(groups.max(1))).collect();
         let each = self.panel_len();
+        let nothing = x.add.iter().all(|add| !add.is_some());
+        if let Some(slices) = self.slices().filter(|_| nothing) {
+            // SAFETY: as the caller says.
+            return unsafe { self.run_sliced(slices, x, Scratch::new(scratch), pool) };
+        }
         debug_assert!(scratch.len() >= self.scratch(pool.threads()), "scratch memory");
         let scratch = Scratch::new(scratch);
+        // A panel is read by one thread where all of A stays near anyway.
+        let by_panel =
+            rows.len() > 1 && self.batch.len() == 1 && self.m * self.k * size_of::<f32>() <= A_BYTES;
         let parts = outer * groups.len();
         let grain = TASK.div_ceil(work * groups[0].len().max(1));
         pool.run_with(parts.div_ceil(grain), &|thread, task| {
             for i in task * grain..parts.min((task + 1) * grain) {
+                let (row, group) = match by_panel {
+                    true => (i % rows.len(), i / rows.len()),
+                    false => (i / groups.len() % rows.len(), i % groups.len()),
+                };
                 let part = Part {
                     place: i / groups.len() / rows.len(),
-                    rows: rows[i / groups.len() % rows.len()].clone(),
-                    panels: groups[i % groups.len()].clone(),
+                    rows: rows[row].clone(),
+                    panels: groups[group].clone(),
                 };
                 // SAFETY: no two parts share an element of C, and no two tasks a thread's number at the same time.
                 unsafe { self.part(x, part, scratch.of(thread, each)) };
@@ -259,7 +351,7 @@ impl Gemm {
             Rhs::Strided(s) => s,
         };
         let from = b.wrapping_add(j * strides.col + ks.start * strides.row);
-        if strides.col == 1 && rows <= 2 * height && self.n - j >= width {
+        if strides.col == 1 && rows <= IN_PLACE * height && self.n - j >= width {
             return (from, strides.row);
         }
         // SAFETY: scratch memory has this length, and B these columns.

@@ -93,6 +93,40 @@ fn products_of_all_layouts_are_near_the_sum_in_f64() {
 }
 
 #[test]
+fn long_sums_are_cut_into_slices_by_their_size() {
+    for (m, n, k) in [(30, 37, 2050), (64, 33, 4700)] {
+        let (a, b) = (data(m * k, 1), data(k * n, 2));
+        let g = Gemm {
+            a: Strides { row: 1, col: m },
+            b: Rhs::Strided(Strides::rows(n)),
+            alpha: -0.5,
+            ..gemm(m, n, k)
+        };
+        let c = run(&g, &a, &b, [Addend::NONE; 2], 1);
+        let whole: Vec<_> = c.iter().map(|c| -2.0 * c).collect();
+        assert!(error(&g, Strides::rows(n), &a, &b, &whole) < 1e-6, "{m} {n} {k}");
+        assert_eq!(run(&g, &a, &b, [Addend::NONE; 2], 3), c, "{m} {n} {k}");
+        assert_ne!(
+            g.scratch(1),
+            Gemm {
+                b: Rhs::Packed,
+                ..g.clone()
+            }
+            .scratch(1)
+        );
+        let add = Addend {
+            ptr: c.as_ptr(),
+            row: n,
+            col: 1,
+            scale: 1.0,
+        };
+        let twice = run(&g, &a, &b, [add, Addend::NONE], 2);
+        let near = |(a, b): (&f32, &f32)| (a - 2.0 * b).abs() < 1e-3;
+        assert!(twice.iter().zip(&c).all(near), "{m} {n} {k}");
+    }
+}
+
+#[test]
 fn addends_and_activations_come_last() {
     let (m, n, k) = (30, 37, 1100);
     let (a, b, z, bias) = (data(m * k, 1), data(k * n, 2), data(m * n, 3), data(m.max(n), 4));

@@ -13,7 +13,7 @@ const ACTIVATIONS: &str = "Celu|Clip|Elu|Gelu|HardSigmoid|HardSwish|LeakyRelu|Mi
 /// Index of the residual among the inputs of the private operators; the bias comes before it.
 const RESIDUAL: usize = 3;
 
-/// `MatMul(x, w) + b` with a constant row `b` becomes the private `MatMul`.
+/// `MatMul(x, w) + b` with a row `b` becomes the private `MatMul`.
 pub(super) struct LinearBias;
 
 impl Rule for LinearBias {
@@ -54,9 +54,6 @@ impl Rule for LinearBias {
             .is_some_and(|s| s.len() >= 2);
         if bias.len() != 1 || columns != Some(bias[0]) || !long {
             return Err(Why::No("what is added is no row of one element a column"));
-        }
-        if site.facts.konst(m.inputs[2]).is_none() {
-            return Err(Why::No("what is added is not constant"));
         }
         if ends(node) || node.inputs.len() > 2 {
             return Err(Why::No("the product has a bias already"));

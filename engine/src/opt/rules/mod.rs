@@ -15,6 +15,7 @@ mod read;
 mod rotary;
 mod sigmoids;
 mod softmax;
+mod turned;
 mod zero_branch;
 
 use super::{Facts, Match, Pattern, Scope, Why};
@@ -76,4 +77,5 @@ pub static RULES: &[&dyn Rule] = &[
     &epilogue::Residual,
     &epilogue::Activation,
     &epilogue::Scaled,
+    &turned::Turned,
 ];
