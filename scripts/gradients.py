@@ -395,7 +395,9 @@ def main():
             f"# Gradients and optimisers beside PyTorch's\n\nWritten by `scripts/gradients.py MODELS -o {args.output}` on {time.strftime('%Y-%m-%d')}.\n\n"
             f"- PyTorch {torch.__version__.split('+')[0]}, on the CPU; checkout {commit()}.\n"
             "- Relative errors of floats: a tensor's worst element over its largest, and root mean squares; of all tensors the worst counts.\n"
-            f"  None may be above {BOUND:.0e}. Losses are cross-entropy of random labels.\n\n"
+            f"  None may be above {BOUND:.0e}. Losses are cross-entropy of random labels.\n"
+            "- A Relu whose input is 0 but for rounding may be open here and shut there. Where that lifts an error above the bound, PyTorch runs again\n"
+            "  with the gates that were open here.\n\n"
             f"## Gradients\n\n{table(HEAD, rows)}\n"
             f"## {STEPS} steps of each optimiser\n\n{table(HEAD_STEPS, optimizers)}")  # fmt: skip
     return 0 if good else 1
