@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Packs scikit-learn's digits.csv.gz into assets/digits.bin (layout: assets/README.md).
+"""Packs scikit-learn's digits.csv.gz into train/assets/digits.bin (layout: train/assets/README.md).
 
     digits_bin.py digits.csv.gz [OUT]        standard library only
 
@@ -25,7 +25,7 @@ def pack(csv: str) -> bytes:
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("csv", type=Path)
-    args.add_argument("out", type=Path, nargs="?", default=Path(__file__).parent.parent / "assets" / "digits.bin")
+    args.add_argument("out", type=Path, nargs="?", default=Path(__file__).parent.parent / "train" / "assets" / "digits.bin")
     args = args.parse_args()
     args.out.write_bytes(pack(gzip.decompress(args.csv.read_bytes()).decode()))
     print(f"{args.out}: {args.out.stat().st_size} bytes")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the digits CNN of the demo and exports it to assets/digits-cnn.onnx.
+"""Trains the digits CNN of the tests and exports it to tests/data/digits-cnn.onnx.
 
     digits_cnn.py [OUT]        needs torch 2.15, onnx; about 10 s on one core
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-ASSETS = Path(__file__).parent.parent / "assets"
+ROOT = Path(__file__).parent.parent
 COUNT, TRAIN = 1797, 1437  # the images from TRAIN on are the test set
 SEED, EPOCHS, BATCH = 0, 40, 64
 PEAK_LR, WEIGHT_DECAY, SMOOTHING = 6e-3, 1e-2, 0.05
@@ -27,7 +27,7 @@ L1 = 4e-4
 
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
     """Images [1797, 1, 8, 8] scaled to 0..1, and labels [1797]."""
-    data = np.fromfile(ASSETS / "digits.bin", np.uint8)
+    data = np.fromfile(ROOT / "train" / "assets" / "digits.bin", np.uint8)
     images = data[: COUNT * 64].reshape(COUNT, 1, 8, 8).astype(np.float32) / 16
     return torch.from_numpy(images), torch.from_numpy(data[COUNT * 64 :].astype(np.int64))
 
@@ -95,7 +95,7 @@ def export(model: nn.Sequential, path: Path) -> None:
 
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    args.add_argument("out", type=Path, nargs="?", default=ASSETS / "digits-cnn.onnx")
+    args.add_argument("out", type=Path, nargs="?", default=ROOT / "tests" / "data" / "digits-cnn.onnx")
     args = args.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)

@@ -99,11 +99,20 @@ if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then
       judge against_ort "$made" "${inputs[@]}"
     done
   done < <(tail -n +2 scripts/models.tsv)
-  for arch in resnet50 mobilenetv2 bert-base; do
-    made=$SECATEUR_OUT/new-$arch.onnx inputs=()
-    judge "$target/release/secateur" new "$arch" "$made" --quiet
-    [ "$arch" != bert-base ] \
-      || inputs=(-s seq=32 -i input_ids=rand:0:30522 -i token_type_ids=rand:0:2 -i attention_mask=rand:0:2)
+  for arch in $("$target/release/secateur" new --list --json | python3 -c "
+import json, sys
+for arch in json.load(sys.stdin)['archs']: print(arch['name'])"); do
+    made=$SECATEUR_OUT/new-$arch.onnx inputs=() small=()
+    # Half a gigabyte otherwise.
+    case $arch in vgg*) small=(--set hidden=256) ;; esac
+    judge "$target/release/secateur" new "$arch" "$made" --quiet "${small[@]}"
+    case $arch in
+      bert-base)
+        inputs=(-s length=32 -i input_ids=rand:0:30522 -i token_type_ids=rand:0:2 -i attention_mask=rand:0:2)
+        ;;
+      gru | lstm | rnn | transformer-decoder) inputs=(-i input_ids=rand:0:10000) ;;
+      transformer) inputs=(-i source_ids=rand:0:10000 -i target_ids=rand:0:10000) ;;
+    esac
     judge against_ort "$made" --runs 2 "${inputs[@]}"
   done
   while IFS= read -r -d '' model; do

@@ -7,7 +7,7 @@
 //! use secateur::ndarray::{Array4, Axis};
 //! use secateur::{Model, Session};
 //!
-//! let model = Model::load("assets/digits-cnn.onnx")?;
+//! let model = Model::load("tests/data/digits-cnn.onnx")?;
 //! let session = Session::builder(&model).threads(2).build()?;
 //! let images = Array4::<f32>::zeros((3, 1, 8, 8));
 //! let outputs = session.run([("image", images.view())])?;

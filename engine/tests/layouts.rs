@@ -5,7 +5,7 @@
 mod measure;
 
 use measure::{model, noise, run};
-use secateur_engine::expr::Ex;
+use secateur_engine::expr::{Call, Ex};
 use secateur_engine::ir::Attr;
 use secateur_engine::{Model, Session, Tensor};
 
@@ -165,4 +165,81 @@ fn nothing_is_copied_inside_a_chain() {
     // The image has few channels and is read as it is; the result goes out row by row.
     let copies: Vec<_> = (0..ops.len()).filter(|&i| ops[i] == "Reorder").collect();
     assert_eq!(copies, [ops.len() - 1], "{ops:?}");
+}
+
+#[test]
+fn comparisons_and_choices_stay_in_blocks() {
+    for c in [16, 20, 32] {
+        // What is asked is read in blocks and, as a factor, row by row.
+        agrees(&between(c, c, |x| {
+            let below = x.op("LessOrEqual", &[x.constant(0.0)]);
+            below.op("Where", &[x.constant(0.0), x * 2.0])
+        }));
+        agrees(&between(c, c, |x| {
+            let above = x.op("Greater", &[x.constant(0.1)]);
+            let gate = above.with("Cast", &[], vec![Attr::new("to", 1i64)]);
+            above.op("Where", &[x, x.constant(0.1)]) * gate
+        }));
+    }
+}
+
+/// How many copies into other layouts a run makes.
+fn copies(m: &Model) -> usize {
+    let session = Session::builder(m).build().unwrap();
+    let plan = session.plan(&[IMAGE.to_vec()]).unwrap();
+    plan.steps().iter().filter(|s| s.op == "Reorder").count()
+}
+
+#[test]
+fn what_training_makes_of_images_needs_no_copies() {
+    let trained = |c: usize| {
+        between(c, c, |x| {
+            let p = |seed, of: f64| x.tensor(noise(&[c], seed)).op("Abs", &[]) + of;
+            let (scale, bias, mean, variance) = (p(3, 0.1), p(4, 0.0), p(5, 0.0), p(6, 0.1));
+            let attrs = vec![Attr::new("training_mode", 1i64)];
+            let all = x.call(Call {
+                domain: "",
+                op: "BatchNormalization",
+                inputs: &[x, scale, bias, mean, variance].map(|v| Some(v.id)),
+                attrs,
+                outputs: 3,
+            });
+            let y = all[0].op("Relu", &[]);
+            let below = y.op("LessOrEqual", &[y.constant(0.0)]);
+            let dy = below.op("Where", &[y.constant(0.0), x]);
+            let private = |op: &str, inputs: &[Ex], attrs, outputs| {
+                let inputs: Vec<_> = inputs.iter().map(|v| Some(v.id)).collect();
+                let call = Call {
+                    domain: "secateur",
+                    op,
+                    inputs: &inputs,
+                    attrs,
+                    outputs,
+                };
+                x.call(call)
+            };
+            let back = private("BatchNormalizationGrad", &[x, scale, dy], vec![], 3);
+            let window = vec![
+                Attr::new("kernel_shape", vec![2i64, 2]),
+                Attr::new("strides", vec![2i64, 2]),
+            ];
+            let pooled = back[0].with("MaxPool", &[], window.clone());
+            let spread = private("MaxPoolGrad", &[y, pooled], window, 1)[0];
+            let axes = |all: &[i64]| x.tensor(Tensor::of(&[all.len()], all.to_vec()));
+            let mean = spread
+                .op("GlobalAveragePool", &[])
+                .op("Expand", &[axes(&[2, 1, 9, 11])]);
+            let sums = spread.with(
+                "ReduceSum",
+                &[axes(&[0, 2, 3])],
+                vec![Attr::new("keepdims", 1i64)],
+            );
+            spread + mean + sums * back[1].op("Unsqueeze", &[axes(&[1, 2])])
+        })
+    };
+    for c in [16, 20, 32] {
+        agrees(&trained(c));
+    }
+    // One at the beginning, one in the end; sums and factors are seen as blocks too.
+    assert!(copies(&trained(32)) <= 4, "{}", copies(&trained(32)));
 }

@@ -3,11 +3,11 @@
 use secateur_engine::Model;
 
 use crate::arch::images;
-use crate::blocks::{flatten, max_pool, relu};
+use crate::blocks::{dropout, flatten, max_pool, relu};
 use crate::net::Conv;
-use crate::{Arch, ArchError, Draft, Random, Size, Sizes};
+use crate::{Arch, ArchError, Draft, Random, Setting, Settings};
 
-/// `logits: [batch, classes]` of `image: [batch, 3, 224, 224]`.
+/// `logits: [batch, classes]` of `image: [batch, channels, height, width]`.
 pub(crate) struct AlexNet;
 
 /// `conv2` to `conv5`; a pooling comes before the first two.
@@ -27,26 +27,25 @@ impl Arch for AlexNet {
         "five convolutions and three large layers, for 224×224 images"
     }
 
-    fn sizes(&self) -> &'static [Size] {
+    fn settings(&self) -> &'static [Setting] {
         const {
             &[
-                Size::classes(1000),
-                Size {
-                    name: "hidden",
-                    about: "elements of each of the two hidden layers",
-                    default: 4096,
-                    range: 1..=16384,
-                },
+                Setting::classes(1000),
+                Setting::channels(3),
+                Setting::height(224, 63),
+                Setting::width(224, 63),
+                Setting::hidden("elements of each of the two hidden layers", 4096),
+                Setting::dropout(),
             ]
         }
     }
 
-    fn write(&self, sizes: &Sizes, random: Random) -> Result<Model, ArchError> {
+    fn write(&self, set: &Settings, random: Random) -> Result<Model, ArchError> {
         let mut d = Draft::new(self.name());
-        let hidden = sizes.get("hidden");
-        let image = d.input("image", images(3, 224));
+        let image = d.input("image", images(set));
+        let (hidden, share) = (set.get("hidden"), set.share("dropout"));
         let model = d.network(random, |n| {
-            let stem = Conv::new(3, 64, 11).stride(4).pad(2);
+            let stem = Conv::new(set.get("channels"), 64, 11).stride(4).pad(2);
             let mut x = relu(n.conv_bias(n.at(image), "conv1", stem));
             for (i, conv) in CONVS.into_iter().enumerate() {
                 if i < 2 {
@@ -54,10 +53,11 @@ impl Arch for AlexNet {
                 }
                 x = relu(n.conv_bias(x, &format!("conv{}", i + 2), conv));
             }
-            let x = flatten(max_pool(x, 3, 2, 0));
-            let x = relu(n.dense(x, "fc6", [256 * 6 * 6, hidden]));
-            let x = relu(n.dense(x, "fc7", [hidden, hidden]));
-            let logits = n.dense(x, "fc8", [hidden, sizes.get("classes")]);
+            let x = max_pool(x, 3, 2, 0);
+            let all = n.elements(x);
+            let x = relu(n.dense(dropout(flatten(x), share), "fc6", [all, hidden]));
+            let x = relu(n.dense(dropout(x, share), "fc7", [hidden, hidden]));
+            let logits = n.dense(x, "fc8", [hidden, set.get("classes")]);
             vec![("logits".into(), logits)]
         })?;
         Ok(model)

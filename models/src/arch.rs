@@ -1,13 +1,16 @@
 //! Architectures by name, with seeded random weights. To add one: a file here and a row in [`ARCHS`].
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use secateur_engine::Model;
 use secateur_engine::ir::{Dim, Flaw};
 use secateur_engine::run::nearest;
 
-use crate::{Random, alexnet, bert_base, lenet_300_100, lenet5, mobilenetv2, resnet50};
+use crate::{
+    Random, Setting, Settings, alexnet, autoencoder, bert_base, conv4, densenet, highway, lenet_300_100,
+    lenet5, linear, mlp, mobilenetv2, recurrent, resnet20, resnet50, transformer, transformer_decoder,
+    transformer_encoder, two_branch, vgg, vit,
+};
 
 /// A network that can be written.
 pub trait Arch: Sync {
@@ -17,102 +20,55 @@ pub trait Arch: Sync {
     /// What it is, in a line.
     fn about(&self) -> &'static str;
 
-    /// What may be set.
-    fn sizes(&self) -> &'static [Size];
+    /// What may be set. Architectures over images have `channels`, `height`, `width` and `classes`, those over text `vocabulary`,
+    /// `length` and `classes`, those over rows of numbers `features` and `classes`, wherever it makes sense.
+    fn settings(&self) -> &'static [Setting];
 
-    /// Writes it with these sizes, which are all in range; weights are drawn from `random`.
+    /// Writes it as `set`, settings of its own; weights are drawn from `random`.
     ///
     /// # Errors
     ///
-    /// If sizes do not fit together.
-    fn write(&self, sizes: &Sizes, random: Random) -> Result<Model, ArchError>;
+    /// If settings do not fit together.
+    fn write(&self, set: &Settings, random: Random) -> Result<Model, ArchError>;
+}
+
+impl dyn Arch + '_ {
+    /// The network with the settings `given`, its weights drawn from `seed`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such setting, it cannot be that, or settings do not fit together.
+    pub fn build(&self, given: &[(String, String)], seed: u64) -> Result<Model, ArchError> {
+        self.write(&Settings::of(self, given)?, Random::new(seed))
+    }
 }
 
 /// All architectures, sorted by name.
 pub static ARCHS: &[&dyn Arch] = &[
     &alexnet::AlexNet,
+    &autoencoder::Autoencoder,
     &bert_base::BertBase,
+    &conv4::Conv4,
+    &densenet::DenseNet,
+    &recurrent::GRU,
+    &highway::Highway,
     &lenet_300_100::LeNet300100,
     &lenet5::LeNet5,
+    &linear::Linear,
+    &recurrent::LSTM,
+    &mlp::Mlp,
     &mobilenetv2::MobileNetV2,
+    &resnet20::ResNet20,
     &resnet50::ResNet50,
+    &recurrent::RNN,
+    &transformer::Transformer,
+    &transformer_decoder::TransformerDecoder,
+    &transformer_encoder::TransformerEncoder,
+    &two_branch::TwoBranch,
+    &vgg::VGG11,
+    &vgg::VGG16,
+    &vit::ViT,
 ];
-
-/// One number of an architecture that may be set.
-#[derive(Clone, Debug)]
-pub struct Size {
-    /// Its name.
-    pub name: &'static str,
-    /// What it counts.
-    pub about: &'static str,
-    /// What it is unless it is set.
-    pub default: usize,
-    /// What it may be.
-    pub range: RangeInclusive<usize>,
-}
-
-impl Size {
-    /// The number of classes that a classifier tells apart.
-    pub(crate) const fn classes(default: usize) -> Size {
-        Size {
-            name: "classes",
-            about: "classes that it tells apart",
-            default,
-            range: 1..=1_000_000,
-        }
-    }
-
-    /// The height and width of the images that a network sees.
-    pub(crate) const fn image(default: usize) -> Size {
-        Size {
-            name: "size",
-            about: "height and width of the image",
-            default,
-            range: 32..=4096,
-        }
-    }
-}
-
-/// A number for each [`Size`] of an architecture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sizes(Vec<(&'static str, usize)>);
-
-impl Sizes {
-    /// Those of `arch` where `given` are set; of two for one name the later counts.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such size, or it cannot be that.
-    pub fn of(arch: &dyn Arch, given: &[(String, usize)]) -> Result<Sizes, ArchError> {
-        let mut sizes = Sizes(arch.sizes().iter().map(|s| (s.name, s.default)).collect());
-        for (name, value) in given {
-            let known = || arch.sizes().iter().map(|s| s.name.to_owned()).collect();
-            let i = arch.sizes().iter().position(|s| s.name == name);
-            let i = i.ok_or_else(|| ArchError::unknown("setting", name, known()))?;
-            let range = &arch.sizes()[i].range;
-            if !range.contains(value) {
-                let (low, high) = (range.start(), range.end());
-                return Err(ArchError::Size(format!(
-                    "{name} cannot be {value}; expected {low} to {high}"
-                )));
-            }
-            sizes.0[i].1 = *value;
-        }
-        Ok(sizes)
-    }
-
-    /// All, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        self.0.iter().copied()
-    }
-
-    /// The size `name`; 0 if the architecture has none.
-    pub(crate) fn get(&self, name: &str) -> usize {
-        self.iter()
-            .find(|(n, _)| *n == name)
-            .map_or(0, |(_, value)| value)
-    }
-}
 
 /// The architecture called `name`.
 ///
@@ -125,9 +81,15 @@ pub fn arch(name: &str) -> Result<&'static dyn Arch, ArchError> {
     Ok(*found.ok_or_else(|| ArchError::unknown("architecture", name, known()))?)
 }
 
-/// Images `[batch, channels, size, size]` for any batch.
-pub(crate) fn images(channels: usize, size: usize) -> [Dim; 4] {
-    [Dim::symbol("batch"), channels.into(), size.into(), size.into()]
+/// Images `[batch, channels, height, width]` for any batch.
+pub(crate) fn images(set: &Settings) -> [Dim; 4] {
+    let [channels, height, width] = ["channels", "height", "width"].map(|name| set.get(name).into());
+    [Dim::symbol("batch"), channels, height, width]
+}
+
+/// Rows of numbers `[batch, features]` for any batch.
+pub(crate) fn rows(set: &Settings) -> [Dim; 2] {
+    [Dim::symbol("batch"), set.get("features").into()]
 }
 
 /// Why there is no such model.
@@ -143,14 +105,14 @@ pub enum ArchError {
         /// The names that there are.
         known: Vec<String>,
     },
-    /// A size that cannot be, and what is expected.
-    Size(String),
+    /// A setting that cannot be, and what is expected.
+    Setting(String),
     /// A graph that is not well formed.
     Graph(Flaw),
 }
 
 impl ArchError {
-    fn unknown(what: &'static str, given: &str, known: Vec<String>) -> ArchError {
+    pub(crate) fn unknown(what: &'static str, given: &str, known: Vec<String>) -> ArchError {
         ArchError::Unknown {
             what,
             given: given.to_owned(),
@@ -166,7 +128,7 @@ impl fmt::Display for ArchError {
                 let near = nearest(given, known);
                 write!(f, "no {what} {given:?}{near}; there are {known:?}")
             }
-            ArchError::Size(text) => f.write_str(text),
+            ArchError::Setting(text) => f.write_str(text),
             ArchError::Graph(flaw) => flaw.fmt(f),
         }
     }
@@ -190,22 +152,15 @@ mod tests {
         for a in ARCHS {
             assert_eq!(arch(a.name()).unwrap().name(), a.name());
             assert!(!a.about().is_empty());
-            let fits = |s: &Size| s.range.contains(&s.default) && !s.about.is_empty();
-            assert!(a.sizes().iter().all(fits), "{}", a.name());
+            let read = |s: &Setting| Settings::of(*a, &[(s.name.into(), s.kind.default().to_string())]);
+            for s in a.settings() {
+                assert!(!s.about.is_empty() && read(s).is_ok(), "{} {}", a.name(), s.name);
+            }
         }
     }
 
     #[test]
-    fn sizes_are_set_by_name() {
-        let given = |name: &str, value| Sizes::of(&resnet50::ResNet50, &[(name.into(), value)]);
-        assert_eq!(given("classes", 10).unwrap().get("classes"), 10);
-        assert_eq!(given("classes", 10).unwrap().get("size"), 224);
-        let said = given("clases", 10).unwrap_err().to_string();
-        assert!(
-            said.contains("did you mean \"classes\"") && said.contains("\"size\""),
-            "{said}"
-        );
-        assert!(given("classes", 0).is_err());
+    fn unknown_names_are_refused_with_the_nearest() {
         let said = arch("resnet5").err().unwrap().to_string();
         assert!(
             said.contains("did you mean \"resnet50\"") && said.contains("bert-base"),

@@ -1,45 +1,21 @@
-//! BERT (Devlin et al. 2018), the encoder alone, spelled as PyTorch's exporter spells it.
+//! BERT (Devlin et al. 2018) with its usual heads, spelled as PyTorch's exporter spells it.
 
 use secateur_engine::expr::Ex;
 use secateur_engine::ir::{Attr, DType, Dim, Type};
 use secateur_engine::{Model, Tensor};
 
-use crate::blocks::{concat, int, softmax, transpose, unsqueeze};
+use crate::blocks::{
+    cast, concat, dropout, gelu, heads_fit, ints, pick, size_of, softmax, transpose, unsqueeze,
+};
 use crate::net::Net;
-use crate::{Arch, ArchError, Draft, Random, Size, Sizes};
+use crate::{Arch, ArchError, Draft, Random, Setting, Settings};
 
-/// `last_hidden_state: [batch, seq, hidden]` of `input_ids`, `attention_mask` and `token_type_ids`, each int64 `[batch, seq]`.
+/// Of `input_ids`, `attention_mask` and `token_type_ids`, each int64 `[batch, length]`: `last_hidden_state: [batch, length,
+/// hidden]`, or the `logits` of a head. With taps, `H0` to `HN` too: what goes into the first layer and comes out of each.
 pub(crate) struct BertBase;
 
 /// The standard deviation of all weights.
 const STD: f64 = 0.02;
-
-const fn size(name: &'static str, about: &'static str, default: usize, most: usize) -> Size {
-    Size {
-        name,
-        about,
-        default,
-        range: 1..=most,
-    }
-}
-
-static SIZES: &[Size] = &[
-    size("layers", "layers", 12, 48),
-    size("hidden", "elements of a token, a multiple of heads", 768, 2048),
-    size("heads", "heads of each layer", 12, 128),
-    size(
-        "ffn",
-        "elements of a token inside the feed-forward part",
-        3072,
-        8192,
-    ),
-    size("vocab", "words that it knows", 30522, 1_000_000),
-    size("positions", "tokens of the longest sequence", 512, 32768),
-    Size {
-        range: 0..=32768,
-        ..size("seq", "tokens of a sequence; 0 leaves it free", 0, 0)
-    },
-];
 
 impl Arch for BertBase {
     fn name(&self) -> &'static str {
@@ -50,36 +26,79 @@ impl Arch for BertBase {
         "a transformer encoder of 12 layers; attention and Gelu spelled out as PyTorch exports them"
     }
 
-    fn sizes(&self) -> &'static [Size] {
-        SIZES
+    fn settings(&self) -> &'static [Setting] {
+        const {
+            &[
+                Setting::layers(12),
+                Setting::hidden("elements of a token, a multiple of heads", 768),
+                Setting::heads(12),
+                Setting::ffn(3072),
+                Setting::vocabulary("words that it knows", 30522, 1),
+                Setting::number("positions", "tokens of the longest sequence", 512, 1..=32768),
+                Setting::number("length", "tokens of a sequence; 0 leaves it free", 0, 0..=32768),
+                Setting::word(
+                    "head",
+                    "what is told of the tokens: nothing, a class of all, one of each, where an answer starts and ends",
+                    &["none", "classify", "tokens", "answer"],
+                ),
+                Setting::classes(2),
+                Setting::word(
+                    "taps",
+                    "outputs H0 to HN, the tokens before and after layers",
+                    &["no", "yes"],
+                ),
+                Setting::dropout(),
+            ]
+        }
     }
 
-    fn write(&self, sizes: &Sizes, random: Random) -> Result<Model, ArchError> {
-        let s = Shape::of(sizes)?;
-        let seq = match sizes.get("seq") {
-            0 => Dim::symbol("seq"),
+    fn write(&self, set: &Settings, random: Random) -> Result<Model, ArchError> {
+        let s = Shape::of(set)?;
+        let length = match set.get("length") {
+            0 => Dim::symbol("length"),
             n => n.into(),
         };
         let mut d = Draft::new(self.name());
         let mut input = |name| {
-            d.input_of(
-                name,
-                Type::tensor(DType::I64, [Dim::symbol("batch"), seq.clone()]),
-            )
+            let shape = [Dim::symbol("batch"), length.clone()];
+            d.input_of(name, Type::tensor(DType::I64, shape))
         };
         let [ids, mask, types] = ["input_ids", "attention_mask", "token_type_ids"].map(&mut input);
         let model = d.network(random, |n| {
             let mask = blocked(n.at(mask));
-            let first = embed(n, n.at(ids), n.at(types), sizes);
-            let y = (0..sizes.get("layers")).fold(first, |x, i| {
-                let name = format!("encoder.layer.{i}");
+            let mut states = vec![embed(n, n.at(ids), n.at(types), set)];
+            for i in 0..set.get("layers") {
+                let (x, name) = (states[i], format!("encoder.layer.{i}"));
                 let x = attention(n, x, mask, &format!("{name}.attention"), s);
-                feed_forward(n, x, &name, s)
-            });
-            vec![("last_hidden_state".into(), y)]
+                states.push(feed_forward(n, x, &name, s));
+            }
+            let mut outputs = vec![head(n, states[states.len() - 1], set)];
+            if set.word("taps") == "yes" {
+                // Identity, since no value has two names.
+                for (i, x) in states.iter().enumerate() {
+                    outputs.push((format!("H{i}"), x.op("Identity", &[])));
+                }
+            }
+            outputs
         })?;
         Ok(model)
     }
+}
+
+/// What the head makes of the last tokens, and its name.
+fn head<'a>(n: &Net<'a>, x: Ex<'a>, set: &Settings) -> (String, Ex<'a>) {
+    let hidden = set.get("hidden");
+    let read = |x, name: &str, to| linear(n, dropout(x, set.share("dropout")), name, [hidden, to]);
+    let logits = match set.word("head") {
+        "classify" => {
+            let first = linear(n, pick(x, 0, 1), "pooler.dense", [hidden; 2]).tanh();
+            read(first, "classifier", set.get("classes"))
+        }
+        "tokens" => read(x, "classifier", set.get("classes")),
+        "answer" => read(x, "qa_outputs", 2),
+        _ => return ("last_hidden_state".into(), x),
+    };
+    ("logits".into(), logits)
 }
 
 #[derive(Clone, Copy)]
@@ -87,40 +106,37 @@ struct Shape {
     hidden: usize,
     heads: usize,
     ffn: usize,
+    dropout: f64,
 }
 
 impl Shape {
-    fn of(sizes: &Sizes) -> Result<Shape, ArchError> {
-        let [hidden, heads, ffn] = ["hidden", "heads", "ffn"].map(|name| sizes.get(name));
-        if !hidden.is_multiple_of(heads) {
-            let text = format!("hidden cannot be {hidden}; expected a multiple of heads, {heads}");
-            return Err(ArchError::Size(text));
+    fn of(set: &Settings) -> Result<Shape, ArchError> {
+        heads_fit(set)?;
+        let [hidden, heads, ffn] = ["hidden", "heads", "ffn"].map(|name| set.get(name));
+        if set.get("length") > set.get("positions") {
+            return Err(ArchError::Setting("length cannot be more than positions".into()));
         }
-        if sizes.get("seq") > sizes.get("positions") {
-            return Err(ArchError::Size("seq cannot be more than positions".into()));
-        }
-        Ok(Shape { hidden, heads, ffn })
+        let dropout = set.share("dropout");
+        Ok(Shape {
+            hidden,
+            heads,
+            ffn,
+            dropout,
+        })
     }
 }
 
-/// The size of `axis` of `x`.
-fn size_of(x: Ex<'_>, axis: i64) -> Ex<'_> {
-    x.op("Shape", &[])
-        .with("Gather", &[int(x, axis)], vec![Attr::new("axis", 0i64)])
-}
-
-/// `x` in the shape `[batch, seq, rest…]`, its first two sizes read off `x`.
+/// `x` in the shape `[batch, length, rest…]`, its first two sizes read off `x`.
 fn reshape<'a>(x: Ex<'a>, rest: &[usize]) -> Ex<'a> {
     let mut parts = vec![unsqueeze(size_of(x, 1), 0)];
-    parts.extend(rest.iter().map(|&d| crate::blocks::ints(x, &[d as i64])));
+    parts.extend(rest.iter().map(|&d| ints(x, &[d as i64])));
     let dims = concat(unsqueeze(size_of(x, 0), 0), &parts, 0);
     x.op("Reshape", &[dims])
 }
 
-/// What is added to scores `[batch, heads, seq, seq]`: the lowest number where `mask: [batch, seq]` is 0.
+/// What is added to scores `[batch, heads, length, length]`: the lowest number where `mask: [batch, length]` is 0.
 fn blocked(mask: Ex<'_>) -> Ex<'_> {
-    let to = vec![Attr::new("to", i64::from(DType::F32.code()))];
-    let mask = unsqueeze(unsqueeze(mask, 1), 2).with("Cast", &[], to);
+    let mask = cast(unsqueeze(unsqueeze(mask, 1), 2), DType::F32);
     (mask.tensor(Tensor::scalar(1f32)) - mask) * f64::from(f32::MIN)
 }
 
@@ -134,16 +150,17 @@ fn table<'a>(n: &Net<'a>, name: &str, ids: Ex<'a>, [rows, width]: [usize; 2]) ->
     table.op("Gather", &[ids])
 }
 
-fn embed<'a>(n: &Net<'a>, ids: Ex<'a>, types: Ex<'a>, sizes: &Sizes) -> Ex<'a> {
-    let (hidden, positions) = (sizes.get("hidden"), sizes.get("positions"));
+fn embed<'a>(n: &Net<'a>, ids: Ex<'a>, types: Ex<'a>, set: &Settings) -> Ex<'a> {
+    let (hidden, positions) = (set.get("hidden"), set.get("positions"));
     let all: Vec<i64> = (0i64..).take(positions).collect();
     let all = n.tensor("embeddings.position_ids", Tensor::of(&[1, positions], all));
-    let [zero, one] = [0, 1].map(|i| crate::blocks::ints(ids, &[i]));
+    let [zero, one] = [0, 1].map(|i| ints(ids, &[i]));
     let places = all.op("Slice", &[zero, unsqueeze(size_of(ids, 1), 0), one, one]);
-    let word = table(n, "word", ids, [sizes.get("vocab"), hidden]);
+    let word = table(n, "word", ids, [set.get("vocabulary"), hidden]);
     let kind = table(n, "token_type", types, [2, hidden]);
     let place = table(n, "position", places, [positions, hidden]);
-    layer_norm(n, word + kind + place, "embeddings.LayerNorm", hidden)
+    let x = layer_norm(n, word + kind + place, "embeddings.LayerNorm", hidden);
+    dropout(x, set.share("dropout"))
 }
 
 fn layer_norm<'a>(n: &Net<'a>, x: Ex<'a>, name: &str, hidden: usize) -> Ex<'a> {
@@ -171,18 +188,24 @@ fn attention<'a>(n: &Net<'a>, x: Ex<'a>, mask: Ex<'a>, name: &str, s: Shape) -> 
     let v = heads("value", &[0, 2, 1, 3]);
     let scores = q.matmul(k) / (each as f64).sqrt() + mask;
     let y = transpose(softmax(scores).matmul(v), &[0, 2, 1, 3]);
-    let y = linear(
+    let out = format!("{name}.output");
+    let y = linear(n, reshape(y, &[s.hidden]), &format!("{out}.dense"), [s.hidden; 2]);
+    layer_norm(
         n,
-        reshape(y, &[s.hidden]),
-        &format!("{name}.output.dense"),
-        [s.hidden; 2],
-    );
-    layer_norm(n, y + x, &format!("{name}.output.LayerNorm"), s.hidden)
+        dropout(y, s.dropout) + x,
+        &format!("{out}.LayerNorm"),
+        s.hidden,
+    )
 }
 
 fn feed_forward<'a>(n: &Net<'a>, x: Ex<'a>, name: &str, s: Shape) -> Ex<'a> {
     let y = linear(n, x, &format!("{name}.intermediate.dense"), [s.hidden, s.ffn]);
-    let y = y * ((y / std::f64::consts::SQRT_2).erf() + 1.0) * 0.5;
+    let y = gelu(y);
     let y = linear(n, y, &format!("{name}.output.dense"), [s.ffn, s.hidden]);
-    layer_norm(n, y + x, &format!("{name}.output.LayerNorm"), s.hidden)
+    layer_norm(
+        n,
+        dropout(y, s.dropout) + x,
+        &format!("{name}.output.LayerNorm"),
+        s.hidden,
+    )
 }

@@ -5,9 +5,9 @@ use secateur_engine::Model;
 use crate::arch::images;
 use crate::blocks::{flatten, max_pool, relu};
 use crate::net::Conv;
-use crate::{Arch, ArchError, Draft, Random, Size, Sizes};
+use crate::{Arch, ArchError, Draft, Random, Setting, Settings};
 
-/// `logits: [batch, classes]` of `image: [batch, 1, 28, 28]`.
+/// `logits: [batch, classes]` of `image: [batch, channels, height, width]`.
 pub(crate) struct LeNet5;
 
 impl Arch for LeNet5 {
@@ -19,21 +19,29 @@ impl Arch for LeNet5 {
         "two convolutions and three layers, for 28×28 digits"
     }
 
-    fn sizes(&self) -> &'static [Size] {
-        const { &[Size::classes(10)] }
+    fn settings(&self) -> &'static [Setting] {
+        const {
+            &[
+                Setting::classes(10),
+                Setting::channels(1),
+                Setting::height(28, 12),
+                Setting::width(28, 12),
+            ]
+        }
     }
 
-    fn write(&self, sizes: &Sizes, random: Random) -> Result<Model, ArchError> {
+    fn write(&self, set: &Settings, random: Random) -> Result<Model, ArchError> {
         let mut d = Draft::new(self.name());
-        let image = d.input("image", images(1, 28));
+        let image = d.input("image", images(set));
         let model = d.network(random, |n| {
-            let x = relu(n.conv_bias(n.at(image), "conv1", Conv::new(1, 6, 5)));
+            let stem = Conv::new(set.get("channels"), 6, 5);
+            let x = relu(n.conv_bias(n.at(image), "conv1", stem));
             let x = max_pool(x, 2, 2, 0);
             let x = relu(n.conv_bias(x, "conv2", Conv::new(6, 16, 5).pad(0)));
-            let x = flatten(max_pool(x, 2, 2, 0));
-            let x = relu(n.dense(x, "fc1", [16 * 5 * 5, 120]));
+            let x = max_pool(x, 2, 2, 0);
+            let x = relu(n.dense(flatten(x), "fc1", [n.elements(x), 120]));
             let x = relu(n.dense(x, "fc2", [120, 84]));
-            let logits = n.dense(x, "fc3", [84, sizes.get("classes")]);
+            let logits = n.dense(x, "fc3", [84, set.get("classes")]);
             vec![("logits".into(), logits)]
         })?;
         Ok(model)

@@ -4,11 +4,11 @@ use secateur_engine::Model;
 use secateur_engine::expr::Ex;
 
 use crate::arch::images;
-use crate::blocks::{flatten, mean_pool, relu6};
+use crate::blocks::{dropout, flatten, mean_pool, relu6};
 use crate::net::{Conv, Net};
-use crate::{Arch, ArchError, Draft, Random, Size, Sizes};
+use crate::{Arch, ArchError, Draft, Random, Setting, Settings};
 
-/// `logits: [batch, classes]` of `image: [batch, 3, size, size]`.
+/// `logits: [batch, classes]` of `image: [batch, channels, height, width]`.
 pub(crate) struct MobileNetV2;
 
 /// Of each stage: how much wider its blocks are inside, their channels, how many there are, the stride of the first.
@@ -34,15 +34,23 @@ impl Arch for MobileNetV2 {
         "inverted residual blocks, width 1.0, BatchNormalization and Clip as nodes"
     }
 
-    fn sizes(&self) -> &'static [Size] {
-        const { &[Size::classes(1000), Size::image(224)] }
+    fn settings(&self) -> &'static [Setting] {
+        const {
+            &[
+                Setting::classes(1000),
+                Setting::channels(3),
+                Setting::height(224, 32),
+                Setting::width(224, 32),
+                Setting::dropout(),
+            ]
+        }
     }
 
-    fn write(&self, sizes: &Sizes, random: Random) -> Result<Model, ArchError> {
+    fn write(&self, set: &Settings, random: Random) -> Result<Model, ArchError> {
         let mut d = Draft::new(self.name());
-        let image = d.input("image", images(3, sizes.get("size")));
+        let image = d.input("image", images(set));
         let model = d.network(random, |n| {
-            let stem = Conv::new(3, 32, 3).stride(2);
+            let stem = Conv::new(set.get("channels"), 32, 3).stride(2);
             let mut x = relu6(norm(n, n.at(image), "features.0", stem, 1.0));
             let (mut from, mut i) = (32, 1);
             for [inside, to, blocks, stride] in STAGES {
@@ -58,8 +66,8 @@ impl Arch for MobileNetV2 {
                 }
             }
             let x = relu6(norm(n, x, "features.18", Conv::new(from, 1280, 1), LINEAR));
-            let x = flatten(mean_pool(x));
-            let logits = n.dense(x, "classifier.1", [1280, sizes.get("classes")]);
+            let x = dropout(flatten(mean_pool(x)), set.share("dropout"));
+            let logits = n.dense(x, "classifier.1", [1280, set.get("classes")]);
             vec![("logits".into(), logits)]
         })?;
         Ok(model)

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 
 use secateur_engine::Tensor;
 use secateur_engine::expr::{Builder, Ex, Sink};
-use secateur_engine::ir::{Attr, ValueId};
+use secateur_engine::ir::{Attr, Dim, ValueId};
 
 use crate::Random;
+use crate::blocks::linear;
 
 /// A network that is being written. Weights are drawn in the order in which layers are written.
 pub struct Net<'a> {
@@ -88,6 +89,11 @@ fn he(inputs: usize) -> f64 {
     (2.0 / inputs as f64).sqrt()
 }
 
+/// The standard deviation for a layer of `from` inputs and `to` outputs that no rectifier follows (Glorot and Bengio 2010).
+fn xavier([from, to]: [usize; 2]) -> f64 {
+    (2.0 / (from + to) as f64).sqrt()
+}
+
 /// The standard deviation of biases.
 const BIAS: f64 = 0.01;
 
@@ -140,21 +146,59 @@ impl<'a> Net<'a> {
         self.normal(format!("{name}.weight"), &conv.dims(), 0.0, he(conv.inputs()))
     }
 
-    /// BatchNormalization of `x: [batch, channels, …]` as at inference. Its statistics are near those of a convolution before
-    /// it, and `gain` is the mean of its scale.
+    /// The initialiser `name`, each element of which is `value`.
+    pub fn filled(&self, name: impl Into<String>, dims: &[usize], value: f32) -> Ex<'a> {
+        let n = dims.iter().product();
+        self.tensor(name, Tensor::of(dims, vec![value; n]))
+    }
+
+    /// The initialiser `name` of numbers uniform from `-bound` to `bound`.
+    pub fn uniform(&self, name: impl Into<String>, dims: &[usize], bound: f64) -> Ex<'a> {
+        let n = dims.iter().product();
+        let numbers = self.random.borrow_mut().between(n, -bound, bound);
+        self.tensor(name, Tensor::of(dims, numbers))
+    }
+
+    /// `x`, which is called `name` from now on.
+    pub fn name(&self, x: Ex<'a>, name: impl Into<String>) -> Ex<'a> {
+        self.names.borrow_mut().push((x.id, name.into()));
+        x
+    }
+
+    /// The elements of one example of `x: [batch, …]`; 0 if they are not known.
+    pub fn elements(&self, x: Ex<'a>) -> usize {
+        let ty = self.builder.fact(x.id).ty;
+        let sizes = ty.shape().and_then(|s| s.iter().skip(1).map(Dim::size).product());
+        sizes.unwrap_or(0)
+    }
+
+    /// BatchNormalization of `x: [batch, channels, …]` as at inference, before it has seen anything: means 0 and variances 1.
+    /// Its scale is `gain`.
     pub fn batch_norm(&self, x: Ex<'a>, name: &str, channels: usize, gain: f64) -> Ex<'a> {
-        let draw = |part: &str, mean, std| self.normal(format!("{name}.{part}"), &[channels], mean, std);
-        let scale = draw("weight", gain, 0.1 * gain);
-        let bias = draw("bias", 0.0, 0.1 * gain);
-        let mean = draw("running_mean", 0.0, 0.1);
-        let spread = Tensor::of(&[channels], self.random.borrow_mut().between(channels, 0.8, 1.2));
-        let variance = self.tensor(format!("{name}.running_var"), spread);
+        let part = |part: &str, value| self.filled(format!("{name}.{part}"), &[channels], value);
+        let (scale, bias) = (part("weight", gain as f32), part("bias", 0.0));
+        let (mean, variance) = (part("running_mean", 0.0), part("running_var", 1.0));
         let attrs = vec![
             Attr::new("epsilon", 1e-5f32),
             Attr::new("momentum", 0.9f32),
             Attr::new("training_mode", 0i64),
         ];
         x.with("BatchNormalization", &[scale, bias, mean, variance], attrs)
+    }
+
+    /// LayerNormalization over the last axis of `x`, `width` long; `epsilon` is added to variances.
+    pub fn layer_norm(&self, x: Ex<'a>, name: &str, width: usize, epsilon: f32) -> Ex<'a> {
+        let scale = self.filled(format!("{name}.weight"), &[width], 1.0);
+        let bias = self.filled(format!("{name}.bias"), &[width], 0.0);
+        let attrs = vec![Attr::new("axis", -1i64), Attr::new("epsilon", epsilon)];
+        x.with("LayerNormalization", &[scale, bias], attrs)
+    }
+
+    /// A layer of the last axis of `x: […, from]`: a product with `NAME.weight: [from, to]`, plus `NAME.bias`.
+    pub fn linear(&self, x: Ex<'a>, name: &str, dims: [usize; 2]) -> Ex<'a> {
+        let weight = self.normal(format!("{name}.weight"), &dims, 0.0, xavier(dims));
+        let bias = self.filled(format!("{name}.bias"), &[dims[1]], 0.0);
+        linear(x, weight, bias)
     }
 
     /// A layer of `x: [batch, from]` that reads everything: `NAME.weight: [to, from]` and `NAME.bias`.

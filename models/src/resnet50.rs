@@ -1,23 +1,19 @@
 //! ResNet-50 (He et al. 2015) in the version 1.5: the 3×3 convolution of a block has the stride.
 
 use secateur_engine::Model;
-use secateur_engine::expr::Ex;
 
 use crate::arch::images;
-use crate::blocks::{flatten, max_pool, mean_pool, relu};
-use crate::net::{Conv, Net};
-use crate::{Arch, ArchError, Draft, Random, Size, Sizes};
+use crate::blocks::{Residual, ResidualKind, dropout, flatten, max_pool, mean_pool, relu, stages};
+use crate::net::Conv;
+use crate::{Arch, ArchError, Draft, Random, Setting, Settings};
 
-/// `logits: [batch, classes]` of `image: [batch, 3, size, size]`.
+/// `logits: [batch, classes]` of `image: [batch, channels, height, width]`.
 pub(crate) struct ResNet50;
 
-/// Blocks of each stage, and the channels inside them.
-const STAGES: [(usize, usize); 4] = [(3, 64), (4, 128), (6, 256), (3, 512)];
+/// Blocks of each stage.
+const BLOCKS: [usize; 4] = [3, 4, 6, 3];
 
-/// How much wider a block is outside.
-const EXPANSION: usize = 4;
-
-/// The mean scale of what a block adds, so that sums over 16 blocks stay small.
+/// The scale of what a block adds, so that sums over 16 blocks stay small.
 const BRANCH: f64 = 0.25;
 
 impl Arch for ResNet50 {
@@ -26,53 +22,48 @@ impl Arch for ResNet50 {
     }
 
     fn about(&self) -> &'static str {
-        "residual blocks, version 1.5, BatchNormalization as nodes"
+        "residual blocks, version 1.5, BatchNormalization as nodes; with standard blocks it is ResNet-34"
     }
 
-    fn sizes(&self) -> &'static [Size] {
-        const { &[Size::classes(1000), Size::image(224)] }
+    fn settings(&self) -> &'static [Setting] {
+        const {
+            &[
+                Setting::classes(1000),
+                Setting::channels(3),
+                Setting::height(224, 32),
+                Setting::width(224, 32),
+                Setting::word(
+                    "block",
+                    "what residual blocks are",
+                    &["bottleneck", "standard", "preactivation"],
+                ),
+                Setting::number("filters", "channels inside the first stage", 64, 1..=1024),
+                Setting::dropout(),
+            ]
+        }
     }
 
-    fn write(&self, sizes: &Sizes, random: Random) -> Result<Model, ArchError> {
+    fn write(&self, set: &Settings, random: Random) -> Result<Model, ArchError> {
         let mut d = Draft::new(self.name());
-        let image = d.input("image", images(3, sizes.get("size")));
+        let image = d.input("image", images(set));
+        let filters = set.get("filters");
+        let kind = ResidualKind::named(set.word("block"));
         let model = d.network(random, |n| {
-            let stem = Conv::new(3, 64, 7).stride(2);
-            let x = n.batch_norm(n.conv(n.at(image), "conv1", stem), "bn1", 64, 1.0);
-            let (mut x, mut from) = (max_pool(relu(x), 3, 2, 1), 64);
-            for (stage, (blocks, width)) in STAGES.into_iter().enumerate() {
-                for i in 0..blocks {
-                    let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                    let name = format!("layer{}.{i}", stage + 1);
-                    x = block(n, x, &name, [from, width, stride]);
-                    from = width * EXPANSION;
-                }
+            let stem = Conv::new(set.get("channels"), filters, 7).stride(2);
+            let mut x = n.conv(n.at(image), "conv1", stem);
+            if kind != ResidualKind::Preactivation {
+                x = relu(n.batch_norm(x, "bn1", filters, 1.0));
             }
-            let x = flatten(mean_pool(x));
-            let logits = n.dense(x, "fc", [from, sizes.get("classes")]);
+            let like = Residual {
+                gain: BRANCH,
+                ..Residual::new(kind, filters, filters)
+            };
+            let widths = [1, 2, 4, 8].map(|wider| wider * filters);
+            let (x, to) = stages(n, max_pool(x, 3, 2, 1), like, BLOCKS.into_iter().zip(widths));
+            let x = dropout(flatten(mean_pool(x)), set.share("dropout"));
+            let logits = n.dense(x, "fc", [to, set.get("classes")]);
             vec![("logits".into(), logits)]
         })?;
         Ok(model)
     }
-}
-
-/// A bottleneck: fewer channels, 3×3, more channels, and its input added, projected where it has another shape.
-fn block<'a>(n: &Net<'a>, x: Ex<'a>, name: &str, [from, width, stride]: [usize; 3]) -> Ex<'a> {
-    let to = width * EXPANSION;
-    let norm = |x, i: usize, gain, conv: Conv| {
-        let x = n.conv(x, &format!("{name}.conv{i}"), conv);
-        n.batch_norm(x, &format!("{name}.bn{i}"), conv.to, gain)
-    };
-    let y = relu(norm(x, 1, 1.0, Conv::new(from, width, 1)));
-    let y = relu(norm(y, 2, 1.0, Conv::new(width, width, 3).stride(stride)));
-    let y = norm(y, 3, BRANCH, Conv::new(width, to, 1));
-    let shortcut = match from == to {
-        true => x,
-        false => {
-            let conv = Conv::new(from, to, 1).stride(stride);
-            let x = n.conv(x, &format!("{name}.downsample.0"), conv);
-            n.batch_norm(x, &format!("{name}.downsample.1"), to, 1.0)
-        }
-    };
-    relu(y + shortcut)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use secateur::models::{ARCHS, Arch, Random, Sizes, arch};
+use secateur::models::{ARCHS, Arch, Kind, Random, Setting, Settings, Value as Set, arch};
 use serde_json::{Map, Value, json};
 
 use super::card::{self, Card};
@@ -31,17 +31,14 @@ struct Flags {
     /// Show all architectures and what may be set
     #[arg(long, conflicts_with_all = ["arch", "output"])]
     list: bool,
-    /// Set a number of the architecture
+    /// Set something of the architecture
     #[arg(long, value_name = "KEY=V", value_parser = setting)]
-    set: Vec<(String, usize)>,
+    set: Vec<(String, String)>,
 }
 
-pub(super) fn setting(text: &str) -> Result<(String, usize), String> {
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=V")?;
-    let value = value
-        .parse()
-        .map_err(|_| format!("{value:?} is no whole number"))?;
-    Ok((key.to_owned(), value))
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 impl Cmd for New {
@@ -64,18 +61,18 @@ impl Cmd for New {
     }
 }
 
-fn write(arch: &dyn Arch, set: &[(String, usize)], target: &Target, ui: &Ui) -> Result<Outcome> {
+fn write(arch: &dyn Arch, set: &[(String, String)], target: &Target, ui: &Ui) -> Result<Outcome> {
     target.check()?;
-    let sizes = Sizes::of(arch, set).context(arch.name())?;
+    let set = Settings::of(arch, set).context(arch.name())?;
     let mut model = arch
-        .write(&sizes, Random::new(ui.common.seed))
+        .write(&set, Random::new(ui.common.seed))
         .context(arch.name())?;
     let inputs = wanted(&model);
     let mut free = shapes::Sizes::of(&inputs, &ui.common.sizes)?;
     let dims = free.shapes(&inputs);
     free.note(ui);
     let bound: Vec<_> = inputs.into_iter().zip(dims).collect();
-    let settings: Map<String, Value> = sizes.iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
+    let settings: Map<String, Value> = set.iter().map(|(k, v)| (k.to_owned(), value(v))).collect();
     let figures = Card::of(&model, None, &bound);
     let receipt = Receipt {
         verb: "new",
@@ -103,18 +100,42 @@ fn list(ui: &Ui) -> Outcome {
     let mut table = Table::new(&["architecture", "is"]);
     for arch in ARCHS {
         table.row([arch.name(), arch.about()]);
-        for s in arch.sizes() {
+        for s in arch.settings() {
+            let words = match s.kind {
+                Kind::Word(words) => format!(" ({})", words.join(", ")),
+                _ => String::new(),
+            };
             table.row([
                 String::new(),
-                format!("--set {}={}: {}", s.name, s.default, s.about),
+                format!("--set {}={}: {}{words}", s.name, s.kind.default(), s.about),
             ]);
         }
     }
     ui.say(&table.to_string());
     let one = |a: &&dyn Arch| {
-        let setting = |s: &secateur::models::Size| json!({"name": s.name, "about": s.about, "default": s.default, "least": s.range.start(), "most": s.range.end()});
-        let settings: Vec<Value> = a.sizes().iter().map(setting).collect();
+        let settings: Vec<Value> = a.settings().iter().map(described).collect();
         json!({"name": a.name(), "about": a.about(), "settings": settings})
     };
     Outcome::done(json!({ "archs": ARCHS.iter().map(one).collect::<Vec<_>>() }))
+}
+
+fn value(set: Set) -> Value {
+    match set {
+        Set::Number(n) => json!(n),
+        Set::Share(x) => json!(x),
+        Set::Word(word) => json!(word),
+    }
+}
+
+fn described(s: &Setting) -> Value {
+    let mut all = json!({"name": s.name, "about": s.about, "default": value(s.kind.default())});
+    match &s.kind {
+        Kind::Number { range, .. } => {
+            all["least"] = json!(range.start());
+            all["most"] = json!(range.end());
+        }
+        Kind::Share => all["least"] = json!(0),
+        Kind::Word(words) => all["choices"] = json!(words),
+    }
+    all
 }

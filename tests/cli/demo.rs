@@ -13,21 +13,23 @@ fn demo(folder: &Folder, more: &[&str]) -> (Value, i32) {
 }
 
 #[test]
-fn the_demo_prunes_and_verifies() {
+fn the_demo_trains_prunes_and_verifies() {
     let folder = Folder::new("demo");
     let (said, status) = demo(&folder, &[]);
     assert_eq!((status, &said["pass"]), (0, &true.into()), "{said}");
     let steps = said["steps"].as_array().unwrap();
     let of = |key: &str| -> Vec<f64> { steps.iter().map(|s| s[key].as_f64().unwrap()).collect() };
-    // What assets/README.md states of other software.
-    assert_eq!(of("right"), [356.0, 356.0, 357.0, 357.0, 358.0, 341.0]);
-    assert_eq!(of("weights"), [35_800.0; 6]);
-    let shares = of("sparsity")
-        .iter()
-        .map(|s| (s * 35_800.0).round())
-        .collect::<Vec<_>>();
-    assert_eq!(of("zeros"), shares);
-    assert!(of("zipped_bytes").is_sorted_by(|a, b| a > b));
+    let shares = of("sparsity");
+    assert_eq!(shares, [0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.9, 0.95]);
+    let weights = of("weights")[0];
+    let zeros = of("zeros");
+    let cut = shares[1..].iter().map(|s| (s * weights).round());
+    assert!(zeros[1..].iter().copied().eq(cut), "{zeros:?} of {weights}");
+    // Two images of 360 below what it reaches with seed 0; what was trained on is better than what was only cut.
+    let accuracy = of("accuracy");
+    assert!(accuracy[0] >= 0.97, "{accuracy:?}");
+    assert!(accuracy[6] > 0.95 && accuracy[7] > accuracy[5], "{accuracy:?}");
+    assert!(of("zipped_bytes")[..6].is_sorted_by(|a, b| a > b));
     assert!(
         steps
             .iter()
@@ -39,23 +41,22 @@ fn the_demo_prunes_and_verifies() {
         assert_eq!(inspected["zeros"], step["zeros"], "{file}");
         assert_eq!(inspected["unsupported"], serde_json::json!([]));
     }
-    let dense = folder.file(steps[0]["file"].as_str().unwrap());
-    assert_eq!(fs::read(dense).unwrap(), fs::read(DIGITS).unwrap());
     let page = fs::read_to_string(folder.file(said["report"].as_str().unwrap())).unwrap();
     assert!(page.contains("<svg") && !page.contains("http://") && !page.contains("https://"));
-}
-
-#[test]
-fn the_demo_replaces_its_own_files_only() {
-    let folder = Folder::new("demo-again");
-    assert_eq!(demo(&folder, &["-o", "d"]).1, 0);
-    assert_eq!(demo(&folder, &["-o", "d"]).1, 0);
+    // It replaces its own files, and no others.
     for name in ["report.html", "digits-80.onnx"] {
-        let mine = folder.write(&format!("d/{name}"), b"mine");
-        let (said, status) = demo(&folder, &["-o", "d"]);
+        let file = folder.file(&format!("secateur-demo/{name}"));
+        let own = fs::read(&file).unwrap();
+        fs::write(&file, b"mine").unwrap();
+        let (refused, status) = demo(&folder, &[]);
         assert_eq!(status, 2);
-        assert!(said["error"].as_str().unwrap().contains("--force"), "{said}");
-        assert_eq!(fs::read(&mine).unwrap(), b"mine");
-        assert_eq!(demo(&folder, &["-o", "d", "--force"]).1, 0);
+        assert!(
+            refused["error"].as_str().unwrap().contains("--force"),
+            "{refused}"
+        );
+        assert_eq!(fs::read(&file).unwrap(), b"mine");
+        fs::write(&file, own).unwrap();
     }
+    let (again, status) = demo(&folder, &[]);
+    assert_eq!((status, &again["steps"][7]["right"]), (0, &steps[7]["right"]));
 }

@@ -19,7 +19,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/digits-cnn.onnx");
+const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/digits-cnn.onnx");
 
 /// What came of one command.
 struct Ran {

@@ -31,6 +31,24 @@ fn the_seed_and_the_settings_decide() {
     assert_eq!(first, write("b.onnx", &["--seed", "0", "--set", "classes=10"]));
     assert_ne!(first, write("c.onnx", &["--seed", "1"]));
     assert_ne!(first.len(), write("d.onnx", &["--set", "classes=3"]).len());
+    let file = folder.file("mlp.onnx");
+    let set = [
+        "--set",
+        "dropout=0.5",
+        "--set",
+        "activation=tanh",
+        "--set",
+        "layers=1",
+    ];
+    let made = done(&[&["new", "mlp", &file][..], &set].concat());
+    let settings = &made["settings"];
+    assert_eq!(settings["dropout"], 0.5);
+    assert_eq!(
+        (&settings["activation"], &settings["layers"]),
+        (&"tanh".into(), &1.into())
+    );
+    let ops = &done(&["inspect", &file])["ops"];
+    assert_eq!((&ops["Dropout"], &ops["Tanh"]), (&1.into(), &1.into()));
 }
 
 #[test]
@@ -42,6 +60,13 @@ fn the_list_has_all_and_unknown_names_are_refused() {
             .iter()
             .any(|a| a["name"] == "resnet50" && a["settings"][0]["default"] == 1000)
     );
+    let block = archs.iter().find(|a| a["name"] == "resnet20").unwrap();
+    let block = block["settings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["name"] == "block");
+    assert_eq!(block.unwrap()["choices"][2], "preactivation");
     assert!(secateur(&["new", "--list"]).out.contains("bert-base"));
     let folder = Folder::new("new-wrong");
     let file = folder.file("x.onnx");
@@ -50,11 +75,11 @@ fn the_list_has_all_and_unknown_names_are_refused() {
         (
             &["new", "lenet5", &file, "--set", "clases=3"],
             "\"classes\"",
-            "[\"classes\"]",
+            "\"height\"",
         ),
         (
             &["new", "lenet5", &file, "--set", "classes=0"],
-            "expected 1",
+            "from 1",
             "lenet5",
         ),
         (&["new", "lenet5", &file, "--set", "classes"], "KEY=V", "--set"),

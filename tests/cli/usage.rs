@@ -43,7 +43,7 @@ fn unknown_names_list_the_known_ones_and_the_nearest() {
         (
             &["verify", DIGITS, DIGITS, "--data", "digit"],
             "\"digits\"",
-            "[\"digits\"]",
+            "an .npz file with x and y",
         ),
         (
             &["optimize", DIGITS, &out, "--level", "basik"],

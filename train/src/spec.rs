@@ -5,7 +5,7 @@ use secateur_engine::ir::{Model, Tensor, ValueId};
 use crate::loss::Loss;
 use crate::optim::Optimizer;
 use crate::update::Clip;
-use crate::{Group, Rounding, TrainError};
+use crate::{Group, Rounding, Segments, TrainError};
 
 /// One of the things that a step makes small, or shows.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,8 @@ pub struct Spec<'a> {
     pub hold_zeros: bool,
     /// What the gradient of rounding is.
     pub rounding: Rounding,
+    /// What of the forward pass is computed again when gradients need it, instead of being kept.
+    pub segments: Option<Segments>,
     /// Values of the model that are outputs of the step too.
     pub outputs: &'a [&'a str],
     /// Decides which elements are dropped.
@@ -55,6 +57,7 @@ impl<'a> Spec<'a> {
             masks: &[],
             hold_zeros: false,
             rounding: Rounding::Zero,
+            segments: None,
             outputs: &[],
             seed: 0,
         }

@@ -16,7 +16,7 @@ use crate::spec::{Spec, State, StepGraph};
 use crate::terms::{self, declare, known, output};
 use crate::update::{Trained, Updated, update, zeros_held};
 use crate::words::{cast, int};
-use crate::{Gradients, TrainError, differentiate, modes};
+use crate::{Gradients, TrainError, checkpoints, differentiate, modes};
 
 /// A training step of `model`: the model, the gradients of its parameters, and what the optimiser makes of them, as one graph.
 ///
@@ -90,6 +90,12 @@ impl<'a> Draft<'a> {
             ..Gradients::new(&of, &by)
         };
         let model = &mut self.graph.model;
+        let segments = self.spec.segments.map(|s| checkpoints(model, &g, s));
+        let kept = segments.transpose()?;
+        let g = Gradients {
+            keep: kept.as_deref(),
+            ..g
+        };
         let found = differentiate(model, &g)?;
         let mut each = found.iter();
         self.parameters

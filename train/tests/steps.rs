@@ -380,7 +380,7 @@ fn a_step_is_plain_onnx() {
 
 #[test]
 fn a_network_of_convolutions_learns_from_scratch() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/digits-cnn.onnx");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/digits-cnn.onnx");
     let mut net = Model::load(path).unwrap();
     secateur_train::initialize(&mut net, "*", "he-normal".parse().unwrap(), 1).unwrap();
     let (entropy, adam) = (loss("cross-entropy").unwrap(), optimizer("adam").unwrap());

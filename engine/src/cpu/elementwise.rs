@@ -253,9 +253,13 @@ unsafe fn pick_row<T: Copy>(
                 let y = *b;
                 (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), *a.add(i), y));
             }
-            [_, step] => {
+            [_, 1] => {
                 let x = *a;
-                (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), x, *b.add(i * step)));
+                (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), x, *b.add(i)));
+            }
+            _ => {
+                let (x, y) = (*a, *b);
+                (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), x, y));
             }
         }
     }

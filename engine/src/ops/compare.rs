@@ -50,6 +50,7 @@ impl<Q: Question> Op for Compare<Q> {
     fn laws(&self) -> Laws {
         Laws {
             commutes: Q::COMMUTES,
+            elementwise: true,
             ..Laws::default()
         }
     }

@@ -6,6 +6,7 @@ use super::pick::{given, knowing, place, rearranged, sized};
 use super::shape::{arity, broadcast, show, spelt, tied, with_data};
 use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, case, onnx};
 use crate::cpu::Candidate;
+use crate::cpu::blocked;
 use crate::cpu::copy::{Lay, StridedCopy, steps};
 use crate::cpu::moves::{Move, candidates, width};
 use crate::expr::Ex;
@@ -28,9 +29,8 @@ fn repeated(n: &NodeRef, shape: Option<&Shape>) -> Option<Vec<Dim>> {
 }
 
 /// The copy that reads input 0 again and again, axes aligned at the end, to fill output 0.
-fn copy(n: &NodeRef, dtype: DType) -> Option<Vec<Move>> {
-    let (of, out) = (n.dims(0)?, n.out_dims(0)?);
-    let (from, to) = (steps(&of), steps(&out));
+fn copy(of: &[usize], out: &[usize], dtype: DType) -> Option<Vec<Move>> {
+    let (from, to) = (steps(of), steps(out));
     let first = out.len().checked_sub(of.len())?;
     let (mut dims, mut reads, mut writes) = (vec![], vec![], vec![]);
     for (i, &len) in out.iter().enumerate() {
@@ -52,6 +52,20 @@ fn copy(n: &NodeRef, dtype: DType) -> Option<Vec<Move>> {
         output: 0,
         copy,
     }])
+}
+
+/// The kernels that make `op` of input 0, axes aligned at the end.
+fn kernels(n: &NodeRef, op: &str) -> Vec<Candidate> {
+    let (Some(of), Some(out), Some(dtype)) = (n.dims(0), n.out_dims(0), n.dtype(0)) else {
+        return vec![];
+    };
+    let mut all = candidates(op, dtype, copy(&of, &out, dtype));
+    let image = of.len() > 2 && of.len() == out.len() && of[1] == out[1] && dtype == DType::F32;
+    if let (true, Some(of), Some(out)) = (image, blocked::dims(&of), blocked::dims(&out)) {
+        let blocks = candidates(&format!("{op}.blocks"), dtype, copy(&of, &out, dtype));
+        all.extend(blocks.into_iter().map(|c| c.blocked(&[0], true)));
+    }
+    all
 }
 
 /// Input 0 read again and again, axes aligned at the end, as reference.
@@ -125,8 +139,7 @@ impl Op for Expand {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        let dtype = n.dtype(0);
-        dtype.map_or(vec![], |d| candidates("expand", d, copy(n, d)))
+        kernels(n, "expand")
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -134,6 +147,7 @@ impl Op for Expand {
         vec![
             Case::new("more axes", [case::floats(&[3, 1], 1), to(&[2, 1, 6])]).konst(&[1]),
             Case::new("both ways", [case::floats(&[2, 1, 5], 1), to(&[7, 1])]),
+            Case::new("a pixel", [case::floats(&[2, 19, 1, 1], 1), to(&[2, 19, 3, 2])]).konst(&[1]),
             Case::new("a scalar", [Tensor::scalar(3i64), to(&[4])]).konst(&[0, 1]),
             Case::new("to nothing", [case::floats(&[1, 3], 1), to(&[0, 3])]).konst(&[1]),
             Case::new("bools", [Tensor::bools(&[2, 1], [true, false]), to(&[2, 40])]).konst(&[1]),
@@ -230,8 +244,7 @@ impl Op for Tile {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        let dtype = n.dtype(0);
-        dtype.map_or(vec![], |d| candidates("tile", d, copy(n, d)))
+        kernels(n, "tile")
     }
 
     fn cases(&self) -> Vec<Case> {

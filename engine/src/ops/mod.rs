@@ -384,6 +384,7 @@ pub static OPS: &[&dyn Op] = &[
     &after::After,
     &attention::spread::Spread,
     &pool::AveragePoolGrad,
+    &batchnorm::BatchNormalizationGrad,
     &conv::Fused,
     &conv::GradW,
     &gemm::Fused,

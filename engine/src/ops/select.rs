@@ -52,6 +52,7 @@ impl Op for Where {
 
     fn laws(&self) -> Laws {
         Laws {
+            elementwise: true,
             in_place: &[1, 2],
             ..Laws::default()
         }

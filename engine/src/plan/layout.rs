@@ -84,7 +84,8 @@ impl Pick {
     /// How output `slot` is made.
     pub(super) fn output(&self, slot: usize, fact: &Fact) -> Form {
         let asked = self.outputs.outputs && (slot == 0 || !self.outputs.turned);
-        match fact.ty.dims().filter(|_| asked) {
+        let image = |d: &Vec<usize>| asked && d.len() > 2;
+        match fact.ty.dims().filter(image) {
             Some(dims) => other(dims, self.outputs),
             None => Form::Rows,
         }
@@ -143,8 +144,9 @@ impl Lowering<'_> {
     ) -> Option<Pick> {
         let [fact] = facts else { return None };
         let dims = fact.ty.dims().filter(|d| d.len() > 2 && d[1] >= CHANNELS)?;
+        let taken = matches!(fact.ty.dtype(), Some(DType::F32 | DType::Bool));
         // Before opset 7 axes were aligned otherwise.
-        if !op.laws().elementwise || fact.ty.dtype() != Some(DType::F32) || n.opset() < 7 {
+        if !op.laws().elementwise || !taken || n.opset() < 7 {
             return None;
         }
         let forms: Vec<_> = (0..node.inputs.len())
@@ -206,8 +208,14 @@ impl Lowering<'_> {
         if count(&own) == Some(1) {
             return Some(Form::Rows);
         }
-        if n.dtype(i) != Some(DType::F32) || own.len() > out.len() {
+        if own.len() > out.len() {
             return None;
+        }
+        match n.dtype(i)? {
+            DType::F32 => {}
+            // Nothing copies truth values into blocks.
+            DType::Bool if self.is_in_blocks(n.node().inputs[i]?, &own) => {}
+            _ => return None,
         }
         let mut dims = vec![1; out.len() - own.len()];
         dims.extend(own);
@@ -274,6 +282,10 @@ impl Lowering<'_> {
         wide && ty.dtype() == Some(DType::F32)
     }
 
+    fn is_in_blocks(&self, v: ValueId, dims: &[usize]) -> bool {
+        self.stores.contains_key(&(v, Form::Blocks(dims.to_vec())))
+    }
+
     fn in_rows(&self, v: ValueId) -> bool {
         self.stores.contains_key(&(v, Form::Rows))
     }
@@ -336,21 +348,8 @@ impl Lowering<'_> {
     fn exchange(&mut self, v: ValueId, from: &Form, dims: [usize; 4]) -> Store {
         let from = self.seat(v, from);
         let [a, b, c, d] = dims;
-        let to = vec![a, c, b, d];
-        let steps = Lay::dense(&dims).steps;
-        let lay = Lay {
-            start: 0,
-            steps: vec![steps[0], steps[2], steps[1], steps[3]],
-        };
-        let copy = width(from.dtype).and_then(|w| StridedCopy::new(w, &to, &lay, &Lay::dense(&to)));
-        let one = copy.map(|copy| Move {
-            input: 0,
-            output: 0,
-            copy,
-        });
-        let kernel = candidates("reorder", from.dtype, one.map(|m| vec![m])).pop();
-        let nothing = || Candidate::new("reorder", Cost::default(), |_: &mut Io| {});
-        self.reorder(v, from, to, kernel.unwrap_or_else(nothing))
+        let kernel = exchanged(from.dtype, dims);
+        self.reorder(v, from, vec![a, c, b, d], kernel)
     }
 
     fn pack(&mut self, v: ValueId, dims: &[usize]) -> Store {
@@ -374,8 +373,34 @@ impl Lowering<'_> {
         if sizes[2] == 1 && sizes[1].is_multiple_of(blocked::BLOCK) {
             return from.store;
         }
+        if from.dtype != DType::F32 {
+            // All blocks are full: see `in_blocks`.
+            let whole = sizes[0] * sizes[1] / blocked::BLOCK;
+            let kernel = exchanged(from.dtype, [whole, sizes[2], blocked::BLOCK, 1]);
+            return self.reorder(v, from, dims, kernel);
+        }
         self.reorder(v, from, dims, moved(INTO_ROWS, sizes, blocked::unpack))
     }
+}
+
+/// The kernel that copies `[a, b, c, d]` as `[a, c, b, d]`.
+fn exchanged(dtype: DType, dims: [usize; 4]) -> Candidate {
+    let [a, b, c, d] = dims;
+    let to = [a, c, b, d];
+    let steps = Lay::dense(&dims).steps;
+    let lay = Lay {
+        start: 0,
+        steps: vec![steps[0], steps[2], steps[1], steps[3]],
+    };
+    let copy = width(dtype).and_then(|w| StridedCopy::new(w, &to, &lay, &Lay::dense(&to)));
+    let one = copy.map(|copy| Move {
+        input: 0,
+        output: 0,
+        copy,
+    });
+    let kernel = candidates("reorder", dtype, one.map(|m| vec![m])).pop();
+    let nothing = || Candidate::new("reorder", Cost::default(), |_: &mut Io| {});
+    kernel.unwrap_or_else(nothing)
 }
 
 /// The kernel that copies from or into blocks.

@@ -2,6 +2,7 @@
 
 mod chart;
 mod page;
+mod school;
 mod trial;
 
 use std::path::{Path, PathBuf};
@@ -36,7 +37,10 @@ struct Flags {
 
 impl Cmd for Demo {
     fn command(&self) -> Command {
-        Flags::augment_args(Command::new("demo").about("Prunes a built-in model, with nothing else needed"))
+        Flags::augment_args(
+            Command::new("demo")
+                .about("Trains, prunes and trains on a model of digits, with nothing else needed"),
+        )
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
@@ -44,15 +48,17 @@ impl Cmd for Demo {
     }
 }
 
-/// A digits CNN: see `assets/README.md`.
-static MODEL: &[u8] = include_bytes!("../../../assets/digits-cnn.onnx");
-
 /// The shares of zeros to prune to, in percent. The first is the model as it is.
 const SHARES: [u32; 6] = [0, 50, 70, 80, 90, 95];
+
+/// The shares to which the model is pruned and trained on, in percent.
+const TUNED: [u32; 2] = [90, 95];
 
 /// One row of the demo.
 struct Step {
     share: u32,
+    /// Whether it was trained on after it was pruned.
+    tuned: bool,
     file: PathBuf,
     trial: Trial,
     file_bytes: usize,
@@ -65,19 +71,26 @@ struct Step {
 fn demo(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let start = Instant::now();
     std::fs::create_dir_all(&flags.output).with_context(|| flags.output.display().to_string())?;
-    let dense = onnx::parse(Bytes::of(MODEL), None)?;
-    let digits = Digits::test();
-    let progress = ui.progress(SHARES.len() as u64 + 1, "pruning, models");
+    let page = flags.output.join("report.html");
+    let steps = SHARES.map(|share| (share, false)).into_iter();
+    let all: Vec<_> = steps.chain(TUNED.map(|share| (share, true))).collect();
+    let files = all.iter().map(|&s| file(s, flags)).chain([page.clone()]);
+    // What could not be written in the end is said before anything is trained.
+    files
+        .into_iter()
+        .try_for_each(|f| written::check(&f, flags.force || ours(&f)))?;
+    let digits = Digits::test()?;
+    let dense = school::trained(&school::untrained(ui.common.seed)?, school::EPOCHS, ui)?;
     let mut steps = vec![];
-    for share in SHARES {
-        steps.push(step(&dense, share, &digits, flags, ui)?);
-        progress.add(1);
+    for (share, tuned) in all {
+        let mut model = trial::pruned(&dense, share)?;
+        if tuned {
+            model = school::trained(&model, school::TUNING, ui)?;
+        }
+        steps.push(step(model, (share, tuned), &digits, flags, ui)?);
     }
     let times = trial::race(steps.iter_mut().map(|s| &mut s.trial), &digits)?;
     steps.iter_mut().zip(times).for_each(|(step, ms)| step.ms = ms);
-    progress.add(1);
-    drop(progress);
-    let page = flags.output.join("report.html");
     let html = page::page(&steps, ui.threads());
     replace(&page, html.as_bytes(), flags.force)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -85,7 +98,7 @@ fn demo(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let pass = steps.iter().all(|s| s.verified);
     Ok(Outcome {
         json: json!({
-            "model": "digits-cnn (built in)",
+            "model": "conv4 for digits, trained here",
             "threads": ui.threads(),
             "images": digits.labels.len(),
             "steps": steps.iter().map(Step::json).collect::<Vec<_>>(),
@@ -97,22 +110,32 @@ fn demo(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     })
 }
 
-/// Prunes to `share` percent, tries the model, writes it, reads it back and tries that.
-fn step(dense: &Model, share: u32, digits: &Digits, flags: &Flags, ui: &Ui) -> Result<Step> {
-    let (mut model, zeros) = trial::pruned(dense, share)?;
-    let mut trial = Trial::new(&model, zeros, digits, ui.threads())?;
-    if share > 0 {
-        sign(&mut model, share, &trial, ui);
-    }
-    let file = flags.output.join(format!("digits-{share}.onnx"));
+/// Where a model goes.
+fn file((share, tuned): (u32, bool), flags: &Flags) -> PathBuf {
+    let more = if tuned { "-tuned" } else { "" };
+    flags.output.join(format!("digits-{share}{more}.onnx"))
+}
+
+/// Tries a model, writes it, reads it back and tries that.
+fn step(
+    mut model: Model,
+    (share, tuned): (u32, bool),
+    digits: &Digits,
+    flags: &Flags,
+    ui: &Ui,
+) -> Result<Step> {
+    let mut trial = Trial::new(&model, digits, ui.threads())?;
+    sign(&mut model, (share, tuned), &trial, ui);
+    let file = file((share, tuned), flags);
     let bytes = onnx::to_bytes(&model);
     replace(&file, &bytes, flags.force)?;
     let read = Model::load(&file)?;
-    let again = Trial::new(&read, trial.zeros, digits, ui.threads())?;
+    let again = Trial::new(&read, digits, ui.threads())?;
     let verified = trial.outputs == again.outputs;
     trial.session = again.session;
     Ok(Step {
         share,
+        tuned,
         file,
         trial,
         file_bytes: bytes.len(),
@@ -122,29 +145,38 @@ fn step(dense: &Model, share: u32, digits: &Digits, flags: &Flags, ui: &Ui) -> R
     })
 }
 
-fn sign(model: &mut Model, share: u32, trial: &Trial, ui: &Ui) {
+fn sign(model: &mut Model, (share, tuned): (u32, bool), trial: &Trial, ui: &Ui) {
     let receipt = Receipt {
         verb: "demo",
-        flags: json!({"method": "magnitude", "sparsity": f64::from(share) / 100.0, "scope": "global"}),
+        flags: json!({
+            "epochs": school::EPOCHS,
+            "method": "magnitude",
+            "sparsity": f64::from(share) / 100.0,
+            "scope": "global",
+            "finetune": if tuned { school::TUNING } else { 0 },
+        }),
         seed: ui.common.seed,
         figures: json!({"zeros": trial.zeros.zeros, "accuracy": trial.accuracy()}),
     };
     receipt.sign(model);
 }
 
-/// Writes a file, over another one only if that is the same or the demo wrote it.
+/// Writes a file, over another one only if the demo wrote it.
 fn replace(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
-    let ours = std::fs::read(path).is_ok_and(|old| old == bytes || is_ours(&old));
-    written::replace(path, force || ours, |out| {
+    written::replace(path, force || ours(path), |out| {
         Ok(std::io::Write::write_all(out, bytes)?)
     })
 }
 
-fn is_ours(old: &[u8]) -> bool {
+/// Whether the demo wrote the file.
+fn ours(path: &Path) -> bool {
+    let Ok(old) = std::fs::read(path) else {
+        return false;
+    };
     if old.starts_with(page::HEAD.as_bytes()) {
         return true;
     }
-    let model = onnx::parse(Bytes::new(old.to_vec()), None);
+    let model = onnx::parse(Bytes::new(old), None);
     model.is_ok_and(|m| {
         let all = onnx::metadata(&m);
         all.iter()
@@ -153,10 +185,19 @@ fn is_ours(old: &[u8]) -> bool {
 }
 
 impl Step {
+    fn name(&self) -> String {
+        match (self.share, self.tuned) {
+            (0, _) => "dense".into(),
+            (share, false) => format!("pruned {share} %"),
+            (share, true) => format!("{share} %, tuned"),
+        }
+    }
+
     fn json(&self) -> Value {
         let zeros = &self.trial.zeros;
         json!({
-            "name": if self.share == 0 { "dense".into() } else { format!("pruned {} %", self.share) },
+            "name": self.name(),
+            "tuned": self.tuned,
             "sparsity": f64::from(self.share) / 100.0,
             "file": self.file.display().to_string(),
             "weights": zeros.weights,
@@ -175,11 +216,7 @@ impl Step {
     fn cells(&self) -> [String; 8] {
         let kb = |bytes: usize| format!("{:.1}", bytes as f64 / 1e3);
         [
-            if self.share == 0 {
-                "dense".into()
-            } else {
-                format!("pruned {} %", self.share)
-            },
+            self.name(),
             thousands(self.trial.zeros.zeros),
             format!("{:.2}", 100.0 * self.trial.zeros.share()),
             format!("{:.2}", 100.0 * self.trial.accuracy()),

@@ -38,13 +38,14 @@ pub(super) fn page(steps: &[Step], threads: usize) -> String {
         .iter()
         .map(|s| row("td", s.cells().iter().map(|c| &**c)))
         .collect();
+    let trained = thousands(1_437);
     let (weights, images) = (thousands(steps[0].trial.zeros.weights), steps[0].trial.images);
     let version = env!("CARGO_PKG_VERSION");
     format!(
         "{HEAD}<meta name=\"viewport\" content=\"width=device-width\">\n<title>secateur demo</title>\n<style>{STYLE}</style>\n\
          <h1>What a digits CNN loses when its weights go</h1>\n\
-         <p class=\"soft\">{weights} weights; the smallest of all layers together are set to zero, and nothing is trained \
-         after. Accuracy is measured on {images} images that the model has not seen; one image is {:.2} %.</p>\n\
+         <p class=\"soft\">A network of {weights} weights was trained here, on {trained} images. The smallest weights of all \
+         layers together are set to zero; what is called tuned was trained on after that, its zeros held. Accuracy is measured on {images} images that the model has not seen; one image is {:.2} %.</p>\n\
          <p class=\"soft\"><span class=\"key\" style=\"background:var(--leaf);margin-left:0\"></span>accuracy\
          <span class=\"key\" style=\"background:var(--bar)\"></span>zeros among the weights</p>\n\
          {}\n<table>\n{head}{rows}</table>\n\

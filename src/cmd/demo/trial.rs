@@ -18,15 +18,13 @@ use crate::rates;
 /// # Errors
 ///
 /// If the model has no weights.
-pub(super) fn pruned(dense: &Model, share: u32) -> Result<(Model, Zeros)> {
+pub(super) fn pruned(dense: &Model, share: u32) -> Result<Model> {
     let goal = Goal {
         amount: Amount::Sparsity(f64::from(share) / 100.0),
         scope: Scope::Global,
         pattern: Pattern::Unstructured,
     };
-    let model = pruning::pruned(dense, &Choice::default(), goal, &Effort::default())?;
-    let zeros = Zeros::of(&model, &Choice::default())?;
-    Ok((model, zeros))
+    pruning::pruned(dense, &Choice::default(), goal, &Effort::default())
 }
 
 /// A model that has named the digits on all test images.
@@ -45,7 +43,7 @@ impl Trial {
     /// # Errors
     ///
     /// If it does not run.
-    pub(super) fn new(model: &Model, zeros: Zeros, digits: &Digits, threads: usize) -> Result<Trial> {
+    pub(super) fn new(model: &Model, digits: &Digits, threads: usize) -> Result<Trial> {
         let session = Session::builder(model)
             .threads(threads)
             .rates(rates::cached())
@@ -60,7 +58,7 @@ impl Trial {
             images: digits.labels.len(),
             session,
             outputs,
-            zeros,
+            zeros: Zeros::of(model, &Choice::default())?,
         })
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::compress::{Amount, Choice, Goal, Pattern, Scope};
 use secateur::engine::run::nearest;
-use secateur::models::{ARCHS, Random, Sizes, arch};
+use secateur::models::{ARCHS, arch};
 
 use super::layer::{Layer, SPELLING};
 use crate::cmd::card;
@@ -109,9 +109,7 @@ impl Flags {
             let (near, known) = (nearest(name, &known), known.join(", "));
             bail!("{name:?} is neither a file nor an architecture{near}; the architectures are {known}");
         };
-        let model = arch
-            .write(&Sizes::of(arch, &[])?, Random::new(seed))
-            .context(name.to_owned())?;
+        let model = arch.build(&[], seed).context(name.to_owned())?;
         Ok((name.to_owned(), model))
     }
 

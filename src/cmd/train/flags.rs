@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 use secateur::train::data::{Augment, Options, Part, Task};
 use secateur::train::optim::optimizer;
-use secateur::train::{Clip, Group, LOSSES, OPTIMIZERS, Optimizer, Schedule, schedule};
+use secateur::train::{Clip, Group, LOSSES, OPTIMIZERS, Optimizer, Schedule, Segments, schedule};
 use serde_json::{Value, json};
 
 /// The flags of both verbs.
@@ -53,6 +53,12 @@ pub(crate) struct Flags {
     /// Examples set apart to measure the result by, where the data has none of its own [default: 10%]
     #[arg(long, value_name = "N")]
     test: Option<Part>,
+    /// Let the model standardise its input by means and deviations of the training examples: its first two nodes
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// Keep values of the forward pass at N places only and compute the others again: less memory, more time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    segments: Option<u32>,
     /// What labels are: classes or numbers
     #[arg(long, value_enum, default_value = "classes")]
     task: TaskFlag,
@@ -163,6 +169,11 @@ impl Flags {
         self.lr.unwrap_or(usual.map_or(0.001, |(_, rate)| *rate))
     }
 
+    /// What is computed again.
+    pub(crate) fn segments(&self) -> Option<Segments> {
+        self.segments.map(|n| Segments::Count(n as usize))
+    }
+
     pub(crate) fn clip(&self) -> Clip {
         let mut clip = Clip::default();
         for bound in &self.clip {
@@ -174,9 +185,10 @@ impl Flags {
         clip
     }
 
-    /// The groups of parameters; `frozen` are names beside those that the flags say.
-    pub(crate) fn groups(&self, frozen: &[String]) -> Vec<Group> {
-        let frozen = self.freeze.iter().chain(frozen).map(Group::frozen);
+    /// The groups of parameters.
+    pub(crate) fn groups(&self) -> Vec<Group> {
+        let means = self.normalize.then(|| Group::frozen("standardize.*"));
+        let frozen = self.freeze.iter().map(Group::frozen).chain(means);
         let rest = Group {
             l1: self.l1,
             l2: self.l2,
@@ -234,6 +246,7 @@ impl Flags {
             "l2": self.l2,
             "freeze": self.freeze,
             "augment": self.augment,
+            "normalize": self.normalize,
             "patience": self.patience,
             "teacher": self.teacher.as_ref().map(|t| t.display().to_string()),
         })

@@ -38,7 +38,7 @@ struct TrainFlags {
     how: Flags,
     /// Set a number of the architecture
     #[arg(long, value_name = "KEY=V", value_parser = new::setting)]
-    set: Vec<(String, usize)>,
+    set: Vec<(String, String)>,
 }
 
 impl Cmd for Train {
@@ -108,12 +108,13 @@ impl Job<'_> {
                 output,
             })
             .collect();
-        let groups = how.groups(&[]);
+        let groups = how.groups();
         let rate = how.rate(&*optimizer);
         let course = Course {
             spec: Spec {
                 groups: &groups,
                 clip: how.clip(),
+                segments: how.segments(),
                 hold_zeros: self.hold_zeros,
                 seed: ui.common.seed as u32,
                 ..Spec::new(&terms, &*optimizer)

@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::engine::ir::{DType, Dim, NodeId, ValueId};
-use secateur::models::{ARCHS, Arch, Random, Sizes};
-use secateur::train::data::{self, Data, Loader, LoaderOptions, Splits, Wanted};
+use secateur::models::{ARCHS, Arch};
+use secateur::train::data::{self, Data, Loader, LoaderOptions, Normalize, Splits, Wanted};
+use secateur::train::standardize;
 
 use super::super::card;
 use super::super::shapes::wanted;
@@ -31,7 +32,12 @@ pub(super) struct Start {
 
 impl Start {
     /// An architecture, as large as the data wants it, or a file.
-    pub(super) fn arch_or_file(name: &str, set: &[(String, usize)], flags: &Flags, ui: &Ui) -> Result<Start> {
+    pub(super) fn arch_or_file(
+        name: &str,
+        set: &[(String, String)],
+        flags: &Flags,
+        ui: &Ui,
+    ) -> Result<Start> {
         let arch = ARCHS.iter().find(|a| a.name() == name);
         match arch {
             Some(arch) => Start::arch(*arch, set, flags, ui),
@@ -49,23 +55,21 @@ impl Start {
     }
 
     /// An architecture with sizes that follow from the data, unless they are set.
-    fn arch(arch: &dyn Arch, set: &[(String, usize)], flags: &Flags, ui: &Ui) -> Result<Start> {
-        let given = |name: &str| set.iter().rev().find(|(n, _)| n == name).map(|(_, x)| *x);
+    fn arch(arch: &dyn Arch, set: &[(String, String)], flags: &Flags, ui: &Ui) -> Result<Start> {
+        let given = |name: &str| set.iter().rev().find(|(n, _)| n == name)?.1.parse().ok();
         let image = match (given("channels"), given("height"), given("width")) {
             (Some(c), Some(h), Some(w)) => Some([c, h, w]),
             _ => None,
         };
         let splits = open(flags, image, ui)?;
-        let mut sizes: Vec<(String, usize)> = follow(&splits.train)
+        let mut all: Vec<(String, String)> = follow(&splits.train)
             .into_iter()
-            .filter(|(name, _)| arch.sizes().iter().any(|s| s.name == *name))
-            .map(|(name, x)| (name.to_owned(), x))
+            .filter(|(name, _)| arch.settings().iter().any(|s| s.name == *name))
+            .map(|(name, x)| (name.to_owned(), x.to_string()))
             .collect();
-        sizes.extend(set.iter().cloned());
-        let sizes = Sizes::of(arch, &sizes).context(arch.name().to_owned())?;
-        let model = arch
-            .write(&sizes, Random::new(ui.common.seed))
-            .context(arch.name().to_owned())?;
+        all.extend(set.iter().cloned());
+        let built = arch.build(&all, ui.common.seed);
+        let model = built.context(arch.name().to_owned())?;
         Start::new(model, arch.name().into(), splits, flags)
     }
 
@@ -76,7 +80,7 @@ impl Start {
         Start::new(model, path.display().to_string(), splits, flags)
     }
 
-    fn new(model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
+    fn new(mut model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
         let output = scores(&model).with_context(|| name.clone())?;
         let known = wanted(&model);
         let fixed = known.iter().find_map(|w| match w.ty.shape()?.first()? {
@@ -105,6 +109,9 @@ impl Start {
             validation: splits.validation.as_deref().map(fit).transpose()?.map(Into::into),
             test: splits.test.as_deref().map(fit).transpose()?.map(Into::into),
         };
+        if let (true, Some(input)) = (flags.normalize, known.first()) {
+            standardize(&mut model, &input.name, &Normalize::of(&splits.train)?)?;
+        }
         Ok(Start {
             model,
             name,
@@ -123,7 +130,7 @@ impl Start {
             seed: ui.common.seed,
             drop_last: self.fixed,
             augment: flags.augment()?,
-            threads: ui.threads(),
+            threads: 1,
             ..LoaderOptions::default()
         };
         let validation = self.splits.validation.clone();

@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result, bail};
-use secateur::Tensor;
-use secateur::engine::ir::{Model, Type};
-use secateur::engine::run::nearest;
+use anyhow::{Context, Result, ensure};
+use secateur::engine::ir::{Dim, Model};
+use secateur::train::data::{self, Batch, Data, Options};
 use serde_json::{Value, json};
 
 use crate::cmd::compare::argmax;
-use crate::cmd::digits::Digits;
-use crate::cmd::shapes::wanted;
+use crate::cmd::shapes::{Wanted, wanted};
 use crate::engines::Loaded;
 
 /// The share of images that each model names right.
@@ -41,82 +39,86 @@ impl fmt::Display for Metric {
     }
 }
 
-/// Runs both on the test images of `data`.
+/// Examples that are run at a time where the model leaves it open.
+const BATCH: usize = 360;
+
+/// Runs both on the test examples of `data`.
 ///
 /// # Errors
 ///
 /// If there is no such data set, or the models take something else.
 pub(super) fn measure(data: &str, model: &Model, a: &mut dyn Loaded, b: &mut dyn Loaded) -> Result<Metric> {
-    let known = ["digits".to_owned()];
-    if data != "digits" {
-        bail!(
-            "no data set {data:?}{}; the data sets are {known:?}",
-            nearest(data, &known)
-        );
+    let wanted = wanted(model);
+    let examples = examples(data, &wanted)?;
+    let batch = wanted.first().and_then(|w| size(w.ty.shape()?.first()?));
+    let batch = batch.unwrap_or(BATCH.min(examples.len()));
+    let (mut right, mut agreed) = ([0; 2], 0);
+    for from in (0..examples.len()).step_by(batch.max(1)) {
+        // A model for batches of one size gets the last example again, and what it says of that is left out.
+        let which: Vec<usize> = (from..from + batch).map(|i| i.min(examples.len() - 1)).collect();
+        let some = examples.batch(&which)?;
+        let n = batch.min(examples.len() - from);
+        let labels = some
+            .labels
+            .ints()
+            .context("the labels of the data are no classes")?;
+        let (x, y) = (answers(a, &some, batch)?, answers(b, &some, batch)?);
+        for ((x, y), label) in x.iter().zip(&y).zip(labels).take(n) {
+            let is_right = |said: usize| usize::from(said as i64 == label);
+            right = [right[0] + is_right(*x), right[1] + is_right(*y)];
+            agreed += usize::from(x == y);
+        }
     }
-    let digits = Digits::test();
-    let inputs = wanted(model);
-    let [input] = &inputs[..] else {
-        bail!("a model with {} inputs cannot take images", inputs.len());
-    };
-    let (images, batch) = shaped(&digits.images, &input.ty)?;
-    let batches = batches(&images, batch);
-    let (x, y) = (
-        answers(a, &input.name, &batches)?,
-        answers(b, &input.name, &batches)?,
-    );
-    let n = digits.labels.len();
-    let share = |equal: usize| equal as f64 / n as f64;
-    let right = |said: &[usize]| share(said.iter().zip(&digits.labels).filter(|(s, l)| s == l).count());
-    if x.len() != n || y.len() != n {
-        bail!("the first output does not have one row for each of {n} images");
-    }
+    let share = |count: usize| count as f64 / examples.len() as f64;
     Ok(Metric {
-        images: n,
-        a: right(&x),
-        b: right(&y),
-        agreement: share(x.iter().zip(&y).filter(|(p, q)| p == q).count()),
+        images: examples.len(),
+        a: share(right[0]),
+        b: share(right[1]),
+        agreement: share(agreed),
     })
 }
 
-/// The class that the first output names for each image.
-fn answers(engine: &mut dyn Loaded, input: &str, batches: &[Tensor]) -> Result<Vec<usize>> {
-    let mut all = vec![];
-    for images in batches {
-        let outputs = engine.run(&[(input.to_owned(), images.clone())])?.outputs;
-        all.extend(argmax(
-            &outputs
-                .into_first()
-                .context("the model has no tensor as its first output")?,
-        ));
+fn size(d: &Dim) -> Option<usize> {
+    match d {
+        Dim::Known(n) => usize::try_from(*n).ok(),
+        _ => None,
     }
-    Ok(all)
 }
 
-/// The images in the form that an input of type `ty` takes, and how many at a time.
-fn shaped(images: &Tensor, ty: &Type) -> Result<(Tensor, usize)> {
-    let n = images.dims()[0];
-    let shape = ty
-        .shape()
-        .with_context(|| format!("the input is {ty}, of no known shape"))?;
-    let batch = shape.first().and_then(|d| d.size()).unwrap_or(n);
-    let mut dims: Vec<usize> = shape.iter().map(|d| d.size().unwrap_or(1)).collect();
-    if let Some(first) = dims.first_mut() {
-        *first = n;
-    }
-    let fits = batch > 0 && n.is_multiple_of(batch) && ty.dtype().is_none_or(|d| d == images.dtype());
-    let images = images.reshaped(&dims).filter(|_| fits);
-    let images =
-        images.with_context(|| format!("the input is {ty}, which does not take images of 1×8×8 floats"))?;
-    Ok((images, batch))
+/// The examples of `data` that nothing was learned from, as `wanted` takes them.
+fn examples(data: &str, wanted: &[Wanted]) -> Result<Data> {
+    let each = |w: &Wanted| data::Wanted {
+        name: w.name.clone(),
+        dtype: w.dtype(),
+        dims: w.ty.shape().into_iter().flatten().skip(1).map(size).collect(),
+    };
+    let each: Vec<data::Wanted> = wanted.iter().map(each).collect();
+    let image = match each.first().map(|w| &w.dims[..]) {
+        Some(&[Some(c), Some(h), Some(w)]) => Some([c, h, w]),
+        _ => None,
+    };
+    let splits = data::open(
+        data,
+        &Options {
+            image,
+            ..Options::default()
+        },
+    )?;
+    let test = splits.test.context("the data has no test examples")?;
+    Ok(test.fit(&each, None)?)
 }
 
-fn batches(images: &Tensor, batch: usize) -> Vec<Tensor> {
-    let mut dims = images.dims().to_vec();
-    dims[0] = batch;
-    let width = dims.iter().product::<usize>();
-    let all = images.elements::<f32>().unwrap_or_default();
-    all.chunks_exact(width.max(1))
-        .map(|c| Tensor::of(&dims, c.to_vec()))
-        .collect()
+/// The class that the first output names for each example.
+fn answers(engine: &mut dyn Loaded, batch: &Batch, n: usize) -> Result<Vec<usize>> {
+    let outputs = engine.run(&batch.inputs)?.outputs;
+    let first = outputs
+        .into_first()
+        .context("the model has no tensor as its first output")?;
+    let said = argmax(&first);
+    ensure!(
+        said.len() == n,
+        "the first output, of shape {:?}, does not have one row for each of {n} examples",
+        first.dims()
+    );
+    Ok(said)
 }

@@ -40,7 +40,7 @@ struct Flags {
     /// Compare all values inside too, and show where they part
     #[arg(long)]
     layers: bool,
-    /// Compare accuracy on a data set too: digits
+    /// Compare accuracy on the test examples of a data set too: digits, or a file or folder (docs/data.md)
     #[arg(long, value_name = "D")]
     data: Option<String>,
     /// With --data, pass if accuracy drops by at most this many percentage points, whatever the distance

@@ -327,7 +327,7 @@ mod tests {
             .inputs
             .remove(0)
             .1;
-        assert_eq!(inks(&images), inks(&[whole.clone()]));
+        assert_eq!(inks(&images), inks(std::slice::from_ref(&whole)));
         assert_eq!(
             shuffled.iter().map(|b| b.first).collect::<Vec<_>>(),
             [0, 8, 16, 24, 32, 40, 48]

@@ -152,3 +152,71 @@ fn part(
     let place = format!("array \"y{end}\"");
     array::store(Pair { x, y }, path, &place, options).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::data::file::tests::Folder;
+    use crate::data::{Part, Task, open};
+
+    fn archive(arrays: &[(&str, &Tensor)]) -> Vec<u8> {
+        let mut out = Cursor::new(vec![]);
+        write(&mut out, arrays.iter().copied()).unwrap();
+        out.into_inner()
+    }
+
+    fn arrays(n: usize) -> (Tensor, Tensor) {
+        let x = Tensor::of(&[n, 2], (0..2 * n).map(|i| i as f32).collect());
+        (x, Tensor::of(&[n], (0..n).map(|i| (i % 3) as i32).collect()))
+    }
+
+    fn all() -> Options {
+        Options {
+            validation: Part::Count(0),
+            ..Options::default()
+        }
+    }
+
+    #[test]
+    fn archives_have_x_and_y_or_a_split() {
+        let folder = Folder::new();
+        let ((x, y), (s, t)) = (arrays(20), arrays(4));
+        let plain = folder.file("a.npz", archive(&[("x", &x), ("y", &y)]));
+        let splits = open(plain.to_str().unwrap(), &all()).unwrap();
+        assert_eq!((splits.train.len(), splits.test.unwrap().len()), (18, 2));
+        assert_eq!(splits.train.classes(), Some(3));
+        let of = [("x_train", &x), ("y_train", &y), ("x_test", &s), ("y_test", &t)];
+        let parted = folder.file("b.npz", archive(&of));
+        let splits = open(parted.to_str().unwrap(), &all()).unwrap();
+        assert_eq!((splits.train.len(), splits.test.unwrap().len()), (20, 4));
+        let values = Options {
+            task: Task::Values,
+            ..all()
+        };
+        let labels = open(plain.to_str().unwrap(), &values)
+            .unwrap()
+            .train
+            .batch(&[0])
+            .unwrap()
+            .labels;
+        assert_eq!(labels.dims(), [1, 1]);
+    }
+
+    #[test]
+    fn no_byte_is_believed() {
+        let folder = Folder::new();
+        let (x, y) = arrays(20);
+        let good = archive(&[("x", &x), ("y", &y)]);
+        let read = |bytes: &[u8]| open(folder.file("a.npz", bytes).to_str().unwrap(), &all());
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0xff;
+            let _ = read(&bad);
+            assert!(read(&good[..at]).is_err(), "{at}");
+        }
+        let e = read(&archive(&[("x", &x), ("z", &y)])).unwrap_err().to_string();
+        assert!(e.contains("a.npz: no array \"y\""), "{e}");
+    }
+}

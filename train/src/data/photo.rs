@@ -4,9 +4,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
+use image::{ImageReader, Limits};
 
 use super::DataError;
 use super::error::Wrong;
@@ -37,19 +35,14 @@ impl Photo {
         })
     }
 
-    /// Reads a PNG or JPEG file.
+    /// Reads an image file: BMP, JPEG, PNG, PNM, TIFF or WebP, whatever its name says.
     ///
     /// # Errors
     ///
-    /// If it is neither, or broken, or has more than [`MAX_SIDE`] pixels along a side.
+    /// If it is none of these, or broken, or has more than [`MAX_SIDE`] pixels along a side.
     pub fn read(path: &Path) -> Result<Photo, DataError> {
         let bytes = fs::read(path).map_err(|e| DataError::from(e).in_file(path))?;
-        let photo = if bytes.starts_with(b"\x89PNG") {
-            png(bytes)
-        } else {
-            jpeg(bytes)
-        };
-        photo.map_err(|e| e.in_file(path))
+        decoded(&bytes).map_err(|e| e.in_file(path))
     }
 
     /// Pixels across.
@@ -99,38 +92,23 @@ impl Photo {
     }
 }
 
-fn broken(e: impl std::fmt::Display) -> DataError {
-    DataError::format(e.to_string())
-}
-
-fn sized(width: usize, height: usize) -> Result<(), DataError> {
-    let fits = width.min(height) > 0 && width.max(height) <= MAX_SIDE;
-    let what = || format!("expected 1 to {MAX_SIDE} pixels along each side, found {width} × {height}");
-    fits.then_some(()).or_wrong(what)
-}
-
-fn png(bytes: Vec<u8>) -> Result<Photo, DataError> {
-    let mut decoder = png::Decoder::new(Cursor::new(bytes));
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(broken)?;
-    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    sized(width, height)?;
-    let size = reader.output_buffer_size();
-    let mut pixels = vec![0; size.or_wrong(|| "the photo is too large")?];
-    let frame = reader.next_frame(&mut pixels).map_err(broken)?;
-    pixels.truncate(frame.buffer_size());
-    Photo::new(width, height, frame.color_type.samples(), pixels).or_wrong(|| "the photo is incomplete")
-}
-
-fn jpeg(bytes: Vec<u8>) -> Result<Photo, DataError> {
-    let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    let pixels = decoder
-        .decode()
-        .map_err(|e| broken(format!("neither PNG nor JPEG: {e}")))?;
-    let (width, height) = decoder.dimensions().or_wrong(|| "the photo has no size")?;
-    sized(width, height)?;
-    Photo::new(width, height, 3, pixels).or_wrong(|| "the photo is incomplete")
+fn decoded(bytes: &[u8]) -> Result<Photo, DataError> {
+    let mut limits = Limits::default();
+    let side = MAX_SIDE as u32;
+    (limits.max_image_width, limits.max_image_height) = (Some(side), Some(side));
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    reader.limits(limits);
+    let image = reader.decode().map_err(|e| DataError::format(e.to_string()))?;
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let channels = usize::from(image.color().channel_count());
+    let pixels = match channels {
+        1 => image.into_luma8().into_raw(),
+        2 => image.into_luma_alpha8().into_raw(),
+        3 => image.into_rgb8().into_raw(),
+        _ => image.into_rgba8().into_raw(),
+    };
+    let wrong = || format!("expected 1 to {MAX_SIDE} pixels along each side, found {width} × {height}");
+    Photo::new(width, height, channels, pixels).or_wrong(wrong)
 }
 
 /// Of which pixels a resized one is made.
@@ -189,14 +167,10 @@ mod tests {
     #[test]
     fn no_file_is_believed() {
         let folder = Folder::new();
-        let mut good = vec![];
-        let mut encoder = png::Encoder::new(&mut good, 3, 2);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder
-            .write_header()
-            .unwrap()
-            .write_image_data(&[9; 18])
-            .unwrap();
+        let mut good = Cursor::new(vec![]);
+        let image = image::RgbImage::from_pixel(3, 2, image::Rgb([9, 9, 9]));
+        image.write_to(&mut good, image::ImageFormat::Png).unwrap();
+        let good = good.into_inner();
         let read = |bytes: &[u8]| Photo::read(&folder.file("x.png", bytes));
         assert_eq!(read(&good), Ok(Photo::new(3, 2, 3, vec![9; 18]).unwrap()));
         for n in 0..good.len() - 16 {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use secateur_engine::run::nearest;
+
 use super::options::Options;
 use super::split::{self, Splits};
 use super::store::Parts;
@@ -65,7 +67,8 @@ pub fn open(source: &str, options: &Options) -> Result<Splits, DataError> {
             "is neither there nor one of"
         };
         let known: Vec<&str> = SOURCES.iter().map(|s| s.about).collect();
-        return Err(DataError::missing(format!("{what}: {}", known.join("; "))).of(source));
+        let near = nearest(source, &["digits".to_owned()]);
+        return Err(DataError::missing(format!("{what}: {}{near}", known.join("; "))).of(source));
     };
     let parts = (found.read)(path, options).map_err(|e| e.of(source))?;
     split::splits(parts, options).map_err(|e| e.of(source))

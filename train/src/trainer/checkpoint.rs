@@ -16,6 +16,7 @@ use secateur_engine::onnx;
 use serde::{Deserialize, Serialize};
 
 use super::{Log, Progress, Trainer};
+use crate::data::LoaderOptions;
 use crate::{State, TrainError};
 
 /// The key of the metadata.
@@ -30,7 +31,7 @@ pub(super) struct Purpose {
     /// The step, without its weights.
     step: String,
     data: String,
-    batches: usize,
+    batches: String,
     rate: f64,
     schedule: String,
     patience: Option<u64>,
@@ -45,10 +46,14 @@ struct Header {
 
 impl Trainer<'_> {
     pub(super) fn purpose(&self) -> Purpose {
+        let options = LoaderOptions {
+            threads: 1,
+            ..self.train.options().clone()
+        };
         Purpose {
             step: format!("{:016x}", fingerprint(&onnx::to_bytes(&self.graph.model))),
             data: format!("{:?}", self.train.data()),
-            batches: self.train.batches(),
+            batches: format!("{options:?}"),
             rate: self.course.rate,
             schedule: self.course.schedule.to_string(),
             patience: self.course.patience,
@@ -124,16 +129,10 @@ fn differs(mine: &Purpose, found: &Purpose) -> Option<String> {
     let said = |what: &str, mine: String, found: String| {
         (mine != found).then(|| format!("{what} was {found}, and is {mine} now"))
     };
-    let of = |p: &Purpose| {
-        (
-            p.rate.to_string(),
-            format!("{:?}", p.patience),
-            p.batches.to_string(),
-        )
-    };
-    let ((rate, patience, batches), (old_rate, old_patience, old_batches)) = (of(mine), of(found));
+    let of = |p: &Purpose| (p.rate.to_string(), format!("{:?}", p.patience));
+    let ((rate, patience), (old_rate, old_patience)) = (of(mine), of(found));
     said("the data", mine.data.clone(), found.data.clone())
-        .or_else(|| said("the number of batches", batches, old_batches))
+        .or_else(|| said("the way of loading", mine.batches.clone(), found.batches.clone()))
         .or_else(|| said("the rate", rate, old_rate))
         .or_else(|| said("the schedule", mine.schedule.clone(), found.schedule.clone()))
         .or_else(|| said("the patience", patience, old_patience))

@@ -13,7 +13,7 @@ use super::tile::width;
 use super::{BLOCK, Convolution, Depthwise, Direct, Filters, Panels, Winograd};
 use crate::cpu::conv::{Images, Shape};
 use crate::cpu::gemm::{Scratch, balanced};
-use crate::cpu::{Io, Kernel, Pool};
+use crate::cpu::{Io, Kernel, Pool, moves};
 use crate::ops::OpError;
 
 /// Floats of a run of weights that make a task.
@@ -211,6 +211,8 @@ pub struct Fresh {
     parts: Vec<Part>,
     bias: Option<usize>,
     residual: bool,
+    /// Whether some pixels are none of any part's.
+    gaps: bool,
 }
 
 impl Fresh {
@@ -244,7 +246,13 @@ impl Fresh {
             parts,
             bias: None,
             residual: false,
+            gaps: false,
         }
+    }
+
+    /// The same where pixels that no part computes become zero.
+    pub fn with_gaps(self) -> Fresh {
+        Fresh { gaps: true, ..self }
     }
 
     /// The same with the bias in this input, and perhaps a residual in input 3.
@@ -275,6 +283,10 @@ impl Kernel for Fresh {
 
     fn run(&self, io: &mut Io) -> Result<(), OpError> {
         let (x, w) = (io.input(0).ptr(), Weights(io.input(1).ptr()));
+        if self.gaps {
+            let pool = io.pool;
+            moves::fill(pool, io.output(0).bytes(), &[0]);
+        }
         let null = std::ptr::null();
         let residual = if self.residual { io.input(3).ptr() } else { null };
         let mut images = Images {

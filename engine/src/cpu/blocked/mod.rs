@@ -4,6 +4,7 @@
 //! where they are and write whole vectors, and what works channel by channel or element by element needs no tails. Lanes
 //! behind the last channel are zero, and every kernel leaves them so.
 
+mod channels;
 mod depthwise;
 mod direct;
 mod filters;
@@ -16,8 +17,10 @@ mod reorder;
 mod source;
 mod tile;
 mod transposed;
+mod unpool;
 mod winograd;
 
+pub use channels::{Channels, Given};
 pub use depthwise::Depthwise;
 pub(crate) use direct::Spread;
 pub use direct::{Direct, Panels};
@@ -29,6 +32,7 @@ pub use pool::{Global, Pooling};
 pub use reorder::{pack, unpack};
 use source::Source;
 pub use transposed::Phase;
+pub use unpool::Unpooling;
 pub use winograd::Winograd;
 
 use super::Pool;

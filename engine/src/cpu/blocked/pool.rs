@@ -68,12 +68,18 @@ struct Rows<'a> {
 
 /// The elements of the window at `at` that lie in the image, as places.
 #[inline(always)]
-fn inside(w: &Window, axis: usize, at: usize) -> impl Iterator<Item = usize> + Clone {
+pub(super) fn inside(w: &Window, axis: usize, at: usize) -> impl Iterator<Item = usize> + Clone {
     let (first, pad, size) = (at * w.strides[axis], w.pads[axis], w.input[axis]);
     let step = w.dilations[axis];
     let skip = pad.saturating_sub(first).div_ceil(step).min(w.size[axis]);
     let places = (skip..w.size[axis]).map(move |k| first + k * step - pad);
     places.take_while(move |&p| p < size)
+}
+
+/// Whether windows are of 2 × 2, and none reaches beyond the image.
+pub(super) fn is_quarters(w: &Window) -> bool {
+    let reach = |a: usize| w.output[a].saturating_sub(1) * w.strides[a] + 2;
+    w.size == [2, 2] && w.dilations == [1, 1] && w.pads == [0, 0] && (0..2).all(|a| reach(a) <= w.input[a])
 }
 
 impl Vectorised for Rows<'_> {
@@ -82,6 +88,9 @@ impl Vectorised for Rows<'_> {
     fn run<S: Simd>(self, s: S) {
         let w = &self.pooling.window;
         let mean = self.pooling.means.as_ref();
+        if mean.is_none() && is_quarters(w) {
+            return self.quarters(s);
+        }
         let begin = if mean.is_some() { 0.0 } else { f32::NEG_INFINITY };
         let mut y = self.y.chunks_exact_mut(S::LANES);
         for row in self.rows.clone() {
@@ -108,6 +117,32 @@ impl Vectorised for Rows<'_> {
                         // SAFETY: the slice has a whole vector.
                         unsafe { s.store(y.as_mut_ptr(), acc) };
                     }
+                }
+            }
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// The greatest of windows of 2 × 2 that lie in the image.
+    #[inline(always)]
+    fn quarters<S: Simd>(self, s: S) {
+        let w = &self.pooling.window;
+        let (line, [down, along]) = (w.input[1] * BLOCK, [w.strides[0], w.strides[1] * BLOCK]);
+        let mut y = self.y.chunks_exact_mut(BLOCK);
+        for row in self.rows.clone() {
+            for column in 0..w.output[1] {
+                let first = row * down * line + column * along;
+                let x = &self.x[first..][..line + 2 * BLOCK];
+                let Some(y) = y.next() else { return };
+                for lane in (0..BLOCK).step_by(S::LANES) {
+                    let mut best = s.splat(f32::NEG_INFINITY);
+                    for place in [0, BLOCK, line, line + BLOCK] {
+                        // SAFETY: the slice ends behind the last place. NaN is passed over.
+                        best = s.max(unsafe { s.load(x.as_ptr().add(place + lane)) }, best);
+                    }
+                    // SAFETY: a block has a whole vector from `lane` on.
+                    unsafe { s.store(y.as_mut_ptr().add(lane), best) };
                 }
             }
         }

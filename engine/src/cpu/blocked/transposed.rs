@@ -20,10 +20,14 @@ pub struct Phase {
     strides: Vec<usize>,
 }
 
-/// Whether along `axis` each phase has pixels, on which elements of the window fall from the first pixel of the input on.
+/// Whether along `axis` each phase has pixels, on which elements of the window fall from the first pixel of the input on, or
+/// none do.
 fn whole(w: &Window, axis: usize) -> bool {
     let (stride, size) = (w.strides[axis], w.size[axis]);
-    let meets = |at: usize| size.saturating_sub(at % stride).div_ceil(stride) > at / stride;
+    let meets = |at: usize| {
+        let count = size.saturating_sub(at % stride).div_ceil(stride);
+        count > at / stride || count == 0
+    };
     let mut ahead = w.pads[axis]..w.pads[axis].saturating_add(stride);
     w.dilations[axis] == 1 && w.input[axis] >= stride && ahead.all(meets)
 }
@@ -32,12 +36,21 @@ impl Phase {
     /// The phases of a transposed convolution of `shape`, whose window lies over the output, one position for each pixel of the
     /// input; empty where it is not made of convolutions that fit.
     pub fn all(shape: &Shape) -> Vec<Phase> {
+        let some = Phase::some(shape);
+        match some.len() == shape.window.strides.iter().product() {
+            true => some,
+            false => vec![],
+        }
+    }
+
+    /// The same without those on which nothing falls, whose pixels are zero.
+    pub fn some(shape: &Shape) -> Vec<Phase> {
         let w = &shape.window;
         let axes = w.size.len();
         if !(1..=2).contains(&axes) || shape.inputs < BLOCK || !(0..axes).all(|a| whole(w, a)) {
             return vec![];
         }
-        let phases = (0..w.strides.iter().product()).map(|p| Phase::new(shape, p));
+        let phases = (0..w.strides.iter().product()).filter_map(|p| Phase::new(shape, p));
         let all: Vec<_> = phases.collect();
         match all.iter().all(|p: &Phase| Direct::fits(&p.shape)) {
             true => all,
@@ -49,10 +62,13 @@ impl Phase {
     pub fn depthwise(shape: &Shape) -> Option<Phase> {
         let w = &shape.window;
         let one = Depthwise::fits(shape) && w.strides == [1, 1];
-        (one && (0..2).all(|a| whole(w, a))).then(|| Phase::new(shape, 0))
+        (one && (0..2).all(|a| whole(w, a)))
+            .then(|| Phase::new(shape, 0))
+            .flatten()
     }
 
-    fn new(shape: &Shape, mut number: usize) -> Phase {
+    /// `None` where no element of the window falls on its pixels.
+    fn new(shape: &Shape, mut number: usize) -> Option<Phase> {
         let w = &shape.window;
         let axes = w.size.len();
         let (mut first, mut pitch, mut step) = (0, 1, [0; 2]);
@@ -61,7 +77,10 @@ impl Phase {
             let stride = w.strides[axis];
             let (at, ahead) = (number % stride, number % stride + w.pads[axis]);
             number /= stride;
-            let count = (w.size[axis] - ahead % stride).div_ceil(stride);
+            let count = w.size[axis].saturating_sub(ahead % stride).div_ceil(stride);
+            if count == 0 {
+                return None;
+            }
             taps[axis] = (ahead % stride, count);
             output[axis] = (w.input[axis] - at).div_ceil(stride);
             pads[axis] = count - 1 - ahead / stride;
@@ -77,7 +96,7 @@ impl Phase {
             dilations: vec![1; axes],
             pads,
         };
-        Phase {
+        Some(Phase {
             shape: Shape {
                 window,
                 ..shape.clone()
@@ -90,7 +109,7 @@ impl Phase {
             },
             size: w.size.clone(),
             strides: w.strides.clone(),
-        }
+        })
     }
 
     /// The order of its weights.

@@ -26,6 +26,10 @@ const BYTES: usize = 800 << 10;
 const SHARED: usize = 1 << 20;
 /// Tasks that there should be, so that several threads are busy to the end.
 const TASKS: usize = 4;
+/// The same where tasks work on several images.
+const GROUPS: usize = 16;
+/// Tiles that are worked on at once, from which on more are no faster.
+const TILES: usize = 32;
 
 /// What a point of a transformed tile costs, in multiply-adds of its channel.
 const TRANSFORM: f64 = 4.0;
@@ -40,6 +44,8 @@ pub struct Winograd {
     across: usize,
     /// Rows of tiles that are worked on together.
     blocks: Vec<Range<usize>>,
+    /// Images that are worked on together.
+    groups: Vec<Range<usize>>,
     /// Whether each task works on tiles of its own; if not, tasks share the channels.
     own: bool,
 }
@@ -53,6 +59,18 @@ pub(super) struct Memory {
     pub(super) tiles: usize,
     /// Floats from point to point of `v` and of `m`.
     pub(super) pitch: [usize; 2],
+}
+
+impl Memory {
+    /// The memory of the tiles of the image `i` of `images`.
+    fn image(self, i: usize, images: usize) -> Memory {
+        let first = self.tiles / images * i * BLOCK;
+        Memory {
+            v: self.v.wrapping_add(first),
+            m: self.m.wrapping_add(first),
+            ..self
+        }
+    }
 }
 
 impl Winograd {
@@ -97,8 +115,16 @@ impl Winograd {
             TASKS.div_ceil(shape.images.max(1))
         };
         let blocks: Vec<_> = balanced(down, fit.min(down.div_ceil(wanted)).max(1)).collect();
+        let own = blocks.len() * shape.images >= TASKS && !few;
+        let together = match own && blocks.len() == 1 {
+            true => (fit / down)
+                .min(TILES.div_ceil(down * across))
+                .min(shape.images / GROUPS),
+            false => 1,
+        };
         Winograd {
-            own: blocks.len() * shape.images >= TASKS && !few,
+            own,
+            groups: balanced(shape.images, together.max(1)).collect(),
             shape,
             filters,
             tile,
@@ -114,6 +140,7 @@ impl Winograd {
             across: shape.window.output[1].div_ceil(4),
             own: true,
             filters: None,
+            groups: vec![],
             shape,
             blocks,
         }
@@ -148,9 +175,9 @@ impl Winograd {
         (tiles * channels).next_multiple_of(1024) + BLOCK
     }
 
-    /// Floats of the transformed input and of the products of one panel, for the largest block.
+    /// Floats of the transformed input and of the products of one panel, for the largest block and group.
     fn floats(&self) -> [usize; 2] {
-        let tiles = self.tiles();
+        let tiles = self.tiles() * self.groups.iter().map(Range::len).max().unwrap_or(0);
         let inputs = self.shape.inputs.next_multiple_of(BLOCK);
         [inputs, width()].map(|c| self.pitch(tiles, c) * self.points())
     }
@@ -184,13 +211,16 @@ impl Winograd {
         let channels = self.shape.inputs.div_ceil(BLOCK);
         if self.own {
             let blocks = self.blocks.len();
-            pool.run_with(self.shape.images * blocks, &|thread, task| {
+            pool.run_with(self.groups.len() * blocks, &|thread, task| {
+                let (images, block) = (self.groups[task / blocks].clone(), task % blocks);
                 let own = memory.of(thread, v + m);
-                let at = self.memory(task % blocks, own, own.wrapping_add(v));
+                let at = self.memory((block, images.len()), own, own.wrapping_add(v));
                 // SAFETY: each thread has memory of its own, and each task its part of the output.
                 unsafe {
-                    self.transform(x, task / blocks, task % blocks, 0..channels, at);
-                    (0..panels).for_each(|p| self.panel(x, task / blocks, task % blocks, p, at));
+                    for (i, image) in images.clone().enumerate() {
+                        self.transform(x, image, block, 0..channels, at.image(i, images.len()));
+                    }
+                    (0..panels).for_each(|p| self.panel(x, images.clone(), block, p, at));
                 }
             });
             return;
@@ -204,19 +234,20 @@ impl Winograd {
                     image,
                     block,
                     c..c + 1,
-                    self.memory(block, memory.start(), std::ptr::null_mut()),
+                    self.memory((block, 1), memory.start(), std::ptr::null_mut()),
                 );
             });
             pool.run_with(panels, &|thread, panel| {
-                let at = self.memory(block, memory.start(), memory.behind(v).of(thread, m));
+                let at = self.memory((block, 1), memory.start(), memory.behind(v).of(thread, m));
                 // SAFETY: each thread has memory of its own for products, and each task its part of the output.
-                unsafe { self.panel(x, image, block, panel, at) };
+                unsafe { self.panel(x, image..image + 1, block, panel, at) };
             });
         }
     }
 
-    fn memory(&self, block: usize, v: *mut f32, m: *mut f32) -> Memory {
-        let tiles = self.blocks[block].len() * self.across;
+    /// The memory of a block of so many images.
+    fn memory(&self, (block, images): (usize, usize), v: *mut f32, m: *mut f32) -> Memory {
+        let tiles = images * self.blocks[block].len() * self.across;
         let inputs = self.shape.inputs.next_multiple_of(BLOCK);
         Memory {
             v,
@@ -254,7 +285,7 @@ impl Winograd {
     /// # Safety
     ///
     /// As for [`run`](Winograd::run); `at.v` holds the tiles, and `at.m` has room.
-    unsafe fn panel(&self, x: Images, image: usize, block: usize, panel: usize, at: Memory) {
+    unsafe fn panel(&self, x: Images, images: Range<usize>, block: usize, panel: usize, at: Memory) {
         let s = &self.shape;
         let inputs = s.inputs.next_multiple_of(BLOCK);
         let blocks = (s.outputs - panel * width()).div_ceil(BLOCK).min(width() / BLOCK);
@@ -286,18 +317,20 @@ impl Winograd {
                 unsafe { tile.run(spot.len(), false) };
             }
         }
-        let task = Outputs {
-            w: self,
-            x,
-            image,
-            block,
-            panel,
-            blocks,
-            at,
-        };
-        match self.tile {
-            4 => dispatch(Transform::<F4, 6, 4, _>(task, PhantomData)),
-            _ => dispatch(Transform::<F2, 4, 2, _>(task, PhantomData)),
+        for (i, image) in images.clone().enumerate() {
+            let task = Outputs {
+                w: self,
+                x,
+                image,
+                block,
+                panel,
+                blocks,
+                at: at.image(i, images.len()),
+            };
+            match self.tile {
+                4 => dispatch(Transform::<F4, 6, 4, _>(task, PhantomData)),
+                _ => dispatch(Transform::<F2, 4, 2, _>(task, PhantomData)),
+            }
         }
     }
 }

@@ -73,6 +73,11 @@ pub(super) fn plain() -> Vec<Case> {
         .attr("pads", vec![1i64; 4])
         .within(1e-4, 1e-5),
         case("fresh, blocks", &[&[2, 20, 6, 9], &[37, 20, 3, 3], &[37]]).attr("pads", vec![1i64; 4]),
+        case(
+            "fresh, many small images",
+            &[&[41, 16, 5, 7], &[18, 16, 3, 3], &[18]],
+        )
+        .attr("pads", vec![1i64; 4]),
         case("fresh, many sums", &[&[1, 150, 2, 3], &[17, 150, 3, 3]])
             .attr("pads", vec![1i64; 4])
             .within(1e-3, 1e-5),

@@ -45,6 +45,12 @@ pub(super) fn plain() -> Vec<Case> {
             .attr("strides", vec![2i64, 2])
             .attr("pads", vec![1i64; 4])
             .konst(&[1, 2]),
+        case("blocks, gaps", &[&[2, 16, 4, 3], &[16, 20, 1, 1]])
+            .attr("strides", vec![2i64, 2])
+            .attr("output_padding", vec![1i64, 0]),
+        case("blocks, gaps along one axis", &[&[1, 17, 4, 3], &[17, 16, 1, 3]])
+            .attr("strides", vec![3i64, 1])
+            .attr("pads", vec![0i64, 1, 0, 1]),
         case("blocks, odd strides", &[&[1, 16, 4, 3], &[16, 40, 5, 3]])
             .attr("strides", vec![3i64, 2])
             .attr("pads", vec![1i64, 0, 2, 1])

@@ -95,7 +95,11 @@ fn in_blocks(n: &NodeRef, inputs: Inputs, s: Sizes) -> Vec<Candidate> {
         let build = move || Fresh::depthwise(p.shape().clone(), p.origin());
         return vec![made(n, inputs, ".depthwise", cost, Box::new(build))];
     }
-    let phases: Vec<Arc<Phase>> = Phase::all(&shape).into_iter().map(Arc::new).collect();
+    let phases = match known || n.has(inputs.bias) {
+        true => Phase::all(&shape),
+        false => Phase::some(&shape),
+    };
+    let phases: Vec<Arc<Phase>> = phases.into_iter().map(Arc::new).collect();
     if phases.is_empty() {
         return vec![];
     }
@@ -122,14 +126,16 @@ fn made(
 /// The kernels that pack the weights in each run.
 fn fresh(n: &NodeRef, inputs: Inputs, s: &Shape, phases: &[Arc<Phase>]) -> Vec<Candidate> {
     let own = phases.to_vec();
+    let gaps = phases.len() < s.window.strides.iter().product();
     let each = move || {
         let all = own.iter().map(|p| (p.dense(None), p.shape().clone(), p.origin()));
-        Fresh::phases(all)
+        let all = Fresh::phases(all);
+        if gaps { all.with_gaps() } else { all }
     };
     let mut all = vec![made(n, inputs, "", packing(cost(s, phases), s), Box::new(each))];
     let single = phases
         .first()
-        .filter(|p| phases.len() == 1 && Winograd::fits(p.shape()));
+        .filter(|p| phases.len() == 1 && !gaps && Winograd::fits(p.shape()));
     for (p, four) in single
         .into_iter()
         .flat_map(|p| [(p.clone(), false), (p.clone(), true)])

@@ -72,6 +72,7 @@ pub(super) fn max() -> Vec<Case> {
         case("indices", &[2, 2, 5, 6], &[3, 3])
             .attr("pads", vec![1i64; 4])
             .outputs(2),
+        case("quarters", &[2, 19, 9, 7], &[2, 2]).attr("strides", vec![2i64, 2]),
         case("indices by column", &[1, 2, 5, 6], &[2, 2])
             .attr("storage_order", 1)
             .outputs(2),

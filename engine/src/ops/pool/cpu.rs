@@ -3,7 +3,7 @@
 use num_traits::{Float, NumCast, Zero};
 
 use super::{Sizes, counts};
-use crate::cpu::blocked::{self, BLOCK};
+use crate::cpu::blocked::{self, BLOCK, Unpooling};
 use crate::cpu::number::{ByType, Int, Real, by_type};
 use crate::cpu::pool::{Means, Planes, Pooling};
 use crate::cpu::{Candidate, Cost, Io, Kernel};
@@ -97,6 +97,31 @@ fn in_blocks(
     };
     let name = format!("{op}.f32.{}.blocks", secateur_simd::isa());
     Some(Candidate::new(name, cost, kernel).blocked(&[0], true))
+}
+
+/// The kernel of the gradient of the greatest elements.
+pub(super) fn unpooling(n: &NodeRef) -> Option<Candidate> {
+    let (x, dy) = (n.dims(0).filter(|x| x.len() == 4)?, n.dims(1)?);
+    let s = Sizes::new(n, &x).ok()?;
+    if n.dtype(0) != Some(DType::F32) || s.dims != dy || s.window.is_wide() {
+        return None;
+    }
+    let (from, to) = (s.window.plane(), s.window.positions());
+    let cost = Cost {
+        flops: 3.0 * (s.channels * to * s.window.taps()) as f64,
+        ..Cost::bytes(4 * s.channels * (2 * from + to))
+    };
+    let kernel = Unpooling {
+        window: s.window,
+        blocks: x[0] * x[1].div_ceil(BLOCK),
+    };
+    let run = move |io: &mut Io| {
+        let given = (io.input(0).slice(), io.input(1).slice());
+        let pool = io.pool;
+        kernel.run(given, io.output(0).slice(), pool);
+    };
+    let name = format!("maxpoolgrad.f32.{}.blocks", secateur_simd::isa());
+    Some(Candidate::new(name, cost, run).blocked(&[0, 1], true))
 }
 
 /// The kernels of the global pools.

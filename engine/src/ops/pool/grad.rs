@@ -1,14 +1,15 @@
 //! Gradients of pools.
 
 use super::{Sizes, axes, column_major, count_along, infer, natural, windows};
+use crate::cpu::Candidate;
 use crate::expr::{Call, Ex};
 use crate::ir::{Attr, DType, Dim, Tensor};
 use crate::ops::along::{Matrix, along};
-use crate::ops::case::floats;
+use crate::ops::case::{floats, odd_floats};
 use crate::ops::formula::{apply, ints};
 use crate::ops::grad::{at, flat, int, only, shaped, sizes, spread, zeros};
 use crate::ops::shape::{arity, same_dtype, spelt};
-use crate::ops::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, private};
+use crate::ops::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, private};
 
 /// The gradient of the input of `MaxPool`, from that input and the gradient of the output: each element goes where the first
 /// greatest of its window is. Attributes are those of `MaxPool`.
@@ -125,6 +126,17 @@ impl Op for MaxPoolGrad {
         Some(Axes((0..2).map(tie).chain(rest).collect()))
     }
 
+    fn laws(&self) -> Laws {
+        Laws {
+            blocks: true,
+            ..Laws::default()
+        }
+    }
+
+    fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
+        super::cpu::unpooling(n).into_iter().collect()
+    }
+
     fn body<'a>(&self, n: &NodeRef, x: &[Ex<'a>]) -> Option<Vec<Ex<'a>>> {
         let &[x, dy] = x else { return None };
         let places = *apply(x, "MaxPool", &[], n.node().attrs.clone(), 2).get(1)?;
@@ -149,6 +161,23 @@ impl Op for MaxPoolGrad {
                 .attr("strides", vec![2i64, 3]),
             case("one axis", &[2, 3, 9], &[2, 3, 5], &[3]).attr("dilations", vec![2i64]),
             case("no images", &[0, 2, 4, 4], &[0, 2, 2, 2], &[3, 3]),
+            case("many channels", &[2, 19, 6, 8], &[2, 19, 3, 4], &[2, 2]).attr("strides", vec![2i64, 2]),
+            case(
+                "many channels, rounded up",
+                &[1, 16, 7, 5],
+                &[1, 16, 4, 3],
+                &[2, 2],
+            )
+            .attr("ceil_mode", 1)
+            .attr("strides", vec![2i64, 2]),
+            case("quarters apart", &[1, 16, 8, 6], &[1, 16, 3, 2], &[2, 2]).attr("strides", vec![3i64, 3]),
+            case("gaps", &[1, 16, 9, 7], &[1, 16, 3, 3], &[2, 1]).attr("strides", vec![3i64, 3]),
+            Case::new(
+                "odd values",
+                [odd_floats(&[1, 17, 8, 8], 1), floats(&[1, 17, 4, 4], 2)],
+            )
+            .attr("kernel_shape", vec![2i64, 2])
+            .attr("strides", vec![2i64, 2]),
             Case::new("the first of equals", [ties, floats(&[1, 1, 1, 2], 2)])
                 .attr("kernel_shape", vec![2i64, 2]),
         ]

@@ -6,10 +6,11 @@ use super::binary::candidate;
 use super::case::{floats, tame_floats};
 use super::formula::{apply, ints};
 use super::grad::{at, cast, unless};
-use super::{Axes, Case, Exs, Fact, Grads, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
+use super::{Axes, Case, Exs, Fact, Grads, Laws, NodeRef, Op, OpError, OpName, Tie, onnx, shape};
+use crate::cpu::blocked::Channels;
 use crate::cpu::number::{ByType, Int, Numbers, Real, by_type};
 use crate::cpu::reduce::{Cut, Finish, Greatest, Itself, Join, Term};
-use crate::cpu::{Candidate, Io, Kernel, blocks, reduce};
+use crate::cpu::{Candidate, Cost, Io, Kernel, blocks, reduce};
 use crate::expr::Ex;
 use crate::ir::{DType, Dim, Shape, Tensor, count};
 pub use kinds::{L1, L2, LogSum, LogSumExp, Max, Mean, Min, Prod, Sum, SumSquare};
@@ -162,6 +163,13 @@ impl<R: Reduction> Op for Reduce<R> {
         Ok(vec![follow::<R>(n, fact)])
     }
 
+    fn laws(&self) -> Laws {
+        Laws {
+            blocks: R::NAME == Sum::NAME,
+            ..Laws::default()
+        }
+    }
+
     fn axes(&self, n: &NodeRef) -> Option<Axes> {
         let (rank, keep) = (n.rank(0)?, n.int_or("keepdims", 1).ok()? != 0);
         let folded = folded::<R>(n, rank, n.ints_in(1)).ok()??;
@@ -196,7 +204,8 @@ impl<R: Reduction> Op for Reduce<R> {
     }
 
     fn cpu(&self, n: &NodeRef) -> Vec<Candidate> {
-        kernel::<R>(n).into_iter().map(|k| candidate(n, "", k)).collect()
+        let rows = kernel::<R>(n).into_iter().map(|k| candidate(n, "", k));
+        rows.chain(in_blocks::<R>(n)).collect()
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -318,6 +327,32 @@ fn kernel<R: Reduction>(n: &NodeRef) -> Option<Box<dyn Kernel>> {
     })
 }
 
+/// The kernel of sums of whole channels on blocks of them.
+fn in_blocks<R: Reduction>(n: &NodeRef) -> Option<Candidate> {
+    let dims = n.dims(0).filter(|d| d.len() > 2 && !d.contains(&0))?;
+    let axes = folded::<R>(n, dims.len(), n.ints_in(1)).ok()??;
+    let whole = (0..dims.len()).all(|a| axes.contains(&a) != (a == 1));
+    if !whole || R::NAME != Sum::NAME || n.dtype(0) != Some(DType::F32) {
+        return None;
+    }
+    let name = format!("reducesum.f32.{}.blocks", secateur_simd::isa());
+    let cost = Cost::bytes(4 * dims.iter().product::<usize>());
+    Some(Candidate::new(name, cost, Channels::new(&dims)).blocked(&[0], false))
+}
+
+impl Kernel for Channels {
+    fn scratch(&self, _threads: usize) -> usize {
+        Channels::scratch(self)
+    }
+
+    fn run(&self, io: &mut Io) -> Result<(), OpError> {
+        let x = io.input(0).slice();
+        let y = io.outputs[0].as_mut().expect("output").slice();
+        self.sums(x, y, io.scratch, io.pool);
+        Ok(())
+    }
+}
+
 /// `then`, where it needs them after the greatest elements have been found.
 fn after_greatest<R: Reduction>(first: Box<dyn Kernel>, then: Box<dyn Kernel>) -> Box<dyn Kernel> {
     match R::Term::SHIFTED {
@@ -344,6 +379,7 @@ fn cases<R: Reduction>() -> Vec<Case> {
         some("many columns", &[600, 70], &[0]).within(2e-5, 2e-5),
         some("ends", &[3, 4, 5], &[0, 2]),
         some("middle", &[2, 3, 4, 5, 6], &[1, 3]),
+        some("whole channels", &[2, 19, 17, 16], &[0, 2, 3]).within(2e-5, 2e-5),
         some("dropped", &[3, 4, 5], &[-3, 1]).attr("keepdims", 0),
         some("no axes", &[3, 4], &[]),
         some("nothing folded", &[3, 4], &[]).attr("noop_with_empty_axes", 1),

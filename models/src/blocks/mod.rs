@@ -1,8 +1,20 @@
 //! Small pieces that models are made of. Axes count from the end where they are negative.
 
+mod dense;
+mod highway;
+mod residual;
+mod transformer;
+
 use secateur_engine::Tensor;
 use secateur_engine::expr::{Call, Ex};
-use secateur_engine::ir::Attr;
+use secateur_engine::ir::{Attr, DType};
+
+pub use dense::dense_block;
+pub use highway::highway;
+pub(crate) use residual::{KINDS, stages};
+pub use residual::{Residual, ResidualKind};
+pub use transformer::{Look, Transformer};
+pub(crate) use transformer::{embed, heads_fit, keys, masked_mean};
 
 /// A constant vector of integers.
 pub fn ints<'a>(x: Ex<'a>, values: &[i64]) -> Ex<'a> {
@@ -99,6 +111,51 @@ pub fn relu6(x: Ex<'_>) -> Ex<'_> {
     x.op("Clip", &[x.constant(0.0), x.constant(6.0)])
 }
 
+/// `x Φ(x)`, spelled out with the error function, with Φ the normal distribution (Hendrycks and Gimpel 2016).
+pub fn gelu(x: Ex<'_>) -> Ex<'_> {
+    x * ((x / std::f64::consts::SQRT_2).erf() + 1.0) * 0.5
+}
+
+/// The names of [`activation`]s.
+pub const ACTIVATIONS: &[&str] = &["relu", "elu", "gelu", "selu", "sigmoid", "tanh", "none"];
+
+/// `x` after the function `name`, one of [`ACTIVATIONS`]; `x` itself after any other.
+pub fn activation<'a>(x: Ex<'a>, name: &str) -> Ex<'a> {
+    match name {
+        "relu" => relu(x),
+        "elu" => x.op("Elu", &[]),
+        "gelu" => gelu(x),
+        "selu" => x.op("Selu", &[]),
+        "sigmoid" => x.sigmoid(),
+        "tanh" => x.tanh(),
+        _ => x,
+    }
+}
+
+/// `x` as inference has it; in training this share of its elements is dropped. Where the share is 0 there is no node.
+pub fn dropout(x: Ex<'_>, share: f64) -> Ex<'_> {
+    match share {
+        0.0 => x,
+        _ => x.op("Dropout", &[x.constant(share)]),
+    }
+}
+
+/// The size of `axis` of `x`, an integer.
+pub fn size_of(x: Ex<'_>, axis: i64) -> Ex<'_> {
+    x.op("Shape", &[])
+        .with("Gather", &[int(x, axis)], vec![Attr::new("axis", 0i64)])
+}
+
+/// `x` as elements of type `dtype`.
+pub fn cast(x: Ex<'_>, dtype: DType) -> Ex<'_> {
+    x.with("Cast", &[], vec![Attr::new("to", i64::from(dtype.code()))])
+}
+
+/// The element at `index` along `axis`, which goes.
+pub fn pick(x: Ex<'_>, index: i64, axis: i64) -> Ex<'_> {
+    x.with("Gather", &[int(x, index)], vec![Attr::new("axis", axis)])
+}
+
 /// The greatest element of each window of `size` by `size` of `x: [batch, channels, height, width]`, in steps of `stride`, with
 /// `pad` on each side.
 pub fn max_pool(x: Ex<'_>, size: usize, stride: usize, pad: usize) -> Ex<'_> {
@@ -110,6 +167,16 @@ pub fn max_pool(x: Ex<'_>, size: usize, stride: usize, pad: usize) -> Ex<'_> {
         Attr::new("strides", square(stride)),
     ];
     x.with("MaxPool", &[], attrs)
+}
+
+/// The mean of each window of `size` by `size` of `x: [batch, channels, height, width]`, side by side.
+pub fn average_pool(x: Ex<'_>, size: usize) -> Ex<'_> {
+    let square = || vec![size as i64; 2];
+    let attrs = vec![
+        Attr::new("kernel_shape", square()),
+        Attr::new("strides", square()),
+    ];
+    x.with("AveragePool", &[], attrs)
 }
 
 /// The mean of each channel of `x: [batch, channels, height, width]`: `[batch, channels, 1, 1]`.

@@ -1,0 +1,84 @@
+//! Training, as the demo needs it.
+
+use anyhow::{Context, Result};
+use secateur::Model;
+use secateur::models::arch;
+use secateur::train::data::{self, Loader, LoaderOptions, Options};
+use secateur::train::loss::{Accuracy, CrossEntropy};
+use secateur::train::optim::Adam;
+use secateur::train::{Course, Event, Spec, Term, Trainer};
+
+use crate::cmd::ui::Ui;
+use crate::rates;
+
+/// Epochs in which the model learns, and those after it was pruned.
+pub(super) const EPOCHS: u64 = 12;
+pub(super) const TUNING: u64 = 6;
+
+/// A convolutional network for 8×8 images, untrained.
+///
+/// # Errors
+///
+/// None that is known.
+pub(super) fn untrained(seed: u64) -> Result<Model> {
+    let set = [
+        ("channels", "1"),
+        ("height", "8"),
+        ("width", "8"),
+        ("filters", "16"),
+    ];
+    let set = set.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    Ok(arch("conv4")?.build(&set, seed)?)
+}
+
+/// `model` after so many `epochs` on all images but those of the test; zeros of weights stay.
+///
+/// # Errors
+///
+/// None that is known.
+pub(super) fn trained(model: &Model, epochs: u64, ui: &Ui) -> Result<Model> {
+    let all = Options {
+        validation: data::Part::Count(0),
+        ..Options::default()
+    };
+    let splits = data::open("digits", &all)?;
+    let options = LoaderOptions {
+        batch: 32,
+        seed: ui.common.seed,
+        ..LoaderOptions::default()
+    };
+    let loader = Loader::new(splits.train, options)?;
+    let output = model.graph.outputs.first().context("the model has no output")?;
+    let output = model.graph[output.value].name.to_string();
+    let of = [output.as_str(), "label"];
+    let (entropy, adam) = (CrossEntropy::default(), Adam::default());
+    let term = |loss, weight| Term {
+        loss,
+        of: &of,
+        weight,
+    };
+    let terms = [term(&entropy, 1.0), term(&Accuracy, 0.0)];
+    let course = Course {
+        spec: Spec {
+            hold_zeros: true,
+            ..Spec::new(&terms, &adam)
+        },
+        rate: 2e-3,
+        schedule: &format!("cosine:{epochs}").parse().map_err(anyhow::Error::msg)?,
+        epochs,
+        patience: None,
+        teachers: &[],
+        checkpoint: None,
+        threads: ui.threads(),
+        rates: &rates::cached(),
+    };
+    let mut trainer = Trainer::new(model, course, (loader, None))?;
+    let progress = ui.progress(trainer.steps().1, "training, steps");
+    trainer.run(&mut |event| {
+        if let Event::Step { loss, .. } = event {
+            progress.tell(&format!("loss {loss:.4}"));
+            progress.add(1);
+        }
+    })?;
+    Ok(trainer.model()?)
+}

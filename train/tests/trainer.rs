@@ -1,0 +1,272 @@
+//! Training over epochs: the same to the bit however it is interrupted, and clear about what goes wrong.
+#![allow(clippy::unwrap_used, reason = "tests end where they cannot go on")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secateur_engine::expr::Builder;
+use secateur_engine::ir::{Attr, DType, Dim, Opset, Type};
+use secateur_engine::{Model, Tensor, ops};
+use secateur_train::data::{self, Loader, LoaderOptions, Options};
+use secateur_train::loss::{Accuracy, CrossEntropy};
+use secateur_train::optim::optimizer;
+use secateur_train::{Course, Event, Schedule, Segments, Spec, Term, TrainErrorKind, Trainer, initialize};
+
+/// 64 → 24 → 10 on images of digits, with dropout.
+fn model() -> Model {
+    let mut model = Model {
+        ir_version: Some(10),
+        opsets: vec![Opset {
+            domain: Some("".into()),
+            version: Some(ops::OPSET),
+            extra: Default::default(),
+        }],
+        ..Model::default()
+    };
+    let g = &mut model.graph;
+    let dims = [
+        Dim::Symbol("batch".into()),
+        1usize.into(),
+        8usize.into(),
+        8usize.into(),
+    ];
+    let ty = Type::tensor(DType::F32, dims);
+    let image = g.input("image", ty.clone());
+    g[image].ty = Some(ty);
+    let weight = |g: &mut secateur_engine::ir::Graph, name: &str, dims: &[usize]| {
+        g.constant(name, Tensor::zeros(DType::F32, dims).unwrap())
+    };
+    let [w1, b1] = [weight(g, "w1", &[64, 24]), weight(g, "b1", &[24])];
+    let [w2, b2] = [weight(g, "w2", &[24, 10]), weight(g, "b2", &[10])];
+    let graph = g.clone();
+    let b = Builder::new(&graph, ops::OPSET);
+    let at = |v| b.at(v);
+    let flat = at(image).with("Flatten", &[], vec![Attr::new("axis", 1)]);
+    let hidden = flat
+        .op("Gemm", &[at(w1), at(b1)])
+        .op("Relu", &[])
+        .op("Dropout", &[]);
+    let scores = hidden.op("Gemm", &[at(w2), at(b2)]).id;
+    b.finish().apply(&mut model.graph).unwrap();
+    model.graph[scores].name = "scores".into();
+    model.graph.output(scores, None);
+    initialize(&mut model, "w*", "he-uniform".parse().unwrap(), 3).unwrap();
+    model
+}
+
+/// What a test trains with.
+struct Setting<'a> {
+    rate: f64,
+    epochs: u64,
+    threads: usize,
+    patience: Option<u64>,
+    optimizer: &'a str,
+    schedule: &'a str,
+    checkpoint: Option<&'a Path>,
+    segments: Option<Segments>,
+}
+
+const USUAL: Setting = Setting {
+    rate: 0.003,
+    epochs: 3,
+    threads: 1,
+    patience: None,
+    optimizer: "adam",
+    schedule: "warmup:1+cosine:4",
+    checkpoint: None,
+    segments: None,
+};
+
+fn loaders() -> (Loader, Option<Loader>) {
+    let splits = data::open("digits", &Options::default()).unwrap();
+    let options = LoaderOptions {
+        batch: 100,
+        seed: 5,
+        ..LoaderOptions::default()
+    };
+    let measured = LoaderOptions {
+        shuffle: false,
+        ..options.clone()
+    };
+    let validation = splits.validation.map(|v| Loader::new(v, measured).unwrap());
+    (Loader::new(splits.train, options).unwrap(), validation)
+}
+
+/// Gives `act` a trainer.
+fn with<T>(model: &Model, setting: &Setting, act: impl FnOnce(&mut Trainer) -> T) -> T {
+    let entropy = CrossEntropy::default();
+    let of: &[&str] = &["scores", "label"];
+    let term = |loss, weight| Term { loss, of, weight };
+    let terms = [term(&entropy, 1.0), term(&Accuracy, 0.0)];
+    let optimizer = optimizer(setting.optimizer).unwrap();
+    let (schedule, rates): (Schedule, _) = (setting.schedule.parse().unwrap(), Arc::default());
+    let course = Course {
+        spec: Spec {
+            segments: setting.segments,
+            ..Spec::new(&terms, &*optimizer)
+        },
+        rate: setting.rate,
+        schedule: &schedule,
+        epochs: setting.epochs,
+        patience: setting.patience,
+        teachers: &[],
+        checkpoint: setting.checkpoint,
+        threads: setting.threads,
+        rates: &rates,
+    };
+    act(&mut Trainer::new(model, course, loaders()).unwrap())
+}
+
+fn trained(setting: &Setting) -> Model {
+    with(&model(), setting, |t| {
+        t.run(&mut |_| ()).unwrap();
+        t.model().unwrap()
+    })
+}
+
+fn file(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("secateur-trainer-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join(name)
+}
+
+#[test]
+fn weights_are_the_same_to_the_bit_on_any_number_of_threads() {
+    let one = trained(&USUAL);
+    assert_ne!(one, model());
+    for threads in [1, 2, 3] {
+        assert_eq!(trained(&Setting { threads, ..USUAL }), one, "{threads} threads");
+    }
+}
+
+#[test]
+fn what_is_computed_again_changes_no_bit() {
+    let segments = Some(Segments::Count(2));
+    let setting = Setting { segments, ..USUAL };
+    assert_eq!(trained(&setting), trained(&USUAL));
+    let nodes = |s: &Setting| with(&model(), s, |t| t.graph().model.graph.order.len());
+    assert!(nodes(&setting) > nodes(&USUAL));
+}
+
+#[test]
+fn what_was_interrupted_goes_on_to_the_same() {
+    let whole = trained(&USUAL);
+    let path = file("interrupted");
+    let setting = Setting {
+        checkpoint: Some(&path),
+        ..USUAL
+    };
+    // A watch that panics stands for a process that is killed: after the first epoch, and in the middle of the second.
+    for steps in [1, 14, 17, 26] {
+        let _ = std::fs::remove_file(&path);
+        let killed = std::panic::catch_unwind(|| {
+            with(&model(), &setting, |t| {
+                t.run(&mut |event| match event {
+                    Event::Step { done, .. } if done == steps => panic!("killed on purpose"),
+                    _ => {}
+                })
+            })
+        });
+        assert!(killed.is_err());
+        let (found, after) = with(&model(), &setting, |t| {
+            let found = t.resume().unwrap();
+            t.run(&mut |_| ()).unwrap();
+            (found, t.model().unwrap())
+        });
+        assert_eq!(
+            (found, after == whole),
+            (steps > 13, true),
+            "killed in step {steps}"
+        );
+    }
+}
+
+#[test]
+fn checkpoints_of_others_are_refused() {
+    let path = file("others");
+    let kept = Setting {
+        checkpoint: Some(&path),
+        epochs: 1,
+        ..USUAL
+    };
+    trained(&kept);
+    let told = |setting: &Setting, model: &Model| {
+        let e = with(model, setting, |t| t.resume().unwrap_err());
+        assert!(matches!(e.kind(), TrainErrorKind::Checkpoint(_)));
+        e.to_string()
+    };
+    let rate = Setting { rate: 0.1, ..kept };
+    assert!(told(&rate, &model()).contains("the rate was 0.003, and is 0.1 now"));
+    let optimizer = Setting {
+        optimizer: "sgd",
+        ..kept
+    };
+    assert!(told(&optimizer, &model()).contains("the optimiser"));
+    let whole = std::fs::read(&path).unwrap();
+    for cut in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        assert!(told(&kept, &model()).contains("no checkpoint"), "{cut} bytes");
+    }
+}
+
+#[test]
+fn patience_brings_the_best_epoch_back() {
+    // At such a rate the loss goes up and down.
+    let setting = Setting {
+        rate: 0.05,
+        schedule: "constant",
+        epochs: 40,
+        patience: Some(2),
+        ..USUAL
+    };
+    with(&model(), &setting, |t| {
+        t.run(&mut |_| ()).unwrap();
+        let losses: Vec<f64> = t
+            .rows()
+            .iter()
+            .map(|r| r.validation.as_ref().unwrap().loss)
+            .collect();
+        let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(t.stopped() && losses.len() < 40, "{losses:?}");
+        assert_eq!(losses[losses.len() - 3], best, "{losses:?}");
+        let (_, validation) = loaders();
+        assert_eq!(t.score(&validation.unwrap()).unwrap().loss, best);
+    });
+}
+
+#[test]
+fn what_diverges_is_found() {
+    let setting = Setting {
+        optimizer: "sgd",
+        rate: 1e38,
+        ..USUAL
+    };
+    let e = with(&model(), &setting, |t| t.run(&mut |_| ()).unwrap_err());
+    let TrainErrorKind::Diverged(found) = e.kind() else {
+        panic!("{e}");
+    };
+    assert!(found.step <= 3 && found.node.is_some(), "{e}");
+    assert!(found.made.iter().all(|(_, most)| most.is_finite()), "{e}");
+    // A weight that is no number is nobody's fault but the file's.
+    let mut broken = model();
+    let v = broken.graph.find("b2").unwrap();
+    let nan = Tensor::of(&[10], vec![f32::NAN; 10]);
+    let konst = broken.graph[v].konst.take().unwrap();
+    broken.graph[v].konst = Some(konst.with(nan));
+    let e = with(&broken, &USUAL, |t| t.run(&mut |_| ()).unwrap_err());
+    assert!(e.to_string().contains("what goes into it is not finite"), "{e}");
+}
+
+#[test]
+fn digits_are_learnt() {
+    let setting = Setting {
+        epochs: 5,
+        rate: 0.02,
+        ..USUAL
+    };
+    with(&model(), &setting, |t| {
+        t.run(&mut |_| ()).unwrap();
+        let accuracy = t.rows().last().unwrap().validation.as_ref().unwrap().terms[1];
+        assert!(accuracy > 0.9, "{accuracy}");
+    });
+}
