@@ -14,8 +14,9 @@
 #    is allowed. The other model of bytes, and the half-precision one, which casts its weights up, keep to the common tolerance.
 # 5. Exports graphs by both of PyTorch's exporters (export_graphs.py) and runs engine/tests/exports.rs on them: they agree with ONNX
 #    Runtime, and what they spell out is recognised. Without torch this is skipped.
-# 6. Writes ResNet-50, MobileNetV2 and BERT (`secateur new`) into SECATEUR_OUT.
-# 7. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py), and compares it as in 4.
+# 6. Compares gradients and optimisers with PyTorch's (gradients.py); also skipped without torch.
+# 7. Writes ResNet-50, MobileNetV2 and BERT (`secateur new`) into SECATEUR_OUT.
+# 8. Checks, loads and runs every model of SECATEUR_OUT in ONNX Runtime (check_onnx.py), and compares it as in 4.
 #
 # Ends in a line `extended: N passed, N failed, N skipped`. Exit status: 1 if any failed.
 set -eu
@@ -74,8 +75,10 @@ if missing=$(python3 -c 'import torch, onnxscript' 2>&1); then
   export SECATEUR_GRAPHS
   judge python3 scripts/export_graphs.py "$SECATEUR_GRAPHS"
   judge cargo test --release -p secateur-engine --test exports -- --nocapture
+  cargo build --release -p secateur-train --example batch
+  judge python3 scripts/gradients.py "$SECATEUR_MODELS"
 else
-  skip "graphs of PyTorch's exporters: ${missing##*$'\n'}"
+  skip "graphs of PyTorch's exporters, and its gradients: ${missing##*$'\n'}"
 fi
 
 if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then

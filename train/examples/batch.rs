@@ -1,12 +1,13 @@
 //! Takes training steps on one batch, and writes what they made of the weights and of the optimiser's state.
 //!
 //! ```sh
-//! steps MODEL.onnx BATCH.npz OUT.npz output=VALUE [label=VALUE] [loss=NAME] [optimizer=NAME] [rate=X] [steps=N] [freeze=GLOB]…
+//! batch MODEL.onnx BATCH.npz OUT.npz output=VALUE [label=VALUE] [loss=NAME] [optimizer=NAME] [rate=X] [steps=N]
+//!     [freeze=GLOB]… [show=VALUE]…
 //! ```
 //!
 //! `BATCH.npz` holds the model's inputs and the label (`label`) by their names. The label may be a value of the model too. In
 //! `OUT.npz` each weight has its name, and the optimiser's state of it `NAME.…`. From the first step of `momentum`, which is
-//! the default, `NAME.sum` is the gradient to the bit.
+//! the default, `NAME.sum` is the gradient to the bit. Values that are shown are those of the last step.
 
 #![allow(clippy::print_stdout)]
 
@@ -53,9 +54,8 @@ fn main() -> Result<()> {
     let asked = Asked::read()?;
     let [model, batch, out] = &asked.files;
     let graph = made(&asked, Path::new(model))?;
-    let (loss, state) = taken(&asked, &graph, Path::new(batch))?;
-    let named = graph.state.iter().map(|s| s.input.as_str()).zip(&state);
-    npz::write(File::create(out)?, named)?;
+    let (loss, made) = taken(&asked, &graph, Path::new(batch))?;
+    npz::write(File::create(out)?, made.iter().map(|(n, t)| (n.as_str(), t)))?;
     println!("loss {loss}");
     Ok(())
 }
@@ -71,15 +71,17 @@ fn made(asked: &Asked, model: &Path) -> Result<StepGraph> {
         weight: 1.0,
     }];
     let groups: Vec<_> = asked.all("freeze").map(Group::frozen).collect();
+    let shown: Vec<_> = asked.all("show").collect();
     let spec = Spec {
         groups: &groups,
+        outputs: &shown,
         ..Spec::new(&terms, &*optimizer)
     };
     Ok(step(&Model::load(model)?, &spec)?)
 }
 
-/// Takes the steps; the last loss, and the state after them.
-fn taken(asked: &Asked, graph: &StepGraph, batch: &Path) -> Result<(f64, Vec<Tensor>)> {
+/// Takes the steps; the last loss, and the state after them with what is shown.
+fn taken(asked: &Asked, graph: &StepGraph, batch: &Path) -> Result<(f64, Vec<(String, Tensor)>)> {
     let session = Session::builder(&graph.model).build()?;
     let rate = Tensor::scalar(asked.last("rate", "0").parse::<f32>()?);
     let mut state: Vec<Tensor> = graph.state.iter().map(|s| s.start.clone()).collect();
@@ -93,13 +95,18 @@ fn taken(asked: &Asked, graph: &StepGraph, batch: &Path) -> Result<(f64, Vec<Ten
     let fed: Vec<_> = fed
         .map(|n| Ok((n, npz::read(batch, Some(n))?)))
         .collect::<Result<_>>()?;
-    let mut loss = f64::NAN;
+    let (mut loss, mut shown) = (f64::NAN, vec![]);
     for _ in 0..asked.last("steps", "1").parse::<u32>()? {
         let inputs = graph.state.iter().map(|s| s.input.as_str()).zip(&state);
         let inputs = inputs.chain(fed.iter().map(|(n, t)| (*n, t)));
         let outputs = session.run(inputs.chain([(&*graph.rate, &rate)]))?;
         loss = outputs[&*graph.loss].item().unwrap_or(f64::NAN);
         state = graph.state.iter().map(|s| outputs[&*s.output].clone()).collect();
+        shown = asked
+            .all("show")
+            .map(|n| (n.into(), outputs[n].clone()))
+            .collect();
     }
-    Ok((loss, state))
+    shown.extend(graph.state.iter().map(|s| s.input.clone()).zip(state));
+    Ok((loss, shown))
 }
