@@ -244,24 +244,46 @@ unsafe fn pick_row<T: Copy>(
     out: *mut T,
     n: usize,
 ) {
-    let choose = |c: u8, x: T, y: T| if c != 0 { x } else { y };
-    // SAFETY: as the caller says.
-    unsafe {
-        match steps {
-            [1, 1] => (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), *a.add(i), *b.add(i))),
-            [1, _] => {
-                let y = *b;
-                (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), *a.add(i), y));
+    for at in (0..n).step_by(READ) {
+        let live = READ.min(n - at);
+        // SAFETY: as the caller says.
+        unsafe {
+            let (c, a) = (
+                some(c.add(at), 1, live),
+                some(a.add(at * steps[0]), steps[0], live),
+            );
+            let mut y = some(b.add(at * steps[1]), steps[1], live);
+            for i in 0..READ {
+                y[i] = if c[i] != 0 { a[i] } else { y[i] };
             }
-            [_, 1] => {
-                let x = *a;
-                (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), x, *b.add(i)));
-            }
-            _ => {
-                let (x, y) = (*a, *b);
-                (0..n).for_each(|i| *out.add(i) = choose(*c.add(i), x, y));
+            if live == READ {
+                out.add(at).cast::<[T; READ]>().write_unaligned(y);
+            } else {
+                (0..live).for_each(|i| *out.add(at + i) = y[i]);
             }
         }
+    }
+}
+
+/// Elements that are read before any of them is written: where an input is overwritten, no vectors would be made else.
+const READ: usize = 16;
+
+/// `n` elements from `p` on, or again and again the one there is.
+///
+/// # Safety
+///
+/// They are readable, and `n` is 1 to [`READ`].
+#[inline(always)]
+unsafe fn some<T: Copy>(p: *const T, step: usize, n: usize) -> [T; READ] {
+    // SAFETY: as the caller says.
+    unsafe {
+        let mut all = [*p; READ];
+        if step == 1 && n == READ {
+            all = p.cast::<[T; READ]>().read_unaligned();
+        } else if step == 1 {
+            (0..n).for_each(|i| all[i] = *p.add(i));
+        }
+        all
     }
 }
 

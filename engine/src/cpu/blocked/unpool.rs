@@ -165,15 +165,15 @@ impl Block<'_> {
                 // SAFETY: the slice has a whole vector.
                 let dy = unsafe { s.load(dy.as_ptr()) };
                 let mut best = Best::none(s);
-                for i in 0..4 {
+                for (i, place) in places.into_iter().enumerate() {
                     // SAFETY: the slices end behind the last place.
-                    let x = unsafe { s.load(x.as_ptr().add(places[i])) };
+                    let x = unsafe { s.load(x.as_ptr().add(place)) };
                     best = best.with(s, x, i as f32);
                 }
-                for i in 0..4 {
+                for (i, place) in places.into_iter().enumerate() {
                     let own = best.given(s, dy, i as f32);
                     // SAFETY: as above.
-                    unsafe { s.store(dx.as_mut_ptr().add(places[i]), own) };
+                    unsafe { s.store(dx.as_mut_ptr().add(place), own) };
                 }
                 lost = s.add(lost, best.given(s, dy, -1.0));
             }
