@@ -26,12 +26,12 @@ RECIPES = {
     "lenet5, MNIST": (99.1, "lenet5 --data {data}/mnist --validation 0 --epochs 12 --batch 64 --schedule cosine:12"),
     "conv4, digits": (
         98.0,
-        "conv4 --set filters=16 --data digits --validation 0 --epochs 40 --batch 32 --lr 2e-3 --schedule cosine:40 "
-        "--augment crop:1,rotate:10",
+        "conv4 --data digits --validation 0 --epochs 60 --batch 32 --lr 2e-3 --schedule cosine:60 --augment crop:1,rotate:15 "
+        "--loss cross-entropy:smoothing=0.1",
     ),
     "transformer-encoder, R8": (
         93.0,
-        "transformer-encoder --set depth=2 --set width=64 --set heads=4 --set ff=128 --set dropout=0.2 "
+        "transformer-encoder --set layers=2 --set hidden=64 --set heads=4 --set ffn=128 --set dropout=0.2 "
         "--data {data}/text-topics/reuters-r8-train.tab --validation 0 --epochs 12 --batch 32 --schedule warmup:1+cosine:11",
     ),
     "resnet20, emoji": (

@@ -43,29 +43,29 @@ fn time(net: &str, args: &Args) -> Res<()> {
     }];
     let model = arch(net)?.build(&[], 1)?;
     let graph = step(&model, &Spec::new(&terms, &*adam))?;
-    let session = Session::builder(&graph.model).threads(args.threads).build()?;
+    let builder = Session::builder(&graph.model).threads(args.threads);
+    let stays = graph.state.iter();
+    let session = stays.fold(builder, |b, s| b.state(&s.input, &s.output)).build()?;
     let (fixed, mut state) = feeds(&model, &graph, args.batch);
     let (mut times, mut loss, mut bits) = (vec![], vec![], 0u64);
-    let given = |state: &[Tensor]| -> Vec<(String, Tensor)> {
+    let given = |state: Vec<Tensor>| -> Vec<(String, Tensor)> {
         let names = graph.state.iter().map(|s| s.input.clone());
-        names
-            .zip(state.iter().cloned())
-            .chain(fixed.iter().cloned())
-            .collect()
+        names.zip(state).chain(fixed.iter().cloned()).collect()
     };
     for _ in 0..args.steps {
-        let inputs = given(&state);
+        // Given away, so that it is changed where it stands.
+        let inputs = given(std::mem::take(&mut state));
         let start = Instant::now();
-        let outputs = session.run(inputs.iter().map(|(n, t)| (n, t)))?;
+        let mut outputs = session.run(inputs)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
-        state = graph.state.iter().map(|s| outputs[&*s.output].clone()).collect();
         loss.push(outputs[&*graph.loss].floats().unwrap_or_default()[0]);
+        state = graph.state.iter().filter_map(|s| outputs.take(&s.output)).collect();
     }
     for byte in state.iter().flat_map(|t| t.bytes().to_vec()) {
         bits = (bits ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     }
     times.sort_by(f64::total_cmp);
-    let inputs = given(&state);
+    let inputs = given(state);
     let plan = session.prepare(inputs.iter().map(|(n, t)| (n, t)))?;
     println!(
         "{{\"net\": {:?}, \"batch\": {}, \"threads\": {}, \"min_ms\": {:.2}, \"median_ms\": {:.2}, \"plan_mb\": {:.1}, \"losses\": [{:.5}, {:.5}], \"state\": \"{bits:016x}\"}}",

@@ -12,6 +12,7 @@ mod hostile;
 mod new;
 mod prune;
 mod sweep;
+mod train;
 mod usage;
 
 use std::path::{Path, PathBuf};
