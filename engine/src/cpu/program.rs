@@ -207,7 +207,10 @@ impl Program {
                 seats.push(Seat::Input(input));
                 continue;
             }
-            let (register, steady) = (fills.len(), spread.period().is_some_and(|p| PIECE % p == 0));
+            let (register, steady) = (
+                fills.len(),
+                spread.period().is_some_and(|p| PIECE.is_multiple_of(p)),
+            );
             seats.push(Seat::Register(register));
             fills.push(Fill {
                 input,

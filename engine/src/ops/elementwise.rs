@@ -254,6 +254,13 @@ fn cases() -> Vec<Case> {
         &[("Mul", &[0, 1]), ("Sub", &[3, 2])],
         &[1],
     ));
+    let none = vec![floats(&[2, 5, 0], 1), floats(&[5, 1], 2)];
+    all.push(case(
+        "nothing to be broadcast to",
+        none,
+        &[("Mul", &[0, 1]), ("Add", &[2, 1])],
+        &[1],
+    ));
     let mask = Tensor::bools(&[4, 9], (0..36).map(|i| i % 3 == 0));
     let x = vec![mask, floats(&[4, 9], 1), floats(&[9], 2)];
     let logic: &[(&str, &[usize])] = &[

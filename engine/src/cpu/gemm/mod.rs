@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use secateur_simd::dispatch;
 
-use super::elementwise::Inside;
+use super::elementwise::{Inside, Ptr};
 use super::{Ending, LINE, Pool, Post};
 pub use pack::{Bands, Floats, Panels, Strides};
 pub(crate) use pack::{balanced, bands_into, k_blocks, panel_into};
@@ -179,14 +179,13 @@ impl Gemm {
             // SAFETY: the operands are those of the whole, and each slice has sums and, for its time, a thread's panel to itself.
             unsafe { slice.part(Operands { c, ..x }, part, scratch.of(thread, each)) };
         });
-        let whole = Operands { c: x.c, ..x };
+        let whole = Ptr::new(x.c);
         pool.split(self.m * self.n, TASK / 16, &|range| {
             // SAFETY: sums have as many floats as C, of which each task writes a stretch of its own.
             dispatch(Inside(
                 #[inline(always)]
                 || unsafe {
-                    let whole = whole;
-                    let c = std::slice::from_raw_parts_mut(whole.c.add(range.start), range.len());
+                    let c = std::slice::from_raw_parts_mut(whole.get().add(range.start), range.len());
                     c.fill(0.0);
                     for t in 0..ranges.len() {
                         let sum = sums.of(t, self.sum_len()).add(range.start);
