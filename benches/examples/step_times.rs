@@ -59,7 +59,11 @@ fn time(net: &str, args: &Args) -> Res<()> {
         let mut outputs = session.run(inputs)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
         loss.push(outputs[&*graph.loss].floats().unwrap_or_default()[0]);
-        state = graph.state.iter().filter_map(|s| outputs.take(&s.output)).collect();
+        state = graph
+            .state
+            .iter()
+            .filter_map(|s| outputs.take(&s.output))
+            .collect();
     }
     for byte in state.iter().flat_map(|t| t.bytes().to_vec()) {
         bits = (bits ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);

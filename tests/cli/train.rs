@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::*;
 
 /// A network that learns the digits in seconds.
-const NET: [&str; 8] = ["--data", "digits", "--epochs", "3", "--batch", "100", "--lr", "0.003"];
+const NET: [&str; 8] = [
+    "--data", "digits", "--epochs", "3", "--batch", "100", "--lr", "0.003",
+];
 
 #[test]
 fn an_architecture_learns_the_digits() {
@@ -43,7 +45,9 @@ fn what_was_pruned_stays_pruned() {
     let folder = Folder::new("finetune");
     let [pruned, tuned, thawed] = ["p.onnx", "t.onnx", "w.onnx"].map(|f| folder.file(f));
     done(&["prune", DIGITS, &pruned, "--sparsity", "0.9"]);
-    let few = ["--data", "digits", "--epochs", "1", "--batch", "100", "--lr", "0.0003"];
+    let few = [
+        "--data", "digits", "--epochs", "1", "--batch", "100", "--lr", "0.0003",
+    ];
     let teach = ["--teacher", DIGITS];
     let said = done(&[&["finetune", &pruned, &tuned][..], &few, &teach].concat());
     assert_eq!(said["before"]["zeros"], said["after"]["zeros"]);
@@ -102,7 +106,25 @@ fn what_does_not_fit_is_refused() {
     assert!(cut.contains("idx3") && cut.contains("expected"), "{cut}");
     let table = folder.write("t.csv", b"a,b,c\n1,2,0\n2,3,1\n3,4,0\n4,5,1\n5,6,0\n6,7,1\n");
     let shape = told(DIGITS, &["--data", &table]);
-    assert!(shape.contains("expected") && shape.contains("[1, 8, 8]"), "{shape}");
-    let diverged = told("conv4", &["--data", "digits", "--optimizer", "sgd", "--lr", "1e30", "--epochs", "1"]);
-    assert!(diverged.contains("step") && diverged.contains("diverged"), "{diverged}");
+    assert!(
+        shape.contains("expected") && shape.contains("[1, 8, 8]"),
+        "{shape}"
+    );
+    let diverged = told(
+        "conv4",
+        &[
+            "--data",
+            "digits",
+            "--optimizer",
+            "sgd",
+            "--lr",
+            "1e30",
+            "--epochs",
+            "1",
+        ],
+    );
+    assert!(
+        diverged.contains("step") && diverged.contains("diverged"),
+        "{diverged}"
+    );
 }
