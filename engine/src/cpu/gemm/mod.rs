@@ -90,6 +90,9 @@ const IN_PLACE: usize = 12;
 /// Tasks that there should be, so that several threads are busy to the end.
 const TASKS: usize = 16;
 
+/// Tasks that are enough where more of them would do the same work again.
+const FEW: usize = 4;
+
 /// The shortest sums that are cut into slices, the length of these, and how many there are at most.
 const LONG: usize = 2048;
 const SLICE: usize = 512;
@@ -208,7 +211,14 @@ impl Gemm {
         let panels = self.n.div_ceil(tile_size().1) * self.batch.len();
         let depth = k_blocks(self.k).map(|ks| ks.len()).max().unwrap_or(0);
         let for_cache = (self.m * depth * size_of::<f32>()).div_ceil(A_BYTES);
-        let for_threads = TASKS
+        // What must be copied is copied for each range.
+        let copied = matches!(self.b, Rhs::Strided(s) if s.col != 1);
+        let enough = if copied && self.m <= IN_PLACE * tile_size().0 {
+            FEW
+        } else {
+            TASKS
+        };
+        let for_threads = enough
             .div_ceil(panels.max(1))
             .min(self.m.div_ceil(2 * tile_size().0));
         for_cache.max(for_threads).max(1)

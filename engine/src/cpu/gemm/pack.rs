@@ -232,14 +232,62 @@ pub(crate) unsafe fn panel_into(panel: &mut [f32], b: *const f32, strides: Strid
             cols,
         });
     }
-    for (k, row) in panel.chunks_exact_mut(width).enumerate() {
-        let from = b.wrapping_add(k * strides.row);
-        let (row, rest) = row.split_at_mut(cols);
-        rest.fill(0.0);
-        for (j, x) in row.iter_mut().enumerate() {
+    // What lies in memory column by column is turned square by square.
+    let depth = panel.len() / width;
+    let (even, whole) = match strides.row {
+        1 => dispatch(TurnColumns {
+            panel,
+            b,
+            pitch: strides.col,
+            cols,
+        }),
+        _ => (0, 0),
+    };
+    for k in 0..depth {
+        let row = &mut panel[k * width..][..width];
+        let done = if k < even { whole } else { 0 };
+        row[cols..].fill(0.0);
+        for (j, x) in row[..cols].iter_mut().enumerate().skip(done) {
             // SAFETY: row `k` has `cols` floats.
-            *x = unsafe { *from.add(j * strides.col) };
+            *x = unsafe { *b.add(k * strides.row + j * strides.col) };
         }
+    }
+}
+
+/// Copies whole vectors of columns, for whole vectors of rows, of a matrix whose columns lie in memory one by one; how many rows and
+/// columns these are.
+struct TurnColumns<'a> {
+    panel: &'a mut [f32],
+    b: *const f32,
+    /// From column to column.
+    pitch: usize,
+    cols: usize,
+}
+
+impl Vectorised for TurnColumns<'_> {
+    type Out = (usize, usize);
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> (usize, usize) {
+        let lanes = S::LANES;
+        let whole = self.cols / lanes * lanes;
+        let squares = self.panel.chunks_exact_mut(2 * lanes * lanes);
+        let even = squares.len() * lanes;
+        for (i, rows) in squares.enumerate() {
+            for j in (0..whole).step_by(lanes) {
+                let column = |c: usize| {
+                    self.b
+                        .wrapping_add((j + c.min(lanes - 1)) * self.pitch + i * lanes)
+                };
+                let columns: [*const f32; 16] = std::array::from_fn(column);
+                // SAFETY: the matrix has these rows of these columns.
+                let square = unsafe { s.load_turned(&columns) };
+                for (row, x) in rows.chunks_exact_mut(2 * lanes).zip(square) {
+                    // SAFETY: a row of the panel has two vectors.
+                    unsafe { s.store(row.as_mut_ptr().add(j), x) };
+                }
+            }
+        }
+        (even, whole)
     }
 }
 
