@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use secateur::Model;
 use secateur::models::arch;
 use secateur::train::data::{self, Loader, LoaderOptions, Options};
-use secateur::train::loss::{Accuracy, CrossEntropy};
+use secateur::train::loss::{Accuracy, loss};
 use secateur::train::optim::Adam;
 use secateur::train::{Course, Event, Spec, Term, Trainer};
 
@@ -12,8 +12,8 @@ use crate::cmd::ui::Ui;
 use crate::rates;
 
 /// Epochs in which the model learns, and those after it was pruned.
-pub(super) const EPOCHS: u64 = 12;
-pub(super) const TUNING: u64 = 6;
+pub(super) const EPOCHS: u64 = 40;
+pub(super) const TUNING: u64 = 10;
 
 /// A convolutional network for 8×8 images, untrained.
 ///
@@ -45,19 +45,23 @@ pub(super) fn trained(model: &Model, epochs: u64, ui: &Ui) -> Result<Model> {
     let options = LoaderOptions {
         batch: 32,
         seed: ui.common.seed,
+        augment: "crop:1,rotate:15".parse()?,
         ..LoaderOptions::default()
     };
     let loader = Loader::new(splits.train, options)?;
     let output = model.graph.outputs.first().context("the model has no output")?;
     let output = model.graph[output.value].name.to_string();
     let of = [output.as_str(), "label"];
-    let (entropy, adam) = (CrossEntropy::default(), Adam::default());
+    let (entropy, adam) = (
+        loss("cross-entropy:smoothing=0.1").map_err(anyhow::Error::msg)?,
+        Adam::default(),
+    );
     let term = |loss, weight| Term {
         loss,
         of: &of,
         weight,
     };
-    let terms = [term(&entropy, 1.0), term(&Accuracy, 0.0)];
+    let terms = [term(&*entropy, 1.0), term(&Accuracy, 0.0)];
     let course = Course {
         spec: Spec {
             hold_zeros: true,
