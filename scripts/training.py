@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-EMOJI = {"epochs": 30, "batch": 64, "lr": 2e-3, "crop": 4}
+EMOJI = {"epochs": 15, "batch": 64, "lr": 2e-3, "crop": 4}
 
 # name: (what must be reached in percent, the architecture and its flags)
 RECIPES = {
@@ -32,7 +32,7 @@ RECIPES = {
     "transformer-encoder, R8": (
         93.0,
         "transformer-encoder --set layers=2 --set hidden=64 --set heads=4 --set ffn=128 --set dropout=0.2 "
-        "--data {data}/text-topics/reuters-r8-train.tab --validation 0 --epochs 12 --batch 32 --schedule warmup:1+cosine:11",
+        "--data {data}/text-topics/reuters-r8-train.tab --validation 0 --epochs 4 --batch 32 --schedule warmup:1+cosine:3",
     ),
     "resnet20, emoji": (
         None,

@@ -1,7 +1,7 @@
 //! Times whole training steps: forward, cross-entropy, backward and Adam, at batch 64.
 //!
-//! `step_times [--net NAME] [--threads N] [--batch N] [--steps N] [--profile] [--order]`, for any architecture with `logits`. One JSON
-//! line a net; with `--profile` also what each node took and by which kernel, the costliest first, or in order.
+//! `step_times [--net NAME] [--threads N] [--batch N] [--steps N] [--zeros SHARE] [--profile] [--order]`, for any architecture with
+//! `logits`; with `--zeros` that share of each weight of two axes or more is held at 0. One JSON line a net; with `--profile` also what each node took and by which kernel, the costliest first, or in order.
 
 #![allow(clippy::print_stdout)]
 
@@ -34,6 +34,27 @@ fn feeds(model: &Model, graph: &StepGraph, batch: usize) -> (Vec<(String, Tensor
     (fixed, graph.state.iter().map(|s| s.start.clone()).collect())
 }
 
+/// Makes a share of each weight 0, the smallest first.
+fn cut(model: &mut Model, share: f64) {
+    for v in model.graph.initializers.clone() {
+        let konst = model.graph[v].konst.clone();
+        let Some((konst, x)) =
+            konst.and_then(|k| Some((k.clone(), k.tensor.elements::<f32>()?.into_owned())))
+        else {
+            continue;
+        };
+        let dims = konst.tensor.dims().to_vec();
+        if dims.len() < 2 || share <= 0.0 {
+            continue;
+        }
+        let mut sizes: Vec<f32> = x.iter().map(|x| x.abs()).collect();
+        sizes.sort_by(f32::total_cmp);
+        let least = sizes[((share * sizes.len() as f64) as usize).min(sizes.len() - 1)];
+        let kept = x.iter().map(|&x| if x.abs() < least { 0.0 } else { x });
+        model.graph[v].konst = Some(konst.with(Tensor::of(&dims, kept.collect())));
+    }
+}
+
 fn time(net: &str, args: &Args) -> Res<()> {
     let (entropy, adam) = (loss("cross-entropy")?, optimizer("adam")?);
     let terms = [Term {
@@ -41,8 +62,13 @@ fn time(net: &str, args: &Args) -> Res<()> {
         of: &["logits", "label"],
         weight: 1.0,
     }];
-    let model = arch(net)?.build(&[], 1)?;
-    let graph = step(&model, &Spec::new(&terms, &*adam))?;
+    let mut model = arch(net)?.build(&[], 1)?;
+    cut(&mut model, args.zeros);
+    let spec = Spec {
+        hold_zeros: args.zeros > 0.0,
+        ..Spec::new(&terms, &*adam)
+    };
+    let graph = step(&model, &spec)?;
     let builder = Session::builder(&graph.model).threads(args.threads);
     let stays = graph.state.iter();
     let session = stays.fold(builder, |b, s| b.state(&s.input, &s.output)).build()?;
@@ -121,6 +147,7 @@ struct Args {
     threads: usize,
     batch: usize,
     steps: usize,
+    zeros: f64,
     profile: bool,
     /// Nodes of a profile stay in order.
     order: bool,
@@ -132,6 +159,7 @@ fn args() -> Res<Args> {
         threads: 2,
         batch: 64,
         steps: 25,
+        zeros: 0.0,
         profile: false,
         order: false,
     };
@@ -143,6 +171,7 @@ fn args() -> Res<Args> {
             "--threads" => all.threads = value()?.parse()?,
             "--batch" => all.batch = value()?.parse()?,
             "--steps" => all.steps = value()?.parse()?,
+            "--zeros" => all.zeros = value()?.parse()?,
             "--profile" => all.profile = true,
             "--order" => (all.profile, all.order) = (true, true),
             _ => return Err(format!("unknown: {word}").into()),
