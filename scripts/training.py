@@ -23,7 +23,7 @@ EMOJI = {"epochs": 15, "batch": 64, "lr": 2e-3, "crop": 4}
 # name: (what must be reached in percent, the architecture and its flags)
 RECIPES = {
     "lenet-300-100, MNIST": (98.2, "lenet-300-100 --data {data}/mnist --validation 0 --epochs 20 --batch 64 --schedule cosine:20"),
-    "lenet5, MNIST": (99.1, "lenet5 --data {data}/mnist --validation 0 --epochs 12 --batch 64 --schedule cosine:12"),
+    "lenet5, MNIST": (99.1, "lenet5 --data {data}/mnist --validation 0 --epochs 12 --batch 64 --schedule cosine:12 --augment crop:2"),
     "conv4, digits": (
         98.0,
         "conv4 --data digits --validation 0 --epochs 60 --batch 32 --lr 2e-3 --schedule cosine:60 --augment crop:1,rotate:15 "

@@ -25,10 +25,13 @@ fn the_demo_trains_prunes_and_verifies() {
     let zeros = of("zeros");
     let cut = shares[1..].iter().map(|s| (s * weights).round());
     assert!(zeros[1..].iter().copied().eq(cut), "{zeros:?} of {weights}");
-    // A few images of 360 below what it reaches; what was trained on is better than what was only cut.
+    // Training brings back what cutting took.
     let accuracy = of("accuracy");
-    assert!(accuracy[0] >= 0.97, "{accuracy:?}");
-    assert!(accuracy[6] > 0.93 && accuracy[7] > accuracy[5], "{accuracy:?}");
+    assert!(accuracy[0] >= 0.96, "{accuracy:?}");
+    assert!(
+        accuracy[6] > 0.85 && accuracy[7] > accuracy[5] + 0.2,
+        "{accuracy:?}"
+    );
     assert!(of("zipped_bytes")[..6].is_sorted_by(|a, b| a > b));
     assert!(
         steps

@@ -13,7 +13,7 @@ use crate::rates;
 
 /// Epochs in which the model learns, and those after it was pruned.
 pub(super) const EPOCHS: u64 = 40;
-pub(super) const TUNING: u64 = 10;
+pub(super) const TUNING: u64 = 20;
 
 /// A convolutional network for 8×8 images, untrained.
 ///
