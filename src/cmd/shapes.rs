@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use secateur::engine::ir::{DType, Dim, Model, Type};
 use secateur::engine::run::nearest;
+use secateur::train::data;
 
 use super::ui::Ui;
 
@@ -21,6 +22,35 @@ impl Wanted {
     /// The element type; `float` where none is declared.
     pub(crate) fn dtype(&self) -> DType {
         self.ty.dtype().unwrap_or(DType::F32)
+    }
+
+    /// The size of its first axis, that of the batch, where it is fixed.
+    pub(crate) fn batch(&self) -> Option<usize> {
+        self.ty.shape()?.first()?.size()
+    }
+
+    /// What it takes of each example: all axes but that of the batch.
+    pub(crate) fn example(&self) -> data::Wanted {
+        data::Wanted {
+            name: self.name.clone(),
+            dtype: self.dtype(),
+            dims: self
+                .ty
+                .shape()
+                .into_iter()
+                .flatten()
+                .skip(1)
+                .map(Dim::size)
+                .collect(),
+        }
+    }
+
+    /// The channels, height and width of the image that it takes, where they are fixed.
+    pub(crate) fn image(&self) -> Option<[usize; 3]> {
+        match self.example().dims[..] {
+            [Some(c), Some(h), Some(w)] => Some([c, h, w]),
+            _ => None,
+        }
     }
 }
 

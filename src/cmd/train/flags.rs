@@ -120,20 +120,6 @@ fn clip(text: &str) -> Result<Bound, String> {
     }
 }
 
-/// The rates that optimisers usually take. Sorted.
-const RATES: [(&str, f64); 10] = [
-    ("adagrad", 0.01),
-    ("adam", 0.001),
-    ("adamw", 0.001),
-    ("lbfgs", 1.0),
-    ("mean-square", 0.01),
-    ("momentum", 0.01),
-    ("nesterov", 0.01),
-    ("rmsprop", 0.001),
-    ("rmsprop-centred", 0.001),
-    ("sgd", 0.01),
-];
-
 impl Flags {
     /// What is said of names below the flags.
     pub(crate) fn names() -> String {
@@ -165,8 +151,7 @@ impl Flags {
 
     /// The rate.
     pub(crate) fn rate(&self, optimizer: &dyn Optimizer) -> f64 {
-        let usual = RATES.iter().find(|(name, _)| *name == optimizer.name());
-        self.lr.unwrap_or(usual.map_or(0.001, |(_, rate)| *rate))
+        self.lr.unwrap_or(optimizer.rate())
     }
 
     /// What is computed again.
@@ -250,16 +235,5 @@ impl Flags {
             "patience": self.patience,
             "teacher": self.teacher.as_ref().map(|t| t.display().to_string()),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_optimiser_has_a_rate() {
-        let names: Vec<_> = OPTIMIZERS.iter().map(|make| make().name()).collect();
-        assert_eq!(names, RATES.map(|(name, _)| name));
     }
 }

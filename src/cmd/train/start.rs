@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use secateur::Model;
-use secateur::engine::ir::{DType, Dim, NodeId, ValueId};
+use secateur::engine::ir::{DType, NodeId, ValueId};
 use secateur::models::{ARCHS, Arch};
-use secateur::train::data::{self, Data, Loader, LoaderOptions, Normalize, Splits, Wanted};
+use secateur::train::data::{self, Data, Loader, LoaderOptions, Normalize, Splits};
 use secateur::train::standardize;
 
 use super::super::card;
-use super::super::shapes::wanted;
+use super::super::shapes::{Wanted, wanted};
 use super::super::ui::Ui;
 use super::flags::Flags;
 
@@ -76,31 +76,22 @@ impl Start {
     /// A model in a file.
     pub(super) fn file(path: &Path, flags: &Flags, ui: &Ui) -> Result<Start> {
         let model = card::load(path)?;
-        let splits = open(flags, image(&model), ui)?;
+        let image = wanted(&model).first().and_then(Wanted::image);
+        let splits = open(flags, image, ui)?;
         Start::new(model, path.display().to_string(), splits, flags)
     }
 
     fn new(mut model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
         let output = scores(&model).with_context(|| name.clone())?;
         let known = wanted(&model);
-        let fixed = known.iter().find_map(|w| match w.ty.shape()?.first()? {
-            Dim::Known(n) => usize::try_from(*n).ok(),
-            _ => None,
-        });
+        let fixed = known.iter().find_map(Wanted::batch);
         let batch = match (flags.batch.map(|b| b as usize), fixed) {
             (Some(given), Some(fixed)) if given != fixed => {
                 bail!("--batch {given}: {name} takes batches of {fixed} examples only")
             }
             (given, fixed) => fixed.or(given).unwrap_or(64),
         };
-        let each: Vec<Wanted> = known
-            .iter()
-            .map(|w| Wanted {
-                name: w.name.clone(),
-                dtype: w.dtype(),
-                dims: w.ty.shape().into_iter().flatten().skip(1).map(size).collect(),
-            })
-            .collect();
+        let each: Vec<_> = known.iter().map(Wanted::example).collect();
         let classes = splits.train.classes();
         let told = classes.and_then(|_| classes_of(&model));
         let fit = |d: &Data| d.fit(&each, told).with_context(|| name.clone());
@@ -155,6 +146,20 @@ impl Start {
             threads: ui.threads(),
             ..LoaderOptions::default()
         };
+        let (n, left) = (data.len(), data.len() % self.batch);
+        if self.fixed && n == left {
+            bail!(
+                "{n} examples are no batch of {}, which is what {} takes",
+                self.batch,
+                self.name
+            );
+        }
+        if self.fixed && left > 0 {
+            let batch = self.batch;
+            ui.note(&format!(
+                "{left} of {n} examples are not measured: the model takes batches of {batch} only"
+            ));
+        }
         Ok(Loader::new(data, options)?)
     }
 }
@@ -188,27 +193,11 @@ fn follow(data: &Data) -> Vec<(&'static str, usize)> {
     sizes
 }
 
-fn size(d: &Dim) -> Option<usize> {
-    match d {
-        Dim::Known(n) => usize::try_from(*n).ok(),
-        _ => None,
-    }
-}
-
-/// The image that the first input takes, where that is known.
-fn image(model: &Model) -> Option<[usize; 3]> {
-    let first = wanted(model).into_iter().next()?;
-    match &first.ty.shape()?[..] {
-        [_, c, h, w] => Some([size(c)?, size(h)?, size(w)?]),
-        _ => None,
-    }
-}
-
 /// How many classes the first output tells apart, where that is known.
 fn classes_of(model: &Model) -> Option<usize> {
     let port = model.graph.outputs.first()?;
     let shape = port.ty.as_ref()?.ty.shape()?;
-    (shape.len() == 2).then(|| size(shape.get(1)?)).flatten()
+    (shape.len() == 2).then(|| shape.get(1)?.size()).flatten()
 }
 
 /// The name of the value that losses look at: the first output that is of floats, or what a softmax makes it of.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
-use secateur::engine::ir::{Dim, Model};
+use secateur::engine::ir::Model;
 use secateur::train::data::{self, Batch, Data, Options};
 use serde_json::{Value, json};
 
@@ -42,15 +42,20 @@ impl fmt::Display for Metric {
 /// Examples that are run at a time where the model leaves it open.
 const BATCH: usize = 360;
 
-/// Runs both on the test examples of `data`.
+/// Runs both on the test examples of `data`, a source with the seed of its splits.
 ///
 /// # Errors
 ///
 /// If there is no such data set, or the models take something else.
-pub(super) fn measure(data: &str, model: &Model, a: &mut dyn Loaded, b: &mut dyn Loaded) -> Result<Metric> {
+pub(super) fn measure(
+    data: (&str, u64),
+    model: &Model,
+    a: &mut dyn Loaded,
+    b: &mut dyn Loaded,
+) -> Result<Metric> {
     let wanted = wanted(model);
     let examples = examples(data, &wanted)?;
-    let batch = wanted.first().and_then(|w| size(w.ty.shape()?.first()?));
+    let batch = wanted.first().and_then(Wanted::batch);
     let batch = batch.unwrap_or(BATCH.min(examples.len()));
     let (mut right, mut agreed) = ([0; 2], 0);
     for from in (0..examples.len()).step_by(batch.max(1)) {
@@ -78,32 +83,16 @@ pub(super) fn measure(data: &str, model: &Model, a: &mut dyn Loaded, b: &mut dyn
     })
 }
 
-fn size(d: &Dim) -> Option<usize> {
-    match d {
-        Dim::Known(n) => usize::try_from(*n).ok(),
-        _ => None,
-    }
-}
-
-/// The examples of `data` that nothing was learned from, as `wanted` takes them.
-fn examples(data: &str, wanted: &[Wanted]) -> Result<Data> {
-    let each = |w: &Wanted| data::Wanted {
-        name: w.name.clone(),
-        dtype: w.dtype(),
-        dims: w.ty.shape().into_iter().flatten().skip(1).map(size).collect(),
+/// The examples of `data` that nothing was learned from with this seed, as `wanted` takes them.
+fn examples((data, seed): (&str, u64), wanted: &[Wanted]) -> Result<Data> {
+    let each: Vec<_> = wanted.iter().map(Wanted::example).collect();
+    let image = wanted.first().and_then(Wanted::image);
+    let options = Options {
+        image,
+        seed,
+        ..Options::default()
     };
-    let each: Vec<data::Wanted> = wanted.iter().map(each).collect();
-    let image = match each.first().map(|w| &w.dims[..]) {
-        Some(&[Some(c), Some(h), Some(w)]) => Some([c, h, w]),
-        _ => None,
-    };
-    let splits = data::open(
-        data,
-        &Options {
-            image,
-            ..Options::default()
-        },
-    )?;
+    let splits = data::open(data, &options)?;
     let test = splits.test.context("the data has no test examples")?;
     Ok(test.fit(&each, None)?)
 }

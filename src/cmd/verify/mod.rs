@@ -130,7 +130,7 @@ impl Told {
             true => layers::compare(sides, &model, &feeder.make(ui.common.seed)?, flags.within)?,
             false => vec![],
         };
-        let measure = |data| metric::measure(data, &model, &mut *a, &mut *b);
+        let measure = |data| metric::measure((data, ui.common.seed), &model, &mut *a, &mut *b);
         let metric = flags.data.as_deref().map(measure).transpose()?;
         let pass = match (flags.max_drop, &metric) {
             (Some(points), Some(m)) => m.drop_points() <= points,

@@ -140,6 +140,10 @@ impl Optimizer for AdaGrad {
         "gradients divided by the root of the sum of their squares"
     }
 
+    fn rate(&self) -> f64 {
+        0.01
+    }
+
     fn state(&self) -> Vec<String> {
         names(&["squares"])
     }
@@ -163,6 +167,10 @@ impl Optimizer for MeanSquare {
 
     fn about(&self) -> &'static str {
         "gradients divided by the root of the mean of their squares"
+    }
+
+    fn rate(&self) -> f64 {
+        0.01
     }
 
     fn state(&self) -> Vec<String> {
@@ -198,6 +206,10 @@ impl Optimizer for RmsProp {
         }
     }
 
+    fn rate(&self) -> f64 {
+        0.001
+    }
+
     fn state(&self) -> Vec<String> {
         names(if self.variance {
             &["square", "mean"]
@@ -231,6 +243,10 @@ impl Optimizer for Adam {
             true => "adam, and a share of each parameter goes with each step",
             false => "a running mean of gradients divided by the root of that of their squares",
         }
+    }
+
+    fn rate(&self) -> f64 {
+        0.001
     }
 
     fn state(&self) -> Vec<String> {

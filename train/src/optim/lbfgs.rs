@@ -113,6 +113,10 @@ impl Optimizer for Lbfgs {
         "along Newton's direction as the last steps let it be guessed; for whole batches"
     }
 
+    fn rate(&self) -> f64 {
+        1.0
+    }
+
     fn state(&self) -> Vec<String> {
         let pairs = (0..self.pairs).flat_map(|i| [format!("move{i}"), format!("change{i}")]);
         ["value", "gradient"]

@@ -40,6 +40,9 @@ pub trait Optimizer: Settings {
     /// What it does, in a line.
     fn about(&self) -> &'static str;
 
+    /// The rate that it usually takes.
+    fn rate(&self) -> f64;
+
     /// Names of the values that it keeps for each parameter, each in the parameter's shape and 0 at first.
     fn state(&self) -> Vec<String> {
         vec![]
@@ -92,7 +95,7 @@ mod tests {
         for name in names {
             let mut found = optimizer(name).unwrap();
             assert_eq!(found.name(), name);
-            assert!(!found.about().is_empty());
+            assert!(!found.about().is_empty() && found.rate() > 0.0);
             for (setting, x) in found.settings() {
                 found.set(setting, x).unwrap();
             }

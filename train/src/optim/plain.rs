@@ -19,6 +19,10 @@ impl Optimizer for Sgd {
         "along the gradient"
     }
 
+    fn rate(&self) -> f64 {
+        0.01
+    }
+
     fn step<'a>(&self, all: &[Slot<'a>], _: Ex<'a>) -> Vec<Move<'a>> {
         let along = |s: &Slot<'a>| Move {
             along: s.gradient,
@@ -68,6 +72,10 @@ impl Optimizer for Momentum {
             true => "along a decaying sum of gradients, looked at from where it leads",
             false => "along a decaying sum of gradients",
         }
+    }
+
+    fn rate(&self) -> f64 {
+        0.01
     }
 
     fn state(&self) -> Vec<String> {
