@@ -162,6 +162,8 @@ struct Lines {
     told: String,
     done: u64,
     total: u64,
+    /// What was done before.
+    from: u64,
     start: Instant,
     last: Instant,
 }
@@ -183,6 +185,7 @@ impl Lines {
             what: what.to_owned(),
             told: String::new(),
             done: 0,
+            from: 0,
             total,
             start: now,
             last: now,
@@ -191,9 +194,9 @@ impl Lines {
 
     fn set(&mut self, done: u64) {
         self.done = done.min(self.total);
-        if self.last.elapsed() >= PAUSE && self.done > 0 {
+        if self.last.elapsed() >= PAUSE && self.done > self.from {
             self.last = Instant::now();
-            let rate = self.done as f64 / self.start.elapsed().as_secs_f64();
+            let rate = (self.done - self.from) as f64 / self.start.elapsed().as_secs_f64();
             let left = (self.total - self.done) as f64 / rate;
             let Lines {
                 what,
@@ -225,6 +228,21 @@ impl Progress {
 }
 
 impl Progress {
+    /// So many steps were done before.
+    pub(crate) fn begin(&self, done: u64) {
+        match &self.0 {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => {
+                bar.set_position(done);
+                bar.reset_eta();
+            }
+            Shown::Lines(lines) => {
+                let mut lines = lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                (lines.done, lines.from) = (done, done);
+            }
+        }
+    }
+
     /// What stands behind the progress from now on.
     pub(crate) fn tell(&self, text: &str) {
         let text = format!("; {text}");

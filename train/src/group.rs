@@ -5,6 +5,7 @@ use secateur_engine::ir::{DType, Graph, Model, Tensor, ValueId};
 
 use crate::TrainError;
 use crate::settings::missing;
+use crate::standardize;
 
 /// What holds for the parameters whose names fit a pattern, or that nodes read whose names do.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +88,7 @@ fn looks_trained(graph: &Graph, v: ValueId, t: &Tensor) -> bool {
     });
     // What only a subgraph reads has no reader here.
     let weight = weight || slots.is_empty();
+    let weight = weight && !graph[v].name.starts_with(standardize::NAME);
     weight && !t.dims().is_empty() && t.floats().is_some_and(|x| x.iter().all(small))
 }
 

@@ -6,17 +6,20 @@ use secateur_engine::ir::{Node, Tensor, ValueId};
 use crate::TrainError;
 use crate::data::Normalize;
 
-/// What the names of the means and deviations begin with. They are no weights: a [`Group`](crate::Group) should freeze `standardize.*`.
-const NAME: &str = "standardize";
+/// What the names of the means and deviations begin with, by which they are known as no weights.
+pub(crate) const NAME: &str = "standardize";
 
 /// Lets `model` standardise its input `name` by itself, so that it takes examples as they are: all that read the input read
 /// (x − mean) ÷ deviation instead.
 ///
 /// # Errors
 ///
-/// If there is no such input, or it has no axis for the means.
+/// If there is no such input, it has no axis for the means, or the model does so already.
 pub fn standardize(model: &mut Model, name: &str, by: &Normalize) -> Result<(), TrainError> {
     let graph = &mut model.graph;
+    if graph.find(&format!("{NAME}.mean")).is_some() {
+        return Err(TrainError::wrong("the model standardises its input already"));
+    }
     let port = graph.inputs.iter().find(|p| *graph[p.value].name == *name);
     let port = port.ok_or_else(|| TrainError::wrong(format!("the model has no input {name:?}")))?;
     let (input, groups) = (port.value, by.mean.len());

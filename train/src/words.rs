@@ -48,3 +48,19 @@ pub(crate) fn either<'a>(there: Ex<'a>, a: Ex<'a>, b: Ex<'a>) -> Ex<'a> {
 pub(crate) fn sum<'a>(all: impl IntoIterator<Item = Ex<'a>>) -> Option<Ex<'a>> {
     all.into_iter().reduce(|a, b| a + b)
 }
+
+/// What a [`fingerprint`] begins with.
+pub(crate) const SEED: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// What `bytes` add to a fingerprint (FNV-1a, 8 bytes at a time).
+pub(crate) fn fingerprint(hash: u64, bytes: &[u8]) -> u64 {
+    let add = |hash: u64, part: &[u8]| {
+        let mut eight = [0; 8];
+        eight[..part.len()].copy_from_slice(part);
+        (hash ^ u64::from_le_bytes(eight))
+            .wrapping_mul(0x100_0000_01b3)
+            .rotate_left(23)
+    };
+    let hash = bytes.chunks(8).fold(hash, add);
+    add(hash, &(bytes.len() as u64).to_le_bytes())
+}

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use secateur_engine::expr::Builder;
 use secateur_engine::ir::{Attr, DType, Dim, Opset, Type};
@@ -63,6 +64,8 @@ struct Setting<'a> {
     optimizer: &'a str,
     schedule: &'a str,
     checkpoint: Option<&'a Path>,
+    keep: Duration,
+    batch: usize,
     segments: Option<Segments>,
 }
 
@@ -74,13 +77,15 @@ const USUAL: Setting = Setting {
     optimizer: "adam",
     schedule: "warmup:1+cosine:4",
     checkpoint: None,
+    keep: Duration::MAX,
+    batch: 100,
     segments: None,
 };
 
-fn loaders() -> (Loader, Option<Loader>) {
+fn loaders(batch: usize) -> (Loader, Option<Loader>) {
     let splits = data::open("digits", &Options::default()).unwrap();
     let options = LoaderOptions {
-        batch: 100,
+        batch,
         seed: 5,
         ..LoaderOptions::default()
     };
@@ -111,10 +116,11 @@ fn with<T>(model: &Model, setting: &Setting, act: impl FnOnce(&mut Trainer) -> T
         patience: setting.patience,
         teachers: &[],
         checkpoint: setting.checkpoint,
+        keep: setting.keep,
         threads: setting.threads,
         rates: &rates,
     };
-    act(&mut Trainer::new(model, course, loaders()).unwrap())
+    act(&mut Trainer::new(model, course, loaders(setting.batch)).unwrap())
 }
 
 fn trained(setting: &Setting) -> Model {
@@ -156,11 +162,19 @@ fn what_was_interrupted_goes_on_to_the_same() {
         checkpoint: Some(&path),
         ..USUAL
     };
-    // A watch that panics stands for a process that is killed: after the first epoch, and in the middle of the second.
-    for steps in [1, 14, 17, 26] {
+    // A watch that panics stands for a process that is killed: with a checkpoint after each epoch of 13 steps, and after each step.
+    let often = Setting {
+        keep: Duration::ZERO,
+        ..setting
+    };
+    let killed = [(1, &setting, false), (14, &setting, true), (26, &setting, true)];
+    let killed = killed
+        .into_iter()
+        .chain([(2, &often, true), (9, &often, true), (20, &often, true)]);
+    for (steps, setting, kept) in killed {
         let _ = std::fs::remove_file(&path);
         let killed = std::panic::catch_unwind(|| {
-            with(&model(), &setting, |t| {
+            with(&model(), setting, |t| {
                 t.run(&mut |event| match event {
                     Event::Step { done, .. } if done == steps => panic!("killed on purpose"),
                     _ => {}
@@ -168,16 +182,12 @@ fn what_was_interrupted_goes_on_to_the_same() {
             })
         });
         assert!(killed.is_err());
-        let (found, after) = with(&model(), &setting, |t| {
+        let (found, after) = with(&model(), setting, |t| {
             let found = t.resume().unwrap();
             t.run(&mut |_| ()).unwrap();
             (found, t.model().unwrap())
         });
-        assert_eq!(
-            (found, after == whole),
-            (steps > 13, true),
-            "killed in step {steps}"
-        );
+        assert_eq!((found, after == whole), (kept, true), "killed in step {steps}");
     }
 }
 
@@ -202,6 +212,10 @@ fn checkpoints_of_others_are_refused() {
         ..kept
     };
     assert!(told(&optimizer, &model()).contains("the optimiser"));
+    // The same network with other weights is another training.
+    let mut other = model();
+    initialize(&mut other, "w*", "he-uniform".parse().unwrap(), 4).unwrap();
+    assert!(told(&kept, &other).contains("its weights"));
     let whole = std::fs::read(&path).unwrap();
     for cut in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..cut]).unwrap();
@@ -229,7 +243,7 @@ fn patience_brings_the_best_epoch_back() {
         let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
         assert!(t.stopped() && losses.len() < 40, "{losses:?}");
         assert_eq!(losses[losses.len() - 3], best, "{losses:?}");
-        let (_, validation) = loaders();
+        let (_, validation) = loaders(100);
         assert_eq!(t.score(&validation.unwrap()).unwrap().loss, best);
     });
 }
@@ -247,6 +261,15 @@ fn what_diverges_is_found() {
     };
     assert!(found.step <= 3 && found.node.is_some(), "{e}");
     assert!(found.made.iter().all(|(_, most)| most.is_finite()), "{e}");
+    // The last step of all is looked at too, though no loss follows it: here it is the only one.
+    let last = Setting {
+        epochs: 1,
+        rate: 1e39,
+        batch: 2000,
+        schedule: "constant",
+        ..setting
+    };
+    assert!(with(&model(), &last, |t| t.run(&mut |_| ()).is_err()));
     // A weight that is no number is nobody's fault but the file's.
     let mut broken = model();
     let v = broken.graph.find("b2").unwrap();

@@ -1,5 +1,7 @@
 //! Training, as the demo needs it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use secateur::Model;
 use secateur::models::arch;
@@ -73,6 +75,7 @@ pub(super) fn trained(model: &Model, epochs: u64, ui: &Ui) -> Result<Model> {
         patience: None,
         teachers: &[],
         checkpoint: None,
+        keep: Duration::MAX,
         threads: ui.threads(),
         rates: &rates::cached(),
     };

@@ -36,10 +36,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "X", value_parser = clip)]
     clip: Vec<Bound>,
     /// The penalty of magnitudes, by proximal steps: small weights become exactly 0
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = penalty)]
     l1: f64,
     /// The penalty of squares
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = penalty)]
     l2: f64,
     /// Leave these as they are: names of weights or of nodes that read them; `*` is any text, `?` any character
     #[arg(long, value_name = "GLOB", num_args = 1..)]
@@ -66,7 +66,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
     /// End after N epochs without a smaller loss of the validation examples, with the weights of the best epoch
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) patience: Option<u64>,
     /// Learn from the outputs of this model too
     #[arg(long, value_name = "T.onnx")]
@@ -75,7 +75,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "X", default_value_t = 0.5, requires = "teacher")]
     pub(crate) teacher_weight: f64,
     /// What the teacher's and the model's scores are divided by
-    #[arg(long, value_name = "X", default_value_t = 2.0, requires = "teacher")]
+    #[arg(long, value_name = "X", default_value_t = 2.0, value_parser = positive, requires = "teacher")]
     pub(crate) temperature: f64,
     /// Keep the state of training in F, so that it can go on when it is stopped at any moment
     #[arg(long, value_name = "F")]
@@ -109,6 +109,12 @@ fn positive(text: &str) -> Result<f64, String> {
     let x: Option<f64> = text.parse().ok();
     let x = x.filter(|x| x.is_finite() && *x > 0.0);
     x.ok_or_else(|| format!("{text:?} is no number above 0"))
+}
+
+fn penalty(text: &str) -> Result<f64, String> {
+    let x: Option<f64> = text.parse().ok();
+    let x = x.filter(|x| x.is_finite() && *x >= 0.0);
+    x.ok_or_else(|| format!("{text:?} is no number from 0 on"))
 }
 
 fn clip(text: &str) -> Result<Bound, String> {
@@ -172,8 +178,7 @@ impl Flags {
 
     /// The groups of parameters.
     pub(crate) fn groups(&self) -> Vec<Group> {
-        let means = self.normalize.then(|| Group::frozen("standardize.*"));
-        let frozen = self.freeze.iter().map(Group::frozen).chain(means);
+        let frozen = self.freeze.iter().map(Group::frozen);
         let rest = Group {
             l1: self.l1,
             l2: self.l2,
@@ -210,6 +215,14 @@ impl Flags {
         self.loss.as_deref().unwrap_or(usual)
     }
 
+    /// The loss by which a teacher's outputs are learned: of classes softened, of numbers as they are.
+    pub(crate) fn soft(&self, classes: Option<usize>) -> String {
+        match classes {
+            Some(_) => format!("distillation:temperature={}", self.temperature),
+            None => "mse".into(),
+        }
+    }
+
     /// Refuses what does not fit together.
     pub(crate) fn check(&self) -> Result<()> {
         if !(0.0..=1.0).contains(&self.teacher_weight) {
@@ -219,7 +232,7 @@ impl Flags {
     }
 
     /// As the receipt has them.
-    pub(crate) fn json(&self, rate: f64, batch: usize) -> Value {
+    pub(crate) fn json(&self, rate: f64, batch: usize, hold_zeros: bool) -> Value {
         json!({
             "data": self.data,
             "epochs": self.epochs,
@@ -227,12 +240,22 @@ impl Flags {
             "optimizer": self.optimizer,
             "lr": rate,
             "schedule": self.schedule.to_string(),
+            "loss": self.loss,
+            "clip": {"norm": self.clip().norm, "value": self.clip().value},
             "l1": self.l1,
             "l2": self.l2,
             "freeze": self.freeze,
             "augment": self.augment,
             "normalize": self.normalize,
             "patience": self.patience,
+            "segments": self.segments,
+            "validation": self.validation.to_string(),
+            "test": self.test.map(|t| t.to_string()),
+            "task": format!("{:?}", self.task).to_lowercase(),
+            "label": self.label,
+            "hold_zeros": hold_zeros,
+            "teacher_weight": self.teacher.as_ref().map(|_| self.teacher_weight),
+            "temperature": self.teacher.as_ref().map(|_| self.temperature),
             "teacher": self.teacher.as_ref().map(|t| t.display().to_string()),
         })
     }

@@ -7,6 +7,7 @@ mod report;
 mod start;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -83,7 +84,8 @@ impl Job<'_> {
             Some(f) if !self.how.resume => {
                 written::check(f, force).context("--checkpoint; --resume goes on from it")
             }
-            _ => Ok(()),
+            Some(f) => written::check(f, true),
+            None => Ok(()),
         }
     }
 
@@ -92,13 +94,20 @@ impl Job<'_> {
         let optimizer = how.optimizer()?;
         let named = |e: String| anyhow!(e);
         let label = loss(how.loss(start.classes)).map_err(named)?;
-        let soft = format!("distillation:temperature={}", how.temperature);
-        let soft = loss(&soft).map_err(named)?;
-        let of = [start.output.as_str(), "label"];
-        let taught = [start.output.as_str(), TEACHER];
+        let soft = loss(&how.soft(start.classes)).map_err(named)?;
+        let seen = |model: &Model, loss: &dyn Loss, name: &str| {
+            start::output(model, loss).with_context(|| name.to_owned())
+        };
+        let output = seen(&start.model, &*label, &start.name)?;
+        let of = [output.as_str(), "label"];
+        let taught = seen(&start.model, &*soft, &start.name)?;
+        let taught = [taught.as_str(), TEACHER];
         let terms = self.terms(start, (&*label, &of), (&*soft, &taught));
         let teacher = how.teacher.as_deref().map(card::load).transpose()?;
-        let output = teacher.as_ref().map(start::scores).transpose()?;
+        let output = teacher
+            .as_ref()
+            .map(|t| seen(t, &*soft, "--teacher"))
+            .transpose()?;
         let teachers: Vec<_> = teacher
             .iter()
             .zip(&output)
@@ -125,6 +134,7 @@ impl Job<'_> {
             patience: how.patience,
             teachers: &teachers,
             checkpoint: how.checkpoint.as_deref(),
+            keep: KEEP,
             threads: ui.threads(),
             rates: &crate::rates::cached(),
         };
@@ -133,19 +143,26 @@ impl Job<'_> {
         if how.resume && !trainer.resume()? {
             ui.note("there is no checkpoint yet; training begins");
         }
-        self.graph(&trainer)?;
-        self.watch(&mut trainer).with_context(|| start.name.clone())?;
-        let test = start.test(ui)?.map(|t| trainer.score(&t)).transpose()?;
+        let test = start.test(ui)?;
+        self.watch(&mut trainer, start)
+            .with_context(|| start.name.clone())?;
+        let test = test.map(|t| trainer.score(&t)).transpose();
+        let (test, failed) = test.map_or_else(|e| (None, Some(e)), |test| (test, None));
         let mut model = trainer.model()?;
         let shown = report::Shown::of(&trainer, test, start.classes.is_some());
         let receipt = Receipt {
             verb: self.verb,
-            flags: how.json(rate, start.batch),
+            flags: how.json(rate, start.batch, self.hold_zeros),
             seed: ui.common.seed,
             figures: shown.last(),
         };
         receipt.sign(&mut model);
         self.target.write(&model)?;
+        self.graph(&trainer)?;
+        if let Some(e) = failed {
+            let written = self.target.output.display();
+            return Err(e).with_context(|| format!("{written} is written, but could not be measured"));
+        }
         for file in &how.curves {
             curves::write(file, self.target.force, &shown)?;
         }
@@ -188,10 +205,10 @@ impl Job<'_> {
         target.write(&step)
     }
 
-    fn watch(&self, trainer: &mut Trainer) -> Result<()> {
+    fn watch(&self, trainer: &mut Trainer, start: &Start) -> Result<()> {
         let steps = trainer.steps();
         let progress = self.ui.progress(steps.1, "training");
-        progress.add(steps.0);
+        progress.begin(steps.0);
         trainer.run(&mut |event| match event {
             Event::Step {
                 loss, rate, epoch, ..
@@ -199,7 +216,7 @@ impl Job<'_> {
                 progress.tell(&format!("epoch {epoch}, loss {loss:.4}, rate {rate:.2e}"));
                 progress.add(1);
             }
-            Event::Epoch(row) => progress.line(&report::line(row)),
+            Event::Epoch(row) => progress.line(&report::line(row, start.classes.is_some())),
         })?;
         Ok(())
     }
@@ -226,6 +243,9 @@ impl Job<'_> {
         Ok(Outcome::done(json))
     }
 }
+
+/// How long a run may lose when it is stopped.
+const KEEP: Duration = Duration::from_secs(30);
 
 /// What terms call the teacher's output.
 const TEACHER: &str = "teacher";

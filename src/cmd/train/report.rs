@@ -12,12 +12,14 @@ pub(super) struct Shown {
     /// Whether the last term is an accuracy.
     classes: bool,
     stopped: bool,
+    /// That of the epoch whose weights are written.
+    row: Option<EpochRow>,
 }
 
 /// An epoch in a line.
-pub(super) fn line(row: &EpochRow) -> String {
+pub(super) fn line(row: &EpochRow, classes: bool) -> String {
     let of = |s: &Scores| match s.terms.last() {
-        Some(x) if s.terms.len() > 1 => format!("loss {:.4}, {:.2} %", s.loss, 100.0 * x),
+        Some(x) if classes => format!("loss {:.4}, {:.2} %", s.loss, 100.0 * x),
         _ => format!("loss {:.4}", s.loss),
     };
     let validation = row.validation.as_ref();
@@ -37,6 +39,7 @@ impl Shown {
             test,
             classes,
             stopped: trainer.stopped(),
+            row: trainer.row().cloned(),
         }
     }
 
@@ -94,11 +97,12 @@ impl Shown {
     /// Figures of the end.
     pub(super) fn last(&self) -> Value {
         let of = |s: Option<&Scores>| s.map(|s| json!({"loss": s.loss, "accuracy": self.accuracy(s)}));
-        let last = self.rows.last();
+        let row = self.row.as_ref();
         json!({
             "epochs": self.rows.len(),
-            "train": of(last.map(|r| &r.train)),
-            "validation": of(last.and_then(|r| r.validation.as_ref())),
+            "epoch": row.map(|r| r.epoch),
+            "train": of(row.map(|r| &r.train)),
+            "validation": of(row.and_then(|r| r.validation.as_ref())),
             "test": of(self.test.as_ref()),
         })
     }

@@ -7,7 +7,7 @@ use secateur::Model;
 use secateur::engine::ir::{DType, NodeId, ValueId};
 use secateur::models::{ARCHS, Arch};
 use secateur::train::data::{self, Data, Loader, LoaderOptions, Normalize, Splits};
-use secateur::train::standardize;
+use secateur::train::{Loss, standardize};
 
 use super::super::card;
 use super::super::shapes::{Wanted, wanted};
@@ -21,8 +21,6 @@ pub(super) struct Start {
     /// The file that it was read from, or the architecture's name.
     pub(super) name: String,
     pub(super) splits: Splits,
-    /// The value that losses look at.
-    pub(super) output: String,
     pub(super) classes: Option<usize>,
     /// Examples in a step.
     pub(super) batch: usize,
@@ -82,7 +80,6 @@ impl Start {
     }
 
     fn new(mut model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
-        let output = scores(&model).with_context(|| name.clone())?;
         let known = wanted(&model);
         let fixed = known.iter().find_map(Wanted::batch);
         let batch = match (flags.batch.map(|b| b as usize), fixed) {
@@ -107,7 +104,6 @@ impl Start {
             model,
             name,
             splits,
-            output,
             classes,
             batch,
             fixed: fixed.is_some(),
@@ -200,8 +196,9 @@ fn classes_of(model: &Model) -> Option<usize> {
     (shape.len() == 2).then(|| shape.get(1)?.size()).flatten()
 }
 
-/// The name of the value that losses look at: the first output that is of floats, or what a softmax makes it of.
-pub(super) fn scores(model: &Model) -> Result<String> {
+/// The name of the value that `loss` looks at: the first output that is of floats, or what goes into the operator that makes it, if
+/// the loss applies that itself.
+pub(super) fn output(model: &Model, loss: &dyn Loss) -> Result<String> {
     let g = &model.graph;
     let floats = |v: ValueId| {
         let port = g.outputs.iter().find(|p| p.value == v);
@@ -211,9 +208,10 @@ pub(super) fn scores(model: &Model) -> Result<String> {
     let first = g.outputs.iter().map(|p| p.value).find(|&v| floats(v));
     let first = first.context("the model has no output of floats that a loss could look at")?;
     let makes = |(_, n): &(NodeId, &secateur::engine::ir::Node)| n.outputs.contains(&Some(first));
-    let before = g.iter().find(makes).and_then(|(_, n)| match &*n.op {
-        "Softmax" | "LogSoftmax" => n.inputs.first().copied().flatten(),
-        _ => None,
-    });
+    let included = g
+        .iter()
+        .find(makes)
+        .filter(|(_, n)| loss.includes().contains(&&*n.op));
+    let before = included.and_then(|(_, n)| n.inputs.first().copied().flatten());
     Ok(g[before.unwrap_or(first)].name.to_string())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use secateur_engine::ir::{Bytes, DType};
 
 use super::{DataError, folder};
+use crate::words::{SEED, fingerprint};
 
 /// What one kind of input is made of, for all examples one after the other.
 pub(super) enum Cells {
@@ -191,6 +192,16 @@ impl Data {
     /// Whether there is no example.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// What tells these examples from others: which they are of the source, and their labels.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let rows = self.rows.iter().map(|row| u64::from(*row));
+        let rows = rows.fold(SEED, |h, row| fingerprint(h, &row.to_le_bytes()));
+        match &self.store.labels {
+            Labels::Classes(all) => all.iter().fold(rows, |h, x| fingerprint(h, &x.to_le_bytes())),
+            Labels::Values(all, _) => all.iter().fold(rows, |h, x| fingerprint(h, &x.to_le_bytes())),
+        }
     }
 
     /// What batches hold of each example.

@@ -116,6 +116,10 @@ impl Loss for CrossEntropy {
         "minus the logarithm of the share that the right class has"
     }
 
+    fn includes(&self) -> &'static [&'static str] {
+        &["Softmax", "LogSoftmax"]
+    }
+
     fn takes(&self) -> &'static [&'static str] {
         TAKES
     }
@@ -139,6 +143,10 @@ impl Loss for TokenCrossEntropy {
 
     fn about(&self) -> &'static str {
         "cross-entropy of each token, with the classes on the last axis"
+    }
+
+    fn includes(&self) -> &'static [&'static str] {
+        &["Softmax", "LogSoftmax"]
     }
 
     fn takes(&self) -> &'static [&'static str] {
@@ -184,6 +192,10 @@ impl Loss for BinaryCrossEntropy {
 
     fn about(&self) -> &'static str {
         "cross-entropy of yes and no, each score by itself"
+    }
+
+    fn includes(&self) -> &'static [&'static str] {
+        &["Sigmoid"]
     }
 
     fn takes(&self) -> &'static [&'static str] {

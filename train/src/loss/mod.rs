@@ -26,6 +26,11 @@ pub trait Loss: Settings {
     /// What it compares, in order.
     fn takes(&self) -> &'static [&'static str];
 
+    /// Operators that a model may end in and that the loss applies itself: it looks at what goes into them.
+    fn includes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The type of the second of these where the first is of type `of`.
     fn target(&self, of: &Type) -> Type {
         of.clone()

@@ -69,6 +69,10 @@ impl Loss for Distillation {
         "how far scores are from a teacher's, both softened"
     }
 
+    fn includes(&self) -> &'static [&'static str] {
+        &["Softmax", "LogSoftmax"]
+    }
+
     fn takes(&self) -> &'static [&'static str] {
         &["scores", "teacher's scores"]
     }

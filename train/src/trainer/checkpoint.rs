@@ -16,7 +16,8 @@ use secateur_engine::onnx;
 use serde::{Deserialize, Serialize};
 
 use super::{Log, Progress, Trainer};
-use crate::data::LoaderOptions;
+use crate::data::{Loader, LoaderOptions};
+use crate::words::{SEED, fingerprint};
 use crate::{State, TrainError};
 
 /// The key of the metadata.
@@ -26,11 +27,15 @@ const KEY: &str = "secateur.training";
 const BEST: &str = "best/";
 
 /// What a checkpoint belongs to: what must be the same where it goes on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Purpose {
     /// The step, without its weights.
     step: String,
+    /// The weights that it began with.
+    start: String,
+    teachers: Vec<String>,
     data: String,
+    validation: String,
     batches: String,
     rate: f64,
     schedule: String,
@@ -45,14 +50,26 @@ struct Header {
 }
 
 impl Trainer<'_> {
+    /// What checkpoints of this training are for.
     pub(super) fn purpose(&self) -> Purpose {
         let options = LoaderOptions {
             threads: 1,
             ..self.train.options().clone()
         };
+        let graph = &self.graph;
+        let start = graph.state.iter().map(|s| s.start.bytes());
+        let teachers = self.course.teachers.iter().map(|t| {
+            let hash = fingerprint(SEED, &onnx::to_bytes(t.model));
+            format!("{} of {hash:016x}", t.output)
+        });
+        let examples =
+            |loader: &Loader| format!("{:?} ({:016x})", loader.data(), loader.data().fingerprint());
         Purpose {
-            step: format!("{:016x}", fingerprint(&onnx::to_bytes(&self.graph.model))),
-            data: format!("{:?}", self.train.data()),
+            step: format!("{:016x}", fingerprint(SEED, &onnx::to_bytes(&graph.model))),
+            start: format!("{:016x}", start.fold(SEED, fingerprint)),
+            teachers: teachers.collect(),
+            data: examples(&self.train),
+            validation: self.validation.as_ref().map_or("none".into(), examples),
             batches: format!("{options:?}"),
             rate: self.course.rate,
             schedule: self.course.schedule.to_string(),
@@ -73,7 +90,7 @@ impl Trainer<'_> {
         let wrong = |what: String| TrainError::checkpoint(path, what);
         let bytes = fs::read(path).map_err(|e| wrong(e.to_string()))?;
         let header = header(&bytes).map_err(&wrong)?;
-        let (mine, found) = (self.purpose(), header.purpose);
+        let (mine, found) = (self.purpose.clone(), header.purpose);
         if let Some(what) = differs(&mine, &found) {
             return Err(wrong(format!("it was written by another training: {what}")));
         }
@@ -97,7 +114,7 @@ impl Trainer<'_> {
     pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {
         let wrong = |what: String| TrainError::checkpoint(path, what);
         let header = Header {
-            purpose: self.purpose(),
+            purpose: self.purpose.clone(),
             log: self.now.log.clone(),
         };
         let header = serde_json::to_string(&header).map_err(|e| wrong(e.to_string()))?;
@@ -133,19 +150,19 @@ fn differs(mine: &Purpose, found: &Purpose) -> Option<String> {
     let ((rate, patience), (old_rate, old_patience)) = (of(mine), of(found));
     said("the data", mine.data.clone(), found.data.clone())
         .or_else(|| said("the way of loading", mine.batches.clone(), found.batches.clone()))
+        .or_else(|| {
+            let (mine, found) = (mine.validation.clone(), found.validation.clone());
+            said("what epochs are measured by", mine, found)
+        })
+        .or_else(|| said("the teacher", mine.teachers.join(", "), found.teachers.join(", ")))
         .or_else(|| said("the rate", rate, old_rate))
         .or_else(|| said("the schedule", mine.schedule.clone(), found.schedule.clone()))
         .or_else(|| said("the patience", patience, old_patience))
         .or_else(|| {
-            let step = "the model, the loss, the optimiser or the seed is another";
-            (mine.step != found.step).then(|| step.to_owned())
+            let step = "the model, its weights, the loss, the optimiser or the seed are others";
+            let same = (&mine.step, &mine.start) == (&found.step, &found.start);
+            (!same).then(|| step.to_owned())
         })
-}
-
-/// FNV-1a.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    let add = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, add)
 }
 
 /// The types that state has.

@@ -57,6 +57,11 @@ impl fmt::Display for Diverged {
 }
 
 impl Trainer<'_> {
+    /// Whether all state is finite.
+    pub(super) fn is_sound(&self) -> bool {
+        self.now.state.iter().all(finite)
+    }
+
     /// What went wrong since `anchor`: the steps are taken again, one by one, until one makes what is not finite.
     pub(super) fn diverged(&mut self, anchor: Progress) -> TrainError {
         let failed = self.now.log.clone();
@@ -87,7 +92,7 @@ impl Trainer<'_> {
     fn again(&mut self, batch: &Batch) -> Result<Option<Diverged>, TrainError> {
         let before = self.now.state.clone();
         let loss = self.take(batch)?;
-        if loss.is_finite() && self.now.state.iter().all(finite) {
+        if loss.is_finite() && self.is_sound() {
             return Ok(None);
         }
         let log = &self.now.log;

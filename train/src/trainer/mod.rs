@@ -8,6 +8,7 @@ mod teacher;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secateur_engine::plan::Rates;
 use secateur_engine::{Model, Session, Tensor};
@@ -20,6 +21,7 @@ pub use teacher::Teacher;
 use crate::data::{Loader, Position};
 use crate::schedule::Patience;
 use crate::{Schedule, Spec, StepGraph, TrainError, step};
+use checkpoint::Purpose;
 use evaluate::{Sums, score};
 use teacher::Taught;
 
@@ -41,8 +43,10 @@ pub struct Course<'a> {
     /// Models whose outputs are labels.
     pub teachers: &'a [Teacher<'a>],
     /// Where the state of training is kept, so that it can go on when it is stopped at any moment: written at the end of each epoch,
-    /// and between when half a minute has passed.
+    /// and in between; see `keep`.
     pub checkpoint: Option<&'a Path>,
+    /// How much time passes at most before it is written again within an epoch.
+    pub keep: Duration,
     /// Threads to run on.
     pub threads: usize,
     /// What kernels take.
@@ -95,6 +99,7 @@ pub struct Trainer<'a> {
     teachers: Vec<Taught>,
     train: Loader,
     validation: Option<Loader>,
+    purpose: Purpose,
     now: Progress,
 }
 
@@ -170,7 +175,8 @@ impl<'a> Trainer<'a> {
                 took: vec![],
             },
         };
-        Ok(Trainer {
+        let mut trainer = Trainer {
+            purpose: Purpose::default(),
             teachers: teachers.collect::<Result<_, _>>()?,
             model,
             course,
@@ -179,7 +185,11 @@ impl<'a> Trainer<'a> {
             train,
             validation,
             now,
-        })
+        };
+        if course.checkpoint.is_some() {
+            trainer.purpose = trainer.purpose();
+        }
+        Ok(trainer)
     }
 
     /// The model as training has left it.
@@ -207,6 +217,16 @@ impl<'a> Trainer<'a> {
     /// What was measured of each epoch.
     pub fn rows(&self) -> &[EpochRow] {
         &self.now.log.rows
+    }
+
+    /// That of the epoch whose weights the model has.
+    pub fn row(&self) -> Option<&EpochRow> {
+        let loss = |r: &&EpochRow| r.validation.as_ref().map_or(f64::INFINITY, |v| v.loss);
+        match self.now.best {
+            // Of equal losses the first is the best.
+            Some(_) => self.rows().iter().min_by(|a, b| loss(a).total_cmp(&loss(b))),
+            None => self.rows().last(),
+        }
     }
 
     /// Whether it ended before all epochs, since nothing became better any more.

@@ -1,6 +1,6 @@
 //! The loop over epochs and steps.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use secateur_engine::Tensor;
 use secateur_engine::run::Outputs;
@@ -9,9 +9,6 @@ use super::evaluate::{labels, score};
 use super::{EpochRow, Event, Trainer};
 use crate::TrainError;
 use crate::data::{Batch, Position};
-
-/// How long a run may lose when it is stopped.
-const KEPT: Duration = Duration::from_secs(30);
 
 /// Told of what happens.
 pub(super) type Watch<'w> = &'w mut dyn FnMut(Event);
@@ -51,10 +48,17 @@ impl Trainer<'_> {
                 loss,
                 rate: log.rate,
             });
-            if written.elapsed() > KEPT {
+            if self.course.checkpoint.is_some() && written.elapsed() >= self.course.keep {
+                if !self.is_sound() {
+                    return Err(self.diverged(anchor));
+                }
                 self.keep()?;
                 *written = Instant::now();
             }
+        }
+        // The last step may have made what no loss has shown yet.
+        if !self.is_sound() {
+            return Err(self.diverged(anchor));
         }
         self.end(begun)?;
         self.keep()?;
