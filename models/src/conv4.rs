@@ -1,4 +1,5 @@
-//! Conv-4 (Frankle and Carbin 2019): the first stages of VGG and one layer.
+//! Four convolutions in the manner of VGG's first stages, and one layer: half the filters of the Conv-4 of Frankle and Carbin 2019,
+//! and none of its layers of 256.
 
 use secateur_engine::Model;
 

@@ -84,12 +84,12 @@ impl Arch for Recurrent {
                 None => n.at(x),
             };
             let lengths = mask.map(|mask| lengths(n.at(mask)));
-            let (mut x, mut last, mut from) = (transpose(x, &[1, 0, 2]), x, features);
-            for i in 0..set.get("layers") {
-                let y = self.layer(n, x, lengths, &format!("layers.{i}"), [from, hidden]);
-                (x, last, from) = (dropout(squeeze(y[0], 1), set.share("dropout")), y[1], hidden);
+            let layer = |x, i: usize, from| self.layer(n, x, lengths, &format!("layers.{i}"), [from, hidden]);
+            let mut y = layer(transpose(x, &[1, 0, 2]), 0, features);
+            for i in 1..set.get("layers") {
+                y = layer(dropout(squeeze(y[0], 1), set.share("dropout")), i, hidden);
             }
-            let last = dropout(squeeze(last, 0), set.share("dropout"));
+            let last = dropout(squeeze(y[1], 0), set.share("dropout"));
             let logits = n.dense(last, "fc", [hidden, set.get("classes")]);
             vec![("logits".into(), logits)]
         })?;

@@ -101,11 +101,15 @@ impl Residual {
     }
 
     fn preactivated<'a>(self, n: &Net<'a>, x: Ex<'a>, name: &str) -> Ex<'a> {
-        let active = |x, i, channels| relu(n.batch_norm(x, &format!("{name}.bn{i}"), channels, 1.0));
+        let active = |x, i, channels, gain| relu(n.batch_norm(x, &format!("{name}.bn{i}"), channels, gain));
         let conv = |x, i, conv| self.conv(n, x, &format!("{name}.conv{i}"), conv);
-        let first = active(x, 1, self.from);
+        let first = active(x, 1, self.from, 1.0);
         let y = conv(first, 1, Conv::new(self.from, self.width, 3).stride(self.stride));
-        let y = conv(active(y, 2, self.width), 2, Conv::new(self.width, self.width, 3));
+        let y = conv(
+            active(y, 2, self.width, self.gain),
+            2,
+            Conv::new(self.width, self.width, 3),
+        );
         y + self.shortcut(x, |conv| {
             self.conv(n, first, &format!("{name}.downsample.0"), conv)
         })

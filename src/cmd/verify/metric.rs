@@ -42,13 +42,13 @@ impl fmt::Display for Metric {
 /// Examples that are run at a time where the model leaves it open.
 const BATCH: usize = 360;
 
-/// Runs both on the test examples of `data`, a source with the seed of its splits.
+/// Runs both on the test examples of `data`, a source with how it is split.
 ///
 /// # Errors
 ///
 /// If there is no such data set, or the models take something else.
 pub(super) fn measure(
-    data: (&str, u64),
+    data: (&str, &Options),
     model: &Model,
     a: &mut dyn Loaded,
     b: &mut dyn Loaded,
@@ -83,14 +83,13 @@ pub(super) fn measure(
     })
 }
 
-/// The examples of `data` that nothing was learned from with this seed, as `wanted` takes them.
-fn examples((data, seed): (&str, u64), wanted: &[Wanted]) -> Result<Data> {
+/// The examples of `data` that nothing was learned from, as `wanted` takes them.
+fn examples((data, options): (&str, &Options), wanted: &[Wanted]) -> Result<Data> {
     let each: Vec<_> = wanted.iter().map(Wanted::example).collect();
     let image = wanted.first().and_then(Wanted::image);
     let options = Options {
         image,
-        seed,
-        ..Options::default()
+        ..options.clone()
     };
     let splits = data::open(data, &options)?;
     let test = splits.test.context("the data has no test examples")?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use secateur::train::data::{Options, Part};
 use secateur::{Outputs, Tensor};
 use serde_json::{Value, json};
 
@@ -43,6 +44,9 @@ struct Flags {
     /// Compare accuracy on the test examples of a data set too: digits, or a file or folder (docs/data.md)
     #[arg(long, value_name = "D")]
     data: Option<String>,
+    /// With --data, the examples set apart for testing, where it has none of its own: as `train` was told, with the same --seed
+    #[arg(long, value_name = "N", requires = "data")]
+    test: Option<Part>,
     /// With --data, pass if accuracy drops by at most this many percentage points, whatever the distance
     #[arg(long, value_name = "POINTS", requires = "data")]
     max_drop: Option<f64>,
@@ -130,7 +134,12 @@ impl Told {
             true => layers::compare(sides, &model, &feeder.make(ui.common.seed)?, flags.within)?,
             false => vec![],
         };
-        let measure = |data| metric::measure((data, ui.common.seed), &model, &mut *a, &mut *b);
+        let options = Options {
+            test: flags.test,
+            seed: ui.common.seed,
+            ..Options::default()
+        };
+        let measure = |data| metric::measure((data, &options), &model, &mut *a, &mut *b);
         let metric = flags.data.as_deref().map(measure).transpose()?;
         let pass = match (flags.max_drop, &metric) {
             (Some(points), Some(m)) => m.drop_points() <= points,

@@ -7,6 +7,8 @@ use secateur_engine::random::Random;
 use secateur_engine::run::nearest;
 use serde::{Deserialize, Serialize};
 
+use super::photo::MAX_SIDE;
+
 use super::DataError;
 
 /// How images are changed at random. What an image becomes follows from the seed, the epoch and its number alone.
@@ -37,7 +39,10 @@ impl FromStr for Augment {
             match name {
                 "flip" if value.is_empty() => all.flip = true,
                 "flip" => return Err(wrong("nothing after it")),
-                "crop" => all.crop = value.parse().map_err(|_| wrong("a number of pixels"))?,
+                "crop" => {
+                    let pixels = value.parse().ok().filter(|&n: &usize| n <= MAX_SIDE);
+                    all.crop = pixels.ok_or_else(|| wrong("a number of pixels"))?;
+                }
                 "rotate" => all.rotate = within(180.0).ok_or_else(|| wrong("degrees from 0 to 180"))?,
                 "color" => all.color = within(1.0).ok_or_else(|| wrong("a share from 0 to 1"))?,
                 _ => {
@@ -169,10 +174,10 @@ impl Change {
 
     fn color(&self, image: &mut [f32], [channels, height, width]: [usize; 3]) {
         let n = height * width;
-        image
+        let opaque = &mut image[..n * channels.min(3)];
+        opaque
             .iter_mut()
             .for_each(|x| *x = (*x * self.brightness).min(1.0));
-        let opaque = &mut image[..n * channels.min(3)];
         let sum: f64 = (0..n).map(|i| f64::from(grey(opaque, n, i))).sum();
         let mean = (sum / n as f64) as f32;
         let spread = |x: f32, centre: f32, by: f32| (centre + (x - centre) * by).clamp(0.0, 1.0);

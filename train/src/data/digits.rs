@@ -4,7 +4,7 @@ use std::path::Path;
 
 use secateur_engine::ir::Bytes;
 
-use super::options::Options;
+use super::options::{Options, Task};
 use super::store::{Cells, Column, Labels, Parts, Store};
 use super::{DataError, classes};
 
@@ -23,7 +23,10 @@ pub(super) fn takes(path: &Path) -> bool {
 }
 
 /// 1,437 images for training and 360 for testing, of other writers: `[1, 8, 8]`, from 0 (paper) to 1 (ink).
-pub(super) fn read(_: &Path, _: &Options) -> Result<Parts, DataError> {
+pub(super) fn read(_: &Path, options: &Options) -> Result<Parts, DataError> {
+    if options.task == Task::Values {
+        return Err(DataError::choice("digits are classes, no numbers"));
+    }
     Ok(Parts {
         train: part(0, TEST),
         validation: None,

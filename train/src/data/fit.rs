@@ -20,11 +20,11 @@ impl Data {
         if let Some(classes) = classes {
             self.check_labels(classes).map_err(whole)?;
         }
-        let by_name = wanted
-            .iter()
-            .map(|w| self.inputs.iter().position(|i| i.name == w.name));
-        let in_order = (wanted.len() <= self.inputs.len()).then(|| (0..wanted.len()).collect());
-        let Some(chosen) = by_name.collect::<Option<Vec<usize>>>().or(in_order) else {
+        let named = |w: &Wanted| self.inputs.iter().position(|i| i.name == w.name);
+        let by_name: Vec<_> = wanted.iter().map(named).collect();
+        let mut others = (0..self.inputs.len()).filter(|i| !by_name.contains(&Some(*i)));
+        let chosen = by_name.iter().map(|found| found.or_else(|| others.next()));
+        let Some(chosen) = chosen.collect::<Option<Vec<usize>>>() else {
             let names: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
             let have: Vec<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
             let what = format!("expected inputs {names:?}, found {have:?}");
@@ -65,7 +65,9 @@ impl Data {
 fn fitting(input: &Input, wanted: &Wanted) -> Result<(Input, bool), DataError> {
     let typed =
         wanted.dtype.is_float() || (input.dtype.is_int() && matches!(wanted.dtype, DType::I64 | DType::I32));
-    let found = shaped(&input.dims, &wanted.dims).filter(|_| typed);
+    // Only pixels and floats are turned.
+    let turned = |last: bool| !last || !input.dtype.is_int();
+    let found = shaped(&input.dims, &wanted.dims).filter(|(_, last)| typed && turned(*last));
     let wrong = || {
         let axes: Vec<String> = wanted
             .dims

@@ -111,17 +111,13 @@ pub(super) fn takes(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"))
 }
 
-/// `x` and `y`, or `x_train` and `y_train`; of these also `_validation` (`_val`) and `_test`, where they are there.
+/// `x` and `y`, or `x_train` and `y_train`; also `_validation` (`_val`) and `_test`, where they are there.
 pub(super) fn examples(path: &Path, options: &Options) -> Result<Parts, DataError> {
     let wrong = |e: DataError| e.in_file(path);
     let mut archive = Archive::open(path).map_err(wrong)?;
     let mut part = |end: &str| part(&mut archive, path, end, options).map_err(wrong);
     let train = part("_train")?;
-    let published = train.is_some();
-    let (validation, test) = match published {
-        true => (part("_validation")?.or(part("_val")?), part("_test")?),
-        false => (None, None),
-    };
+    let (validation, test) = (part("_validation")?.or(part("_val")?), part("_test")?);
     let parts = Parts {
         train: match train {
             Some(train) => train,

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::DataError;
 
+/// Columns that no table has.
+const MOST: usize = 1 << 20;
+
 /// The records of a table, one after the other. Fields may stand in quotes, as RFC 4180 has it; empty lines are skipped.
 pub(super) struct Records<'a> {
     rest: &'a str,
@@ -36,6 +39,10 @@ impl<'a> Records<'a> {
         }
         let line = self.line;
         loop {
+            if fields.len() == MOST {
+                let what = format!("expected at most {MOST} fields, found more");
+                return Err(DataError::format(what).at(format!("line {line}")));
+            }
             fields.push(self.field().map_err(|e| e.at(format!("line {line}")))?);
             let mut rest = self.rest.chars();
             let after = rest.next();

@@ -60,7 +60,11 @@ impl Column {
 
     /// In how many groups, one after the other, elements are standardised: channels or features.
     pub(super) fn groups(&self) -> usize {
-        self.dims.first().copied().unwrap_or(1)
+        match self.dims[..] {
+            // A picture of one channel without an axis for it, or a sequence.
+            [_, _] => 1,
+            _ => self.dims.first().copied().unwrap_or(1),
+        }
     }
 
     fn dtype(&self) -> DType {

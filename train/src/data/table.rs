@@ -52,12 +52,12 @@ const TYPES: &[&str] = &[
 ];
 
 impl Head {
-    fn of(path: &Path, first: &[Fields], label: Option<&str>) -> Result<Head, DataError> {
+    fn of(path: &Path, first: &[Fields], options: &Options) -> Result<Head, DataError> {
         let top = first.first().ok_or_else(|| DataError::missing("no records"))?;
         let orange = first.len() >= 3 && first[1].len() == top.len() && file::extension(path) == "tab";
         match orange && first[1].iter().all(|t| TYPES.contains(&&**t)) {
-            true => Head::orange(first, label),
-            false => Head::plain(first, label),
+            true => Head::orange(first, options.label.as_deref()),
+            false => Head::plain(first, options),
         }
     }
 
@@ -86,12 +86,17 @@ impl Head {
     }
 
     /// The first record is names if one of its features is no number, and the one below it is.
-    fn plain(first: &[Fields], label: Option<&str>) -> Result<Head, DataError> {
+    fn plain(first: &[Fields], options: &Options) -> Result<Head, DataError> {
+        let label = options.label.as_deref();
         let named = |l: &str| l.parse::<usize>().is_err();
         let below = first.get(1).unwrap_or(&first[0]);
         let names: Vec<String> = first[0].iter().map(|f| f.trim().to_owned()).collect();
+        // A number is no name here: without names the first record has numbers.
+        let number = label
+            .and_then(|l| l.parse().ok())
+            .filter(|&i: &usize| i < names.len());
         let at = match label {
-            Some(label) => place(&names, label)?,
+            Some(label) => number.map_or_else(|| place(&names, label), Ok)?,
             None => names.len() - 1,
         };
         let features: Vec<usize> = (0..names.len()).filter(|&i| i != at).collect();
@@ -101,7 +106,8 @@ impl Head {
             .any(|&i| !is_number(&first[0], i) && is_number(below, i));
         let text = features.len() == 1 && !features.iter().any(|&i| is_number(below, i));
         // Of texts the first record is names if no other has the same label.
-        let lone = || text && !first[1..].iter().any(|r| r.get(at) == first[0].get(at));
+        let classes = options.task == Task::Classes;
+        let lone = || text && classes && !first[1..].iter().any(|r| r.get(at) == first[0].get(at));
         let kind = |i: usize| match (i == at, text) {
             (true, _) => Kind::Label,
             (_, true) => Kind::Text,
@@ -112,6 +118,15 @@ impl Head {
             skip: usize::from(head || label.is_some_and(named) || lone()),
             names,
         })
+    }
+}
+
+impl Head {
+    /// The names of the columns beside the label.
+    fn features(&self) -> impl Iterator<Item = &String> {
+        let kinds = self.names.iter().zip(&self.kinds);
+        let of = kinds.filter(|(_, k)| matches!(k, Kind::Number | Kind::Text));
+        of.map(|(name, _)| name)
     }
 }
 
@@ -160,6 +175,8 @@ impl Said {
 struct Table {
     path: PathBuf,
     features: usize,
+    /// Their names, where the file has some.
+    names: Option<Vec<String>>,
     numbers: Vec<f32>,
     texts: Vec<String>,
     is_text: bool,
@@ -194,7 +211,7 @@ impl Table {
         while first.len() < FIRST && records.next(&mut fields)?.is_some() {
             first.push(fields.clone());
         }
-        let head = Head::of(path, &first, options.label.as_deref())?;
+        let head = Head::of(path, &first, options)?;
         let mut table = Table::empty(path, &head)?;
         let mut records = Records::new(text, between);
         let mut number = 0;
@@ -211,11 +228,7 @@ impl Table {
     }
 
     fn empty(path: &Path, head: &Head) -> Result<Table, DataError> {
-        let features = head
-            .kinds
-            .iter()
-            .filter(|k| matches!(k, Kind::Number | Kind::Text))
-            .count();
+        let features = head.features().count();
         let texts = head.kinds.iter().filter(|&&k| k == Kind::Text).count();
         if features == 0 {
             let what = format!("expected columns beside the label, found {:?}", head.names);
@@ -228,6 +241,7 @@ impl Table {
         Ok(Table {
             path: path.to_owned(),
             features,
+            names: (head.skip > 0).then(|| head.features().cloned().collect()),
             numbers: vec![],
             texts: vec![],
             is_text: texts > 0,
@@ -323,11 +337,20 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Parts, DataError> {
             );
             return Err(DataError::shape(what).in_file(&t.path));
         }
+        if let (Some(found), Some(names)) = (&t.names, &train.names)
+            && found != names
+        {
+            let what = format!("expected the columns {names:?}, found {found:?}");
+            return Err(DataError::shape(what).in_file(&t.path));
+        }
     }
     let words = match train.is_text {
         true => {
             let rows = split::rows(train.len, (validation.is_some(), test.is_some()), options);
-            let rows = rows.map_err(|e| e.in_file(path))?.train;
+            // All but those for testing: which words have ids does not depend on how many are for validation.
+            let rows = rows.map_err(|e| e.in_file(path))?;
+            let mut rows = [rows.train, rows.validation].concat();
+            rows.sort_unstable();
             let texts = rows.iter().map(|&r| train.texts[r as usize].as_str());
             Some(Vocabulary::of(texts, options.vocabulary))
         }
