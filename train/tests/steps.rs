@@ -395,3 +395,28 @@ fn a_network_of_convolutions_learns_from_scratch() {
     let losses: Vec<f64> = (0..12).map(|_| run.loss(0.01, &batch)).collect();
     assert!(losses[11] < losses[0] / 4.0, "{losses:?}");
 }
+
+#[test]
+fn a_norm_whose_scale_and_bias_are_frozen_passes_gradients_on() {
+    let floats = |dims: &[usize], x: f32| Tensor::of(dims, vec![x; dims.iter().product()]);
+    let weights = [
+        ("w", Tensor::of(&[2, 3], vec![0.5f32, -1.0, 2.0, 0.1, 0.7, -0.3])),
+        ("scale", floats(&[3], 1.5)),
+        ("bias", floats(&[3], 0.5)),
+    ];
+    let model = model(&weights, &[("x", &[4, 2])], |v| {
+        let normal = v[3].op("MatMul", &[v[0]]).op("LayerNormalization", &[v[1], v[2]]);
+        normal * normal
+    });
+    let groups = [Group::frozen("scale"), Group::frozen("bias")];
+    let sgd = optimizer("sgd").unwrap();
+    let spec = Spec {
+        groups: &groups,
+        ..Spec::new(SUM, &*sgd)
+    };
+    let mut run = Run::new(&model, &spec);
+    let x = Tensor::of(&[4, 2], (0..8).map(|i| i as f32 - 3.5).collect());
+    run.step(0.1, &[("x", x)]);
+    assert_eq!(run.graph.state.iter().filter(|s| s.weight.is_some()).count(), 1);
+    assert_ne!(run.state[0], weights[0].1);
+}

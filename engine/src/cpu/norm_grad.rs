@@ -25,8 +25,6 @@ pub struct NormGrad {
     pub len: usize,
     /// What is added to the variance.
     pub epsilon: f32,
-    /// Which of the outputs behind the first are wanted.
-    pub wanted: [bool; 2],
 }
 
 impl NormGrad {
@@ -44,7 +42,10 @@ impl Kernel for NormGrad {
         let all = self.rows * self.len;
         let (x, scale, dy) = (source(io, 0, all), source(io, 1, self.len), source(io, 2, all));
         let dx = target(io, 0, all);
-        let sums = [1, 2].map(|i| self.wanted[i - 1].then(|| target::<f32>(io, i, self.len)));
+        let sums = [1, 2].map(|i| {
+            let wanted = io.outputs.get(i).is_some_and(Option::is_some);
+            wanted.then(|| target::<f32>(io, i, self.len))
+        });
         let (scratch, pool) = (Scratch::new(io.scratch), io.pool);
         let parts: Vec<_> = balanced(self.rows, self.rows.div_ceil(self.parts())).collect();
         pool.run(parts.len(), &|p| {

@@ -106,6 +106,13 @@ impl Op for Elementwise {
 
     fn infer(&self, n: &NodeRef) -> Result<Vec<Fact>, OpError> {
         let formula = Formula::of(n)?;
+        let outputs = &n.node().outputs;
+        if outputs.len() != formula.results.len() || outputs.contains(&None) {
+            return Err(OpError::new(format!(
+                "expected {} outputs, all there",
+                formula.results.len()
+            )));
+        }
         let odd = |i: &usize| {
             n.dtype(*i)
                 .is_some_and(|d| !matches!(d, DType::F32 | DType::Bool))

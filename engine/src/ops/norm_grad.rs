@@ -91,7 +91,6 @@ impl Op for LayerNormalizationGrad {
                 rows: count(rows)?,
                 len: count(own)?,
                 epsilon: n.float_or("epsilon", EPSILON).ok()?,
-                wanted: [1, 2].map(|i| n.node().outputs.get(i).is_some_and(Option::is_some)),
             };
             fits.then(|| candidate(n, "", Box::new(kernel)))
         };

@@ -21,19 +21,20 @@ impl Draft {
         self.inputs.iter().flatten().any(|s| s.store == store)
     }
 
-    /// Whether it may write `to`, an output of `bytes` bytes, where it reads `from`.
-    fn writes_over(&self, from: Store, to: Store, bytes: usize) -> bool {
+    /// Whether it may write `to`, an output, where it reads `from`.
+    fn writes_over(&self, from: Store, to: Store) -> bool {
         let able = self
             .outputs
             .iter()
             .take(if self.all_over { usize::MAX } else { 1 });
-        let fits = |s: &Seat| s.dtype.bytes(s.dims.iter().product()) == Some(bytes);
+        let written = able.flatten().find(|s| s.store == to);
         let mut read = self.inputs.iter().enumerate();
-        let apart = |(i, s): (usize, &Option<Seat>)| match s {
-            Some(s) if s.store == from => self.over.contains(&i) && fits(s),
-            _ => true,
-        };
-        able.into_iter().flatten().any(|s| s.store == to) && read.all(apart)
+        written.is_some_and(|written| {
+            read.all(|(i, s)| match s {
+                Some(s) if s.store == from => self.over.contains(&i) && s.is_like(written),
+                _ => true,
+            })
+        })
     }
 }
 
@@ -67,8 +68,9 @@ impl Lowering<'_> {
         self.steps.iter().map(load).collect()
     }
 
-    /// Inputs and the outputs that can be written over them, as nobody reads the input any more; `times` are those of steps.
-    fn state(&self, outputs: &[(ValueId, Seat)], times: &[usize]) -> Vec<(usize, usize)> {
+    /// Inputs and the outputs that can be written over them, as nobody reads the input any more; `times` are those of steps, `firsts`
+    /// the steps that first write each room.
+    fn state(&self, outputs: &[(ValueId, Seat)], times: &[usize], firsts: &[usize]) -> Vec<(usize, usize)> {
         let pairs = self.start.state.iter().filter_map(|(before, after)| {
             let input = self.inputs.iter().position(|v| v == before)?;
             let output = outputs.iter().position(|(v, _)| v == after)?;
@@ -79,14 +81,16 @@ impl Lowering<'_> {
             let fits = |r: &&Room| r.output == Some(output) && Some(r.buffer.bytes) == bytes;
             let room = self.rooms.get(b).filter(fits)?;
             let store = Store::Input(input);
-            let kept = outputs.iter().any(|(_, seat)| seat.store == store);
-            let mut readers = self.steps.iter().zip(times).filter(|(d, _)| d.reads(store));
-            let done = |(d, time): (&Draft, &usize)| match time.cmp(&room.buffer.from) {
+            let dtype = |v: &ValueId| self.facts.of(*v).ty.dtype();
+            let kept = self.start.uses.is_output(*before) || outputs.iter().any(|(_, s)| s.store == store);
+            let mut readers = (0..).zip(&self.steps).filter(|(_, d)| d.reads(store));
+            // Steps of a fork have one time, in which nothing but the step that writes first may read.
+            let done = |(i, d): (usize, &Draft)| match times[i].cmp(&room.buffer.from) {
                 Ordering::Less => true,
-                Ordering::Equal => d.writes_over(store, Store::Buffer(b), room.buffer.bytes),
+                Ordering::Equal => i == firsts[b] && d.writes_over(store, Store::Buffer(b)),
                 Ordering::Greater => false,
             };
-            (!kept && readers.all(done)).then_some((input, output))
+            (!kept && dtype(before) == dtype(after) && readers.all(done)).then_some((input, output))
         });
         pairs.collect()
     }
@@ -146,10 +150,11 @@ impl Lowering<'_> {
         for (time, turn) in turns.iter().enumerate() {
             turn.steps().for_each(|i| times[i] = time);
         }
+        let firsts: Vec<_> = self.rooms.iter().map(|r| r.buffer.from).collect();
         let (places, arena) = self.assign(&outputs, &turns, &times);
         let whole = end == self.start.model.graph.order.len();
         let state = match whole && self.start.from == 0 {
-            true => self.state(&outputs, &times),
+            true => self.state(&outputs, &times, &firsts),
             false => vec![],
         };
         let over = |i: usize| state.iter().find(|(input, _)| *input == i);

@@ -147,6 +147,11 @@ impl Lowering<'_> {
             matches!(f.ty.dtype(), Some(DType::F32 | DType::Bool)) && f.ty.shape() == fact.ty.shape()
         };
         let dims = fact.ty.dims().filter(|d| d.len() > 2 && d[1] >= CHANNELS)?;
+        // Truth values have no kernel that fills up blocks.
+        let truths = facts.iter().any(|f| f.ty.dtype() == Some(DType::Bool));
+        if truths && !dims[1].is_multiple_of(blocked::BLOCK) {
+            return None;
+        }
         // Before opset 7 axes were aligned otherwise.
         if !op.laws().elementwise || !facts.iter().all(alike) || n.opset() < 7 {
             return None;

@@ -97,6 +97,13 @@ pub(super) struct Seat {
     pub(super) dims: Vec<usize>,
 }
 
+impl Seat {
+    /// Whether element by element both are where the other is.
+    pub(super) fn is_like(&self, other: &Seat) -> bool {
+        (self.dtype.bits(), &self.dims) == (other.dtype.bits(), &other.dims)
+    }
+}
+
 /// A step while its values have no places yet, and its kernel is not made.
 pub(super) struct Draft {
     pub(super) step: Step,
@@ -298,11 +305,10 @@ impl Lowering<'_> {
             self.release(node);
             return Ok(());
         }
-        // Kernels write their first output even where only others are read.
-        if let (Some(None), Some(Some(v))) = (wanted.first(), node.outputs.first())
-            && numbers(self.facts.of(*v))
-        {
-            wanted[0] = Some(*v);
+        // Kernels write their first output even where only others are read, and all of them where they go element by element.
+        let written = if op.laws().elementwise { wanted.len() } else { 1 };
+        for (wanted, v) in wanted.iter_mut().zip(&node.outputs).take(written) {
+            *wanted = wanted.or(v.filter(|v| numbers(self.facts.of(*v))));
         }
         let (chosen, facts) = self.choose(op, node, opset)?;
         if let Some(pick) = chosen.as_ref().filter(|_| self.start.dry) {
@@ -654,13 +660,21 @@ impl Lowering<'_> {
             let mut taken = over
                 .iter()
                 .filter(|&&i| (slot == 0 || laws.elementwise) && first(i));
-            let taken = taken.find_map(|&i| self.free(seats[i].as_ref()?, bytes));
+            let here = Seat {
+                store: Store::Buffer(0),
+                dtype,
+                dims,
+            };
+            let taken = taken.find_map(|&i| {
+                let seat = seats[i].as_ref().filter(|s| s.is_like(&here))?;
+                self.free(seat, bytes)
+            });
             let room = taken.unwrap_or_else(|| self.room(bytes));
             self.rooms[room].buffer.to = now;
             self.rooms[room].values.push(v);
             let store = Store::Buffer(room);
             self.stores.insert((v, form), store);
-            outputs.push(Some(Seat { store, dtype, dims }));
+            outputs.push(Some(Seat { store, ..here }));
         }
         let names = node.inputs.iter().map(|v| v.map_or("_".into(), |v| self.name(v)));
         let step = Step {

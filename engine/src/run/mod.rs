@@ -177,6 +177,15 @@ impl<'a> Builder<'a> {
         };
         let mut inputs: Vec<_> = g.inputs.iter().map(input).collect();
         fix_sizes(inputs.iter_mut().map(|(_, ty)| ty), &late)?;
+        let doubled = |i: usize| {
+            let ((a, b), rest) = (&self.state[i], &self.state[..i]);
+            rest.iter().any(|(x, y)| a == x || b == y)
+        };
+        if let Some(i) = (0..self.state.len()).find(|&i| doubled(i)) {
+            let (before, after) = &self.state[i];
+            let what = format!("state {before:?} to {after:?}: one of them is state already");
+            return Err(RunErrorKind::Model(what).into());
+        }
         let state = self.state.iter().map(|pair| pair_of(g, pair));
         let ways = Ways {
             state: state.collect::<Result<_, _>>()?,
@@ -203,16 +212,18 @@ impl<'a> Builder<'a> {
 
 /// The values of an input and of the output that follows it.
 fn pair_of(g: &Graph, (before, after): &(String, String)) -> Result<(ValueId, ValueId), RunError> {
-    let find = |ports: &[Port], given: &str| {
-        let named = |p: &&Port| *g[p.value].name == *given;
-        ports.iter().find(named).map(|p| p.value).ok_or_else(|| {
-            RunError::from(RunErrorKind::UnknownInput {
-                given: given.to_owned(),
-                known: ports.iter().map(|p| g[p.value].name.to_string()).collect(),
-            })
+    let find = |ports: &[Port], what: &str, given: &str| {
+        let names: Vec<String> = ports.iter().map(|p| g[p.value].name.to_string()).collect();
+        let at = names.iter().position(|n| n == given);
+        at.map(|i| ports[i].value).ok_or_else(|| {
+            let near = nearest(given, &names);
+            RunErrorKind::Model(format!("state: no {what} {given:?}{near}; there are {names:?}"))
         })
     };
-    Ok((find(&g.inputs, before)?, find(&g.outputs, after)?))
+    Ok((
+        find(&g.inputs, "input", before)?,
+        find(&g.outputs, "output", after)?,
+    ))
 }
 
 fn declared(p: &mut Port) -> Option<&mut Type> {

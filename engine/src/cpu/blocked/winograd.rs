@@ -117,8 +117,8 @@ impl Winograd {
         let blocks: Vec<_> = balanced(down, fit.min(down.div_ceil(wanted)).max(1)).collect();
         let own = blocks.len() * shape.images >= TASKS && !few;
         let together = match own && blocks.len() == 1 {
-            true => (fit / down)
-                .min(TILES.div_ceil(down * across))
+            true => (fit / down.max(1))
+                .min(TILES.div_ceil((down * across).max(1)))
                 .min(shape.images / GROUPS),
             false => 1,
         };

@@ -139,9 +139,11 @@ impl Gemm {
     }
 
     /// In how many slices the sums are computed, each of which reads its part of both operands once; `None` for few of them, or where
-    /// more is done than a product. Sizes alone decide.
+    /// more is done than a product. Sizes alone decide, and only where rows of A lie beside each other, as in gradients of weights: the
+    /// sums of other products, whose rows may be a batch, are the same for any number of rows.
     fn slices(&self) -> Option<usize> {
-        let plain = self.batch.len() == 1 && self.b != Rhs::Packed && self.post.is_none();
+        let turned = self.a.row == 1 && self.a.col > 1;
+        let plain = turned && self.batch.len() == 1 && self.b != Rhs::Packed && self.post.is_none();
         (plain && self.k >= LONG && self.m * self.n <= SMALL).then(|| self.k.div_ceil(SLICE).min(SLICES))
     }
 

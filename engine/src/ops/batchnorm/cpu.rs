@@ -26,6 +26,7 @@ fn channels(n: &NodeRef, inputs: usize) -> Option<Channels> {
 /// The kernel where mean and variance are those of the input.
 fn training(n: &NodeRef) -> Option<Candidate> {
     let channels = channels(n, 5).filter(|_| n.opset() >= 14)?;
+    super::parameters(n, 1..5).ok()?;
     let kernel = Trained {
         channels,
         epsilon: check(n).ok()?,

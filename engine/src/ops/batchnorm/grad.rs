@@ -135,6 +135,14 @@ impl Op for BatchNormalizationGrad {
         arity(n, 3, 3)?;
         same_dtype(n)?;
         n.float("epsilon")?;
+        super::parameters(n, 1..2)?;
+        if let (Some(x), Some(dy)) = (n.dims(0), n.dims(2))
+            && x != dy
+        {
+            return Err(OpError::new(format!(
+                "input 2: expected {x:?}, as input 0, found {dy:?}"
+            )));
+        }
         let fact = |i: usize| Fact::tensor(n.dtype(i), n.shape(i).cloned());
         Ok(vec![fact(0), fact(1), fact(1)])
     }

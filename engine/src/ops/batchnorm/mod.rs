@@ -262,3 +262,21 @@ fn check(n: &NodeRef) -> Result<f64, OpError> {
     }
     Ok(n.float_or("epsilon", 1e-5)?.into())
 }
+
+/// Refuses inputs `slots` that do not have one number for each channel of input 0.
+fn parameters(n: &NodeRef, slots: std::ops::Range<usize>) -> Result<(), OpError> {
+    let Some(channels) = n.dims(0).and_then(|d| d.get(1).copied()) else {
+        return Ok(());
+    };
+    for i in slots {
+        match n.dims(i) {
+            Some(found) if found != [channels] => {
+                return Err(OpError::new(format!(
+                    "input {i}: expected [{channels}], found {found:?}"
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
