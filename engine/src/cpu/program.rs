@@ -8,6 +8,7 @@ use secateur_simd::{Simd, Vectorised, dispatch, math};
 use super::act::{self, ActFn};
 use super::elementwise::{Ptr, raw_source, raw_target};
 use super::gemm::Scratch;
+use super::norm::{load, store};
 use super::{Io, Kernel};
 use crate::ir::count;
 use crate::ops::OpError;
@@ -61,7 +62,7 @@ macro_rules! codes {
                             // SAFETY: as the caller says; what a vector has beyond `n` is not touched.
                             unsafe {
                                 let [$x, $y, $z] = operands::<S, $arity>(s, x, i, n - i);
-                                store(s, to.add(i), n - i, $body);
+                                store(s, to.add(i), S::LANES.min(n - i), $body);
                             }
                         }
                     })*
@@ -122,28 +123,9 @@ unsafe fn operands<S: Simd, const N: usize>(s: S, x: [*const f32; 3], i: usize, 
     let mut all = [s.splat(0.0); 3];
     for (v, x) in all.iter_mut().zip(x).take(N) {
         // SAFETY: as the caller says.
-        *v = unsafe {
-            match left >= S::LANES {
-                true => s.load(x.add(i)),
-                false => s.load_first(x.add(i), left),
-            }
-        };
+        *v = unsafe { load(s, x.add(i), left.min(S::LANES)) };
     }
     all
-}
-
-/// # Safety
-///
-/// `left` floats are writable at `to`.
-#[inline(always)]
-unsafe fn store<S: Simd>(s: S, to: *mut f32, left: usize, x: S::F32) {
-    // SAFETY: as the caller says.
-    unsafe {
-        match left >= S::LANES {
-            true => s.store(to, x),
-            false => s.store_first(to, left, x),
-        }
-    }
 }
 
 /// A step of a program.

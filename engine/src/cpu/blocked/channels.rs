@@ -9,6 +9,7 @@ use secateur_simd::{Simd, Vectorised, dispatch};
 
 use super::BLOCK;
 use crate::cpu::Pool;
+use crate::cpu::elementwise::Ptr;
 use crate::cpu::gemm::Scratch;
 
 /// Pixels whose sums are kept in floats.
@@ -199,7 +200,7 @@ impl Channels {
                     .for_each(|(i, &f)| factors[i * BLOCK + lane] = f);
             }
         }
-        let (all, y) = (&*all, Target(y));
+        let (all, y) = (&*all, Ptr::new(y));
         self.each(pool, &|from, at| {
             let factors = &all[at % self.blocks() * 4 * BLOCK..][..4 * BLOCK];
             dispatch(Apply {
@@ -209,7 +210,7 @@ impl Channels {
                 },
                 given: given.behind(from),
                 pixels: self.pixels,
-                y: y.at(from),
+                y: y.get().wrapping_add(from),
             });
         });
     }
@@ -235,18 +236,6 @@ impl Channels {
             let parts = images.flat_map(|image| image[channel % BLOCK..].iter().step_by(BLOCK));
             *y = parts.map(|&x| f64::from(x)).sum::<f64>() as f32;
         }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Target(*mut f32);
-
-// SAFETY: each task writes where nobody else does.
-unsafe impl Sync for Target {}
-
-impl Target {
-    fn at(&self, floats: usize) -> *mut f32 {
-        self.0.wrapping_add(floats)
     }
 }
 
