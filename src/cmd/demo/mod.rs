@@ -252,17 +252,14 @@ fn text(steps: &[Step], page: &Path, threads: usize) -> String {
         "A digits CNN of {weights} weights on {} test images; ms is one batch of all of them on {threads} threads.",
         steps[0].trial.images
     );
-    let file = steps
-        .iter()
-        .find(|s| s.share == 80)
-        .map_or(page, |s| &s.file)
-        .display();
+    let file = steps.iter().find(|s| s.tuned).map_or(page, |s| &s.file).display();
     format!(
         "{about}\n\n{table}\n\nReport: {}\n\nNext:\n  \
          secateur inspect {file}\n  \
-         secateur verify {} {file} --data digits --max-drop 1\n  \
+         secateur verify {} {file} --data digits --max-drop 5\n  \
          secateur bench {file} -b 64\n  \
-         secateur prune your-model.onnx pruned.onnx --sparsity 0.8",
+         secateur prune your-model.onnx pruned.onnx --sparsity 0.8\n  \
+         secateur finetune pruned.onnx tuned.onnx --data your-images/",
         page.display(),
         steps[0].file.display()
     )

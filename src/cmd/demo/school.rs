@@ -23,12 +23,7 @@ pub(super) const TUNING: u64 = 20;
 ///
 /// None that is known.
 pub(super) fn untrained(seed: u64) -> Result<Model> {
-    let set = [
-        ("channels", "1"),
-        ("height", "8"),
-        ("width", "8"),
-        ("filters", "16"),
-    ];
+    let set = [("channels", "1"), ("height", "8"), ("width", "8")];
     let set = set.map(|(k, v)| (k.to_owned(), v.to_owned()));
     Ok(arch("conv4")?.build(&set, seed)?)
 }
