@@ -108,14 +108,34 @@ def main():
     head = [
         "# Training steps",
         "",
-        f"`scripts/step_times.py --threads {args.threads}`: forward, cross-entropy, backward and Adam at batch 64, f32; least and median milliseconds of",
-        f"{args.rounds} rounds in turn with {torch}, on two cores that others use too. MB: what a step works in here, and by how much PyTorch's process",
-        "grows from before the network is made.",
+        "`scripts/step_times.py`: forward, cross-entropy, backward and Adam at batch 64, f32; least and median milliseconds, in turn with",
+        "PyTorch, on cores that others use too. MB: what a step works in here, and by how much PyTorch's process grows from before the network",
+        "is made. A section for each processor; the script replaces that of the one it runs on.",
+        "",
+    ]
+    sections = {}
+    for line in args.out.read_text().splitlines() if args.out.exists() else []:
+        if line.startswith("## "):
+            sections[line] = []
+        elif sections:
+            sections[list(sections)[-1]].append(line)
+    sections[f"## {processor()}, {args.threads} threads"] = [
+        "",
+        f"{args.rounds} rounds.",
         "",
         f"| network | ms | ms, {torch} | ratio | MB | MB, {torch} | ms, 90 % of the weights held at 0 |",
         "|---|---|---|---|---|---|---|",
+        *rows,
     ]
-    args.out.write_text("\n".join(head + rows) + "\n")
+    lines = [line for title, body in sections.items() for line in [title, *body, ""]]
+    args.out.write_text("\n".join(head + lines).rstrip() + "\n")
+
+
+def processor():
+    """The processor's name, with the family that tells generations apart."""
+    told = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    told = {key.strip(): value.strip() for key, value in told.items()}
+    return f"{told.get('model name', 'unknown')} (family {told.get('cpu family', '?')}, model {told.get('model', '?')})"
 
 
 if __name__ == "__main__":

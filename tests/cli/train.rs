@@ -3,6 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
+use secateur::engine::ir::{DType, Dim, Model, Node, Opset, Tensor, Type};
+use secateur::engine::onnx;
+
 use super::*;
 
 /// A network that learns the digits in seconds.
@@ -131,4 +134,44 @@ fn what_does_not_fit_is_refused() {
         diverged.contains("step") && diverged.contains("diverged"),
         "{diverged}"
     );
+}
+
+#[test]
+fn an_operator_without_gradient_is_named() {
+    let folder = Folder::new("train-no-gradient");
+    let mut model = Model {
+        ir_version: Some(10),
+        opsets: [("", 21), ("ai.onnx.ml", 3)].map(opset).into(),
+        ..Model::default()
+    };
+    let g = &mut model.graph;
+    let rows = || Type::tensor(DType::F32, [Dim::Symbol("batch".into()), 2usize.into()]);
+    let x = g.input("x", rows());
+    let [v, w] = [("v", [2, 3]), ("w", [3, 2])].map(|(n, d)| g.constant(n, Tensor::of(&d, vec![0.5f32; 6])));
+    let [hidden, unit, scores] = ["hidden", "unit", "scores"].map(|n| g.value(n));
+    g.node(Node::new("MatMul", vec![Some(x), Some(v)], vec![Some(hidden)]));
+    let mut normal = Node::new("Normalizer", vec![Some(hidden)], vec![Some(unit)]);
+    normal.domain = Some("ai.onnx.ml".into());
+    normal.name = Some("unit length".into());
+    g.node(normal);
+    g.node(Node::new("MatMul", vec![Some(unit), Some(w)], vec![Some(scores)]));
+    g.output(scores, Some(rows()));
+    let file = folder.file("unit.onnx");
+    onnx::save(&model, Path::new(&file), true).unwrap();
+    let table = folder.write("t.csv", b"a,b,c\n1,2,0\n2,3,1\n3,4,0\n4,5,1\n5,6,0\n6,7,1\n");
+    let out = folder.file("out.onnx");
+    let ran = secateur(&["train", &file, &out, "--data", &table, "--validation", "0"]);
+    assert_eq!(ran.status, 2, "{}", ran.err);
+    for part in ["unit.onnx", "\"unit length\"", "Normalizer", "has no gradient"] {
+        assert!(ran.err.contains(part), "{part}: {}", ran.err);
+    }
+    assert!(!Path::new(&out).exists());
+}
+
+fn opset((domain, version): (&str, i64)) -> Opset {
+    Opset {
+        domain: Some(domain.into()),
+        version: Some(version),
+        extra: Default::default(),
+    }
 }

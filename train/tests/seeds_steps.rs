@@ -1,4 +1,4 @@
-//! Rows E8, E18, F4, F9 to F15, F21, F28, F29, H1 and H2 of the founding documents: steps.
+//! Rows E8, E18, F4, F9 to F15, F21, F28, F29, H1 to H3 of the founding documents: steps.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should end there")]
 
@@ -272,6 +272,42 @@ fn h1_ridge_shrinks_and_h2_lasso_makes_zeros() {
         ..Group::new("*")
     };
     near(&[penalised(decay)], &[0.15], 1e-9);
+}
+
+/// The length of what a residual branch adds, `x V W`, after it has learnt that adding nothing is best.
+fn branch(decay: f64) -> f64 {
+    // No example has the third feature, so that only decay says anything of what the branch does with it.
+    let x = doubles(
+        &[4, 3],
+        &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, -1.0, 0.5, 0.0],
+    );
+    let start = |seed: f64| doubles(&[3, 3], &[0; 9].map(|_| seed));
+    let net = model(
+        &[("v", start(0.4)), ("w", start(-0.3))],
+        &[("x", &[4, 3])],
+        |at| {
+            let y = at[2] + at[2].op("MatMul", &[at[0]]).op("MatMul", &[at[1]]);
+            (y - at[2]) * (y - at[2])
+        },
+    );
+    let group = Group {
+        decay: Some(decay),
+        ..Group::new("*")
+    };
+    let spec = Spec {
+        groups: &[group],
+        ..Spec::new(SUM, &Sgd)
+    };
+    let mut run = Run::new(&net, &spec);
+    (0..300).for_each(|_| drop(run.step(0.02, &[("x", x.clone())])));
+    let squares = run.get("v").into_iter().map(|x| x * x);
+    squares.sum::<f64>().sqrt()
+}
+
+#[test]
+fn h3_decay_drives_a_branch_that_is_not_needed_to_nothing() {
+    let (without, with) = (branch(0.0), branch(0.5));
+    assert!(without > 0.3 && with < 0.1 * without, "{without}, {with}");
 }
 
 #[test]
