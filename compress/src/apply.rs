@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use secateur_engine::Tensor;
 use secateur_engine::ir::{Buffer, Bytes, Constant, Data, Model};
 
-use crate::change::{Change, Cut, Mask, Plan};
+use crate::bytes::Bits;
+use crate::change::{Change, Cut, Mask, Plan, Replace};
 use crate::error::{ApplyError, ApplyErrorKind};
 use crate::math::float::with_float;
 use crate::math::tiles::{Gone, Grid};
@@ -35,6 +36,8 @@ pub struct Edit {
     pub zeros_after: u64,
     /// Elements that are NaN, and stay.
     pub nans: u64,
+    /// Elements that are another number now.
+    pub changed: u64,
 }
 
 /// Where new tensors are kept while the model is in memory.
@@ -77,7 +80,10 @@ pub fn apply_with(
     };
     let changes = plan.0.iter().zip(sites);
     let edits = changes
-        .map(|(Change::Mask(m), site)| edited.mask(m, site, effort))
+        .map(|(change, site)| match change {
+            Change::Mask(m) => edited.mask(m, site, effort),
+            Change::Replace(r) => edited.replace(r, site),
+        })
         .collect::<Result<_, _>>()?;
     for (site, new) in edited.new {
         if let Some(c) = site.constant_mut(model) {
@@ -95,9 +101,12 @@ pub fn apply_with(
 pub fn preview(plan: &Plan, model: &Model, effort: &Effort) -> Result<Report, ApplyError> {
     let sites = sites(plan, model)?;
     effort.watch.begin("counting zeros", bytes(model, &sites));
-    let edit = |(Change::Mask(m), site): (&Change, Site)| {
-        let c = site.constant(model).ok_or_else(|| unknown(&m.value))?;
-        Ok(edit(m, &c.tensor, effort)?.0)
+    let edit = |(change, site): (&Change, Site)| {
+        let c = site.constant(model).ok_or_else(|| unknown(change.value()))?;
+        match change {
+            Change::Mask(m) => Ok(edit(m, &c.tensor, effort)?.0),
+            Change::Replace(r) => replaced(r, &c.tensor),
+        }
     };
     let edits = plan.0.iter().zip(sites).map(edit).collect::<Result<_, _>>()?;
     Ok(Report { edits })
@@ -109,6 +118,8 @@ enum Goes {
     Small(f64, u64),
     /// Tiles, or elements of them.
     Tiles(Grid, Gone),
+    /// Those with a one.
+    Listed(Bits),
 }
 
 impl Goes {
@@ -121,6 +132,8 @@ impl Goes {
             (&Cut::Small { threshold, ties }, Some(grid)) => {
                 Some(Goes::Tiles(grid?, Gone::Small(threshold, ties)))
             }
+            (Cut::Listed(bits), None) => bits.fits(elements).then(|| Goes::Listed(bits.clone())),
+            (Cut::Listed(_), Some(_)) => None,
             (&Cut::AllBut(keep), grid) => {
                 let keep = usize::try_from(keep).unwrap_or(usize::MAX);
                 Some(Goes::Tiles(grid??, Gone::AllBut(keep)))
@@ -132,7 +145,7 @@ impl Goes {
     fn edit(&self, value: &str, (t, kind): (&Tensor, Kind), effort: &Effort) -> Edit {
         let threshold = match self {
             Goes::Small(threshold, _) => *threshold,
-            Goes::Tiles(..) => 0.0,
+            Goes::Tiles(..) | Goes::Listed(_) => 0.0,
         };
         let census = effort.sums(
             &[t],
@@ -149,6 +162,13 @@ impl Goes {
                 });
                 census.zeros + new
             }
+            Goes::Listed(bits) => {
+                let live = with_float!(kind, F => {
+                    let x = F::split(t.bytes());
+                    bits.places().filter(|&at| F::value(F::magnitude(x[at])) != 0.0).count()
+                });
+                census.zeros + live as u64
+            }
         };
         Edit {
             value: value.to_owned(),
@@ -156,6 +176,7 @@ impl Goes {
             zeros_before: census.zeros,
             zeros_after,
             nans: census.nans,
+            changed: zeros_after.saturating_sub(census.zeros),
         }
     }
 
@@ -169,9 +190,43 @@ impl Goes {
                     to.copy_from_slice(from);
                     grid.gone::<F>(from, *which, |at| to[at] = Default::default());
                 }
+                Goes::Listed(bits) => {
+                    to.copy_from_slice(from);
+                    bits.places().for_each(|at| to[at] = Default::default());
+                }
             }
         });
     }
+}
+
+/// What `m` would make zero, were it made for `scores`.
+pub(crate) fn gone(m: &Mask, scores: &[f32]) -> Option<Bits> {
+    let bytes: Vec<u8> = scores.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let mut to = vec![0; bytes.len()];
+    Goes::of(m, scores.len())?.write(Kind::F32, &bytes, &mut to);
+    let new = to.as_chunks::<4>().0.iter().map(|&x| f32::from_le_bytes(x));
+    Some(Bits::of(
+        new.zip(scores).map(|(new, &old)| new == 0.0 && old != 0.0),
+    ))
+}
+
+/// What `r` does to `t`.
+fn replaced(r: &Replace, t: &Tensor) -> Result<Edit, ApplyError> {
+    let kind = Kind::of(t.dtype()).filter(|_| t.len() as u64 == r.elements);
+    let kind = kind.filter(|_| t.bytes().len() == r.data.0.len());
+    let kind = kind.ok_or_else(|| misfit(&Change::Replace(r.clone()), t))?;
+    with_float!(kind, F => {
+        let (old, new) = (F::split(t.bytes()), F::split(&r.data.0));
+        let zero = |x: &&_| F::value(F::magnitude(**x)) == 0.0;
+        Ok(Edit {
+            value: r.value.clone(),
+            elements: r.elements,
+            zeros_before: old.iter().filter(zero).count() as u64,
+            zeros_after: new.iter().filter(zero).count() as u64,
+            nans: mask::census::<F>(new, 0.0).nans,
+            changed: old.iter().zip(new).filter(|(a, b)| a != b).count() as u64,
+        })
+    })
 }
 
 /// What `m` does to `t`, how, and the type of its elements.
@@ -200,9 +255,13 @@ fn unknown(value: &str) -> ApplyError {
 }
 
 fn mismatch(m: &Mask, t: &Tensor) -> ApplyError {
+    misfit(&Change::Mask(m.clone()), t)
+}
+
+fn misfit(change: &Change, t: &Tensor) -> ApplyError {
     let found = format!("{}{:?}", t.dtype(), t.dims());
-    let what = format!("{found} does not fit the change: {m}");
-    ApplyError::new(ApplyErrorKind::Mismatch(what), &m.value)
+    let what = format!("{found} does not fit the change: {change}");
+    ApplyError::new(ApplyErrorKind::Mismatch(what), change.value())
 }
 
 /// A model and the constants that are to replace some of its own.
@@ -234,6 +293,21 @@ impl Edited<'_> {
         Ok(edit)
     }
 
+    fn replace(&mut self, r: &Replace, site: Site) -> Result<Edit, ApplyError> {
+        let constant = self.new.get(&site).or_else(|| site.constant(self.model));
+        let constant = constant.cloned().ok_or_else(|| unknown(&r.value))?;
+        let t = &*constant.tensor;
+        let edit = replaced(r, t)?;
+        if edit.changed > 0 {
+            let bytes = self.make(t, |to| to.copy_from_slice(&r.data.0));
+            let bytes = bytes.map_err(|e| ApplyError::new(ApplyErrorKind::Spill(e), &r.value))?;
+            let new = Tensor::new(t.dtype(), t.dims().to_vec(), Data::Bytes(bytes));
+            let new = new.map_err(|_| misfit(&Change::Replace(r.clone()), t))?;
+            self.new.insert(site, constant.with(new));
+        }
+        Ok(edit)
+    }
+
     /// As many bytes as `t` has.
     fn make(&mut self, t: &Tensor, fill: impl FnOnce(&mut [u8])) -> io::Result<Bytes> {
         let len = t.bytes().len();
@@ -252,6 +326,7 @@ impl Edited<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes::Raw;
     use crate::math::Tiles;
     use crate::methods::tests::chain;
 
@@ -341,15 +416,60 @@ mod tests {
     }
 
     #[test]
+    fn listed_elements_go_and_others_are_replaced() {
+        let x = vec![1f32, 0.0, 3.0, -2.0, -1.0, f32::NAN];
+        let mut model = chain(vec![Tensor::of(&[2, 3], x.clone()), Tensor::of(&[3, 2], x)]);
+        let listed = Change::Mask(Mask {
+            value: "w0".into(),
+            elements: 6,
+            tiles: None,
+            cut: Cut::Listed(Bits::of([true, true, false, true, false, false])),
+        });
+        let new = [0f32, 0.0, 3.5, -2.0, 4.0, 5.0];
+        let replace = Change::Replace(Replace {
+            value: "w1".into(),
+            elements: 6,
+            data: Raw(new.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        });
+        let plan = Plan(vec![listed, replace]);
+        let said = preview(&plan, &model, &Effort::default()).unwrap();
+        assert_eq!(apply(&plan, &mut model).unwrap(), said);
+        let figures = |e: &Edit| [e.zeros_before, e.zeros_after, e.nans, e.changed];
+        assert_eq!(
+            said.edits.iter().map(figures).collect::<Vec<_>>(),
+            [[1, 3, 1, 2], [1, 2, 0, 4]]
+        );
+        assert_eq!(values(&model, 0)[..5], [0.0, 0.0, 3.0, 0.0, -1.0]);
+        assert_eq!(values(&model, 1), new.map(f64::from));
+    }
+
+    #[test]
     fn a_plan_for_another_model_changes_nothing() {
         let mut model = chain(vec![Tensor::of(&[1, 2], vec![1f32, 2.0])]);
         let before = model.clone();
         let threshold = 1.0;
         let tiled = tiled(&[1, 1], Cut::Small { threshold, ties: 0 });
-        let mut single = mask("w0", 2, 1.0);
-        let Change::Mask(m) = &mut single;
-        m.cut = Cut::AllBut(1);
+        let cut = |cut| {
+            Change::Mask(Mask {
+                value: "w0".into(),
+                elements: 2,
+                tiles: None,
+                cut,
+            })
+        };
+        let single = cut(Cut::AllBut(1));
+        let replace = |elements, bytes| {
+            let (value, data) = ("w0".into(), Raw(vec![0; bytes]));
+            Change::Replace(Replace {
+                value,
+                elements,
+                data,
+            })
+        };
         for bad in [
+            cut(Cut::Listed(Bits::of([false, false, true]))),
+            replace(2, 7),
+            replace(3, 12),
             mask("w1", 2, 1.0),
             mask("w0", 3, 1.0),
             mask("w0", 2, f64::NAN),

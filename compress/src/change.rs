@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::{Bits, Raw};
 use crate::math::Tiles;
 
 /// One change.
@@ -13,6 +14,19 @@ use crate::math::Tiles;
 pub enum Change {
     /// Elements become zero.
     Mask(Mask),
+    /// All elements of a constant become others.
+    Replace(Replace),
+}
+
+/// One constant gets other elements. Its type and shape stay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replace {
+    /// The constant; see [`Weight::name`](crate::Weight::name).
+    pub value: String,
+    /// The number of elements it has.
+    pub elements: u64,
+    /// The new elements, as files hold them: row-major, little-endian. In plans they are base64.
+    pub data: Raw,
 }
 
 /// Small elements of one constant become zero, or whole tiles of them. NaNs stay.
@@ -45,6 +59,8 @@ pub enum Cut {
     },
     /// In each tile all elements but this many of the largest; of equal ones the first stay.
     AllBut(u64),
+    /// Those with a one, in row-major order. There are no tiles.
+    Listed(Bits),
 }
 
 /// What a method decided.
@@ -56,6 +72,7 @@ impl Change {
     pub fn value(&self) -> &str {
         match self {
             Change::Mask(m) => &m.value,
+            Change::Replace(r) => &r.value,
         }
     }
 }
@@ -64,6 +81,13 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Change::Mask(m) => m.fmt(f),
+            Change::Replace(r) => write!(
+                f,
+                "replace {:?} ({} elements): by {} bytes",
+                r.value,
+                r.elements,
+                r.data.0.len()
+            ),
         }
     }
 }
@@ -84,6 +108,7 @@ impl fmt::Display for Mask {
                 "{what} ≤ {threshold} becomes 0, but the first {ties} of {what} = {threshold} stay"
             ),
             Cut::AllBut(keep) => write!(f, "all but the {keep} largest of each become 0"),
+            Cut::Listed(bits) => write!(f, "{} listed ones become 0", bits.ones()),
         }
     }
 }
@@ -142,12 +167,32 @@ mod tests {
     fn a_plan_comes_back_as_it_was_written() {
         let thresholds = [0.0, 0.1, f64::from(0.1f32), 5e-324, f64::MAX, f64::INFINITY];
         let mut plan = Plan(thresholds.iter().map(|&x| mask(x, 3)).collect());
+        let bits = Bits::of([true, false, true, false, false, false, false, false, true, false]);
+        plan.0.push(Change::Replace(Replace {
+            value: "w".into(),
+            elements: 1,
+            data: Raw(vec![0, 0, 128, 63]),
+        }));
+        let listed = Change::Mask(Mask {
+            value: "w".into(),
+            elements: 10,
+            tiles: None,
+            cut: Cut::Listed(bits),
+        });
+        plan.0.push(listed);
         plan.0.push(tiled(Cut::AllBut(2)));
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
         let first = r#"[{"change":"mask","value":"w","elements":10,"small":{"threshold":"0","ties":3}}"#;
         let last = r#""tiles":{"dims":[2,5],"tile":[1,5]},"all_but":2}]"#;
         assert!(text.starts_with(first) && text.ends_with(last), "{text}");
+        assert!(
+            text.contains(r#""elements":1,"data":"AACAPw=="}"#) && text.contains(r#""listed":"BQE="}"#),
+            "{text}"
+        );
+        let said = plan.to_string();
+        assert!(said.contains("replace \"w\" (1 elements): by 4 bytes\n"));
+        assert!(said.contains("mask \"w\" (10 elements): 3 listed ones become 0\n"));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io;
 
+use secateur_engine::RunError;
+use secateur_train::{DiffError, TrainError};
+
 /// Why a method could not decide.
 #[derive(Debug, PartialEq)]
 pub struct MethodError(MethodErrorKind);
@@ -17,6 +20,10 @@ pub enum MethodErrorKind {
     Unmatched(String, Vec<String>),
     /// There is nothing to prune.
     Nothing(String),
+    /// The method wants to see the model at work, and has not, or not enough.
+    Unseen(String),
+    /// The model cannot be observed at work.
+    Run(String),
 }
 
 impl MethodError {
@@ -32,16 +39,45 @@ impl MethodError {
         MethodError(MethodErrorKind::Nothing(what.into()))
     }
 
+    pub(crate) fn unseen(what: impl Into<String>) -> MethodError {
+        MethodError(MethodErrorKind::Unseen(what.into()))
+    }
+
+    pub(crate) fn run(what: impl fmt::Display) -> MethodError {
+        MethodError(MethodErrorKind::Run(what.to_string()))
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> &MethodErrorKind {
         &self.0
     }
 }
 
+impl From<RunError> for MethodError {
+    fn from(e: RunError) -> Self {
+        MethodError::run(e)
+    }
+}
+
+impl From<TrainError> for MethodError {
+    fn from(e: TrainError) -> Self {
+        MethodError::run(e)
+    }
+}
+
+impl From<DiffError> for MethodError {
+    fn from(e: DiffError) -> Self {
+        MethodError::run(e)
+    }
+}
+
 impl fmt::Display for MethodError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match &self.0 {
-            MethodErrorKind::Goal(what) | MethodErrorKind::Nothing(what) => f.write_str(what),
+            MethodErrorKind::Goal(what)
+            | MethodErrorKind::Nothing(what)
+            | MethodErrorKind::Unseen(what)
+            | MethodErrorKind::Run(what) => f.write_str(what),
             MethodErrorKind::Unmatched(pattern, nearest) if nearest.is_empty() => {
                 write!(f, "{pattern:?} fits no weight; the model has none")
             }

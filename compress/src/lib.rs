@@ -2,7 +2,7 @@
 //! the plan is the only thing that edits.
 //!
 //! ```
-//! use secateur_compress::{Amount, Choice, Effort, Goal, Pattern, Scope, Task, apply, methods, weights};
+//! use secateur_compress::{Amount, Choice, Effort, Goal, Pattern, Scope, Stats, Task, apply, methods, weights};
 //! # use secateur_engine::ir::{Model, Node, Type};
 //! # use secateur_engine::Tensor;
 //! # let mut model = Model::default();
@@ -16,7 +16,7 @@
 //! let goal = Goal { amount: Amount::Sparsity(0.5), scope: Scope::Global, pattern: Pattern::Unstructured };
 //! let task = Task { model: &model, weights: &weights, goal, effort: Effort::default() };
 //! let method = methods::find("magnitude").ok_or("no such method")?;
-//! let plan = method.decide(&task)?;
+//! let plan = method.decide(&task, &Stats::default())?;
 //! print!("{plan}");
 //! let report = apply(&plan, &mut model)?;
 //! assert_eq!(report.edits[0].zeros_after, 2);
@@ -25,12 +25,14 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod bytes;
 mod change;
 mod contraction;
 mod error;
 mod glob;
 pub mod math;
 pub mod methods;
+pub mod observe;
 mod pattern;
 mod place;
 mod scan;
@@ -38,10 +40,12 @@ pub mod stats;
 mod weights;
 
 pub use apply::{Edit, Report, Room, apply, apply_with, preview};
-pub use change::{Change, Cut, Mask, Plan};
+pub use bytes::{Bits, Raw};
+pub use change::{Change, Cut, Mask, Plan, Replace};
 pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind};
 pub use glob::Choice;
 pub use methods::{Amount, Goal, METHODS, Method, Scope, Task};
+pub use observe::{Examples, Need, Run, Stats, observe};
 pub use pattern::{Matrix, PATTERNS, Pattern, Role};
 pub use scan::{Effort, Watch};
 pub use secateur_engine::glob::matches;

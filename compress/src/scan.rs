@@ -10,6 +10,8 @@ use secateur_engine::Tensor;
 pub trait Watch: Sync {
     /// Work called `what` begins, over `bytes` bytes.
     fn begin(&self, _what: &str, _bytes: u64) {}
+    /// Work called `what` begins, of `runs` runs of a model, which it advances by instead of bytes.
+    fn runs(&self, _what: &str, _runs: u64) {}
     /// `bytes` more bytes are done.
     fn advance(&self, _bytes: u64) {}
 }

@@ -48,6 +48,8 @@ pub enum Exempt {
     Kept,
     /// The pattern wants to know which of its axes are outputs and which inputs.
     Unordered,
+    /// The method cannot see what it is multiplied by, or how the model depends on it.
+    Unobserved(String),
 }
 
 impl fmt::Display for Exempt {
@@ -58,6 +60,7 @@ impl fmt::Display for Exempt {
             Exempt::Reader(op) => write!(f, "read by {op}"),
             Exempt::Output => f.write_str("an output"),
             Exempt::Kept => f.write_str("kept on request"),
+            Exempt::Unobserved(why) => f.write_str(why),
             Exempt::Unordered => f.write_str("its outputs and inputs are not known"),
         }
     }

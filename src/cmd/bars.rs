@@ -1,4 +1,4 @@
-//! Progress of passes over weights.
+//! Progress of passes over weights, and of runs.
 
 use std::sync::Mutex;
 
@@ -6,7 +6,7 @@ use secateur::compress::Watch;
 
 use super::ui::{Progress, Ui};
 
-/// One bar after another, counting MiB.
+/// One bar after another, counting MiB or runs.
 pub(crate) struct Bars<'a> {
     ui: &'a Ui,
     now: Mutex<Option<Bar>>,
@@ -14,9 +14,11 @@ pub(crate) struct Bars<'a> {
 
 struct Bar {
     progress: Progress,
-    /// Bytes that are not a whole MiB yet.
+    /// Bytes, or runs, that it counts as one.
+    unit: u64,
+    /// What is not a whole unit yet.
     rest: u64,
-    /// Bytes that are not done yet.
+    /// What is not done yet.
     left: u64,
 }
 
@@ -45,8 +47,20 @@ impl Watch for Bars<'_> {
         *now = None;
         *now = (bytes >= SHORT).then(|| Bar {
             progress: self.ui.progress(bytes / MIB, &format!("{what}, MiB")),
+            unit: MIB,
             rest: 0,
             left: bytes,
+        });
+    }
+
+    fn runs(&self, what: &str, runs: u64) {
+        let mut now = self.now();
+        *now = None;
+        *now = Some(Bar {
+            progress: self.ui.progress(runs, what),
+            unit: 1,
+            rest: 0,
+            left: runs,
         });
     }
 
@@ -54,8 +68,8 @@ impl Watch for Bars<'_> {
         let mut now = self.now();
         let Some(bar) = &mut *now else { return };
         bar.rest += bytes;
-        bar.progress.add(bar.rest / MIB);
-        bar.rest %= MIB;
+        bar.progress.add(bar.rest / bar.unit);
+        bar.rest %= bar.unit;
         bar.left = bar.left.saturating_sub(bytes);
         if bar.left == 0 {
             *now = None;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use secateur::Model;
-use secateur::compress::{Choice, Effort, Goal, Scope, Task, apply_with, methods, weights};
+use secateur::compress::{Choice, Effort, Goal, Scope, Stats, Task, apply_with, methods, weights};
 
 /// What a share is a share of, as a flag.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -94,7 +94,12 @@ pub(crate) fn pruned(dense: &Model, choice: &Choice, goal: Goal, effort: &Effort
         effort: *effort,
     };
     let method = methods::find("magnitude").context("no method \"magnitude\"")?;
-    apply_with(&method.decide(&task)?, &mut model, effort, None)?;
+    apply_with(
+        &method.decide(&task, &Stats::default())?,
+        &mut model,
+        effort,
+        None,
+    )?;
     Ok(model)
 }
 

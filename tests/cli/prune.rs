@@ -401,13 +401,103 @@ fn bad_goals_are_refused() {
     assert!(refuse(&["--pattern", "block4x"]).contains("did you mean \"block4x1\""));
     assert!(refuse(&["--pattern", "2:4", "--sparsity", "0.8"]).contains("a sparsity of 0.5 and not 0.8"));
     assert!(refuse(&["--pattern", "2:4", "--threshold", "1"]).contains("takes no threshold"));
-    assert!(refuse(&["--method", "wanda"]).contains("magnitude"));
+    assert!(refuse(&["--method", "nothing"]).contains("magnitude"));
+    assert!(refuse(&["--method", "wanda"]).contains("--data"));
+    assert!(refuse(&["--method", "apoz", "--data", "digits"]).contains("--pattern column"));
+    assert!(refuse(&["--method", "taylor", "-i", "ones"]).contains("labels"));
+    let global = ["--method", "sparsegpt", "--data", "digits", "--scope", "global"];
+    assert!(refuse(&global).contains("--scope layer"));
+    assert!(refuse(&["--method", "wanda", "--data", "nowhere"]).contains("nowhere"));
+    assert!(refuse(&["--method", "sparsegpt", "--data", "digits", "--pattern", "row"]).contains("row"));
     assert!(refuse(&["--method", "magnitude", "--threshold", "1"]).contains("takes a sparsity"));
     assert!(refuse(&["--method", "threshold", "--sparsity", "1"]).contains("takes a threshold"));
     assert!(refuse(&["--method", "threshold"]).contains("--threshold"));
     assert!(refuse(&["--threshold=-1"]).contains("at least 0"));
     refuse(&["--threshold", "1", "--sparsity", "1"]);
     assert!(refused(&["prune", DIGITS]).contains("OUTPUT"));
+}
+
+#[test]
+fn every_method_reaches_the_share_on_any_number_of_threads() {
+    let folder = Folder::new("prune-methods");
+    let [b, c] = ["b.onnx", "c.onnx"].map(|n| folder.file(n));
+    for m in secateur::compress::METHODS
+        .iter()
+        .filter(|m| m.name() != "threshold" && m.name() != "bn-scale")
+    {
+        let pattern = m.together().map_or("unstructured", |_| "column");
+        let flags = [
+            "--method",
+            m.name(),
+            "--sparsity",
+            "0.7",
+            "--pattern",
+            pattern,
+            "--force",
+        ];
+        let seen = ["--data", "digits", "--samples", "12", "--seed", "3"];
+        let run =
+            |to: &str, threads| done(&[&["prune", DIGITS, to, "-t", threads], &flags[..], &seen].concat());
+        let said = run(&b, "1");
+        run(&c, "3");
+        assert_eq!(
+            std::fs::read(&b).unwrap(),
+            std::fs::read(&c).unwrap(),
+            "{}",
+            m.name()
+        );
+        assert_eq!(
+            said["samples"],
+            if m.needs().is_empty() {
+                0
+            } else {
+                12.max(m.batch())
+            }
+        );
+        let total = &said["total"];
+        let (zeros, all) = (
+            total["zeros"].as_u64().unwrap(),
+            total["weights"].as_u64().unwrap(),
+        );
+        let wanted = (all as f64 * 0.7).round() as u64;
+        match m.together() {
+            // Of layers each is rounded.
+            None => assert!(zeros.abs_diff(wanted) <= 4, "{}: {zeros} {wanted}", m.name()),
+            Some(_) => assert!(
+                zeros >= wanted && zeros < wanted + all / 10,
+                "{}: {zeros} {wanted}",
+                m.name()
+            ),
+        }
+    }
+    let norm = secateur(&[
+        "prune",
+        DIGITS,
+        &b,
+        "--method",
+        "bn-scale",
+        "--pattern",
+        "row",
+        "--force",
+    ]);
+    assert!(
+        norm.status == 2 && norm.err.contains("batch normalisation"),
+        "{}",
+        norm.err
+    );
+    let inputs = done(&[
+        "prune",
+        DIGITS,
+        &b,
+        "--method",
+        "obd",
+        "-i",
+        "rand",
+        "--samples",
+        "5",
+        "--force",
+    ]);
+    assert_eq!(inputs["samples"], 5);
 }
 
 #[test]

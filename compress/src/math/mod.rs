@@ -1,9 +1,14 @@
 //! The numeric hearts of the methods: functions on slices that know of no graph.
 
+pub mod chance;
+pub mod factor;
 pub mod float;
+pub mod layout;
 pub mod mask;
 pub mod select;
+pub mod surgeon;
 pub mod tiles;
+pub mod window;
 
 pub use float::{Float, Kind};
 pub use select::Search;

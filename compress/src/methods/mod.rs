@@ -1,6 +1,11 @@
 //! Methods: what to change in a model, decided without changing it.
 
+mod gradient;
+mod inputs;
 mod magnitude;
+mod select;
+mod simple;
+mod sparsegpt;
 mod threshold;
 
 use secateur_engine::ir::Model;
@@ -8,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Plan;
 use crate::error::MethodError;
+use crate::observe::{self, Need, Stats};
 use crate::pattern::Pattern;
 use crate::place::places;
 use crate::scan::Effort;
@@ -99,16 +105,70 @@ pub trait Method: Sync {
     /// What it does, in a sentence.
     fn about(&self) -> &'static str;
 
-    /// Decides. The same task gives the same plan, on any number of threads.
+    /// What it wants to know of the model at work; sorted.
+    fn needs(&self) -> &'static [Need] {
+        &[]
+    }
+
+    /// What a share is a share of where nobody says so.
+    fn scope(&self) -> Scope {
+        Scope::Global
+    }
+
+    /// Examples of a run, where the model takes as many as one likes.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Why it does not choose single weights, and what to do; `None` where it does.
+    fn together(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Why it cannot say anything of `weight`, if it cannot.
+    fn without(&self, _model: &Model, _weight: &Weight) -> Option<String> {
+        None
+    }
+
+    /// How important each element of `weight` is, in row-major order: numbers of at least 0, of which the least go first. They
+    /// can be compared over all weights of a model, and the importance of several elements is the sum of theirs.
     ///
     /// # Errors
     ///
-    /// If the method does not understand the goal, or there is nothing to prune.
-    fn decide(&self, task: &Task) -> Result<Plan, MethodError>;
+    /// If of `weight` nothing was seen that the method needs.
+    fn scores(&self, model: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError>;
+
+    /// Decides. The same task and statistics give the same plan, on any number of threads.
+    ///
+    /// # Errors
+    ///
+    /// If the method does not understand the goal, there is nothing to prune, or not all was seen that it needs.
+    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError>;
 }
 
 /// All methods, sorted by name.
-pub static METHODS: &[&dyn Method] = &[&magnitude::Magnitude, &threshold::Threshold];
+pub static METHODS: &[&dyn Method] = &[
+    &inputs::Activation,
+    &inputs::ZeroShare,
+    &simple::NormScale,
+    &gradient::Fisher,
+    &magnitude::Magnitude,
+    &gradient::Movement,
+    &gradient::Damage,
+    &simple::Random,
+    &sparsegpt::SparseGpt,
+    &gradient::Taylor,
+    &threshold::Threshold,
+    &inputs::Wanda,
+];
+
+/// Marks those of `weights` exempt of which `method` cannot say anything, with the reason.
+pub fn mark(method: &dyn Method, model: &Model, weights: &mut [Weight]) {
+    observe::mark(model, method.needs(), weights);
+    for w in weights.iter_mut().filter(|w| w.exempt.is_none()) {
+        w.exempt = method.without(model, w).map(Exempt::Unobserved);
+    }
+}
 
 /// The method `name`.
 pub fn find(name: &str) -> Option<&'static dyn Method> {
@@ -119,16 +179,31 @@ pub fn find(name: &str) -> Option<&'static dyn Method> {
 #[cfg(test)]
 pub(crate) mod tests {
     use secateur_engine::Tensor;
-    use secateur_engine::ir::{Node, Type};
+    use secateur_engine::ir::{DType, Dim, Node, Opset, Type};
+
+    use secateur_train::Term;
 
     use super::*;
+    use crate::math::chance::Stream;
+    use crate::observe::{Examples, Run};
     use crate::weights::weights;
 
     /// A model with a chain of `MatMul`s with the weights `w0`, `w1` …
     pub(crate) fn chain(weights: Vec<Tensor>) -> Model {
-        let mut model = Model::default();
+        let mut model = Model {
+            opsets: vec![Opset {
+                domain: None,
+                version: Some(21),
+                extra: Default::default(),
+            }],
+            ..Model::default()
+        };
         let g = &mut model.graph;
-        let mut at = g.input("x", Type::Unknown);
+        let width = weights.first().map_or(1, |w| w.dims()[0]);
+        let mut at = g.input(
+            "x",
+            Type::tensor(DType::F32, [Dim::Symbol("n".into()), width.into()]),
+        );
         for (i, w) in weights.into_iter().enumerate() {
             let w = g.constant(format!("w{i}"), w);
             let y = g.value(format!("y{i}"));
@@ -159,7 +234,47 @@ pub(crate) mod tests {
             goal,
             effort,
         };
-        method.decide(&task)
+        let stats = match task.targets() {
+            Ok(_) => seen(model, &weights, method, threads),
+            Err(_) => Stats::default(),
+        };
+        method.decide(&task, &stats)
+    }
+
+    /// What `method` needs to see of `model`, on random inputs with random labels.
+    pub(crate) fn seen(model: &Model, weights: &[Weight], method: &dyn Method, threads: usize) -> Stats {
+        let width = weights[0].tensor.dims()[0];
+        let last = weights[weights.len() - 1].tensor.dims();
+        let outputs = last[last.len() - 1];
+        let chance = Stream::new(7, "x");
+        let tensor = |n: usize, from: u64| {
+            let x = (0..n as u64).map(|i| chance.at(from + i) as f32 - 0.3).collect();
+            Tensor::of(&[1, n], x)
+        };
+        let run = |i: u64| Run {
+            inputs: vec![("x".into(), tensor(width, 100 * i))],
+            labels: Some(tensor(outputs, 100 * i + 50)),
+        };
+        let runs: Vec<Run> = (0..4).map(run).collect();
+        let name = model.graph[model.graph.outputs[0].value].name.to_string();
+        let of = [name.as_str(), "label"];
+        let loss = &secateur_train::loss::Distance::Mse;
+        let effort = Effort {
+            threads,
+            ..Effort::default()
+        };
+        let examples = Examples {
+            runs: &runs,
+            task: Some(Term {
+                loss,
+                of: &of,
+                weight: 1.0,
+            }),
+            seed: 3,
+            effort,
+        };
+        let pruned: Vec<&Weight> = weights.iter().filter(|w| w.exempt.is_none()).collect();
+        observe::observe(model, &pruned, method.needs(), &examples).unwrap()
     }
 
     fn goal(amount: Amount) -> Goal {
@@ -177,7 +292,7 @@ pub(crate) mod tests {
             assert_eq!(find(m.name()).map(|f| f.name()), Some(m.name()));
             assert!(m.about().ends_with('.') && m.about().len() < 100);
         }
-        assert!(find("wanda").is_none());
+        assert!(find("no").is_none());
     }
 
     #[test]
@@ -185,8 +300,15 @@ pub(crate) mod tests {
         let model = chain(vec![Tensor::of(&[2, 3], vec![1f32, -2.0, 3.0, 0.0, 5.0, 2.0])]);
         for m in METHODS {
             let amounts = [Amount::Sparsity(0.5), Amount::Threshold(2.0)];
+            let goal = |amount| Goal {
+                amount,
+                scope: m.scope(),
+                pattern: m.together().map_or(Pattern::Unstructured, |_| Pattern::Column),
+            };
             let plans = amounts.map(|a| decide(*m, &model, goal(a), 1));
-            assert!(plans.iter().any(Result::is_ok), "{}", m.name());
+            // Here no norm follows.
+            let alone = m.without(&model, &weights(&model)[0]).is_some();
+            assert_ne!(plans.iter().any(Result::is_ok), alone, "{}: {plans:?}", m.name());
             assert_eq!(plans, amounts.map(|a| decide(*m, &model, goal(a), 3)));
             for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
                 assert!(decide(*m, &model, goal(Amount::Sparsity(bad)), 1).is_err());
@@ -200,7 +322,7 @@ pub(crate) mod tests {
     #[test]
     fn a_model_without_weights_is_refused_with_the_reason() {
         let model = chain(vec![Tensor::of(&[3], vec![1f32, 2.0, 3.0])]);
-        let error = decide(METHODS[0], &model, goal(Amount::Sparsity(0.5)), 1).unwrap_err();
+        let error = decide(&magnitude::Magnitude, &model, goal(Amount::Sparsity(0.5)), 1).unwrap_err();
         assert!(
             error
                 .to_string()

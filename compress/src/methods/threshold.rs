@@ -1,10 +1,14 @@
 //! Weights up to a given magnitude go.
 
+use secateur_engine::ir::Model;
+
+use super::magnitude::magnitudes;
 use super::{Amount, Method, Task};
 use crate::change::{Change, Cut, Mask, Plan};
 use crate::error::MethodError;
 use crate::math::Float;
 use crate::math::float::with_float;
+use crate::observe::Stats;
 use crate::weights::Weight;
 
 /// Pruning of all weights with |x| ≤ a threshold, or of all blocks whose mean magnitude is. The threshold is first rounded to the type of the weights: a threshold of 0.1
@@ -20,7 +24,11 @@ impl Method for Threshold {
         "Sets weights of at most a given magnitude to zero."
     }
 
-    fn decide(&self, task: &Task) -> Result<Plan, MethodError> {
+    fn scores(&self, _: &Model, weight: &Weight, _: &Stats) -> Result<Vec<f32>, MethodError> {
+        Ok(magnitudes(weight))
+    }
+
+    fn decide(&self, task: &Task, _: &Stats) -> Result<Plan, MethodError> {
         let threshold = threshold(task.goal.amount)?;
         let pattern = task.goal.pattern;
         if pattern.share().is_some() {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
-use secateur::compress::{Amount, Choice, Goal, METHODS, Pattern, Scope};
+use secateur::compress::{Amount, Choice, Goal, METHODS, Method, Pattern, Scope, methods};
 use serde_json::{Value, json};
 
 use super::super::pruning::{ScopeFlag, percent, share};
@@ -40,7 +40,7 @@ pub(super) struct Flags {
     /// Weights of at most this magnitude become zero
     #[arg(long, value_name = "X")]
     threshold: Option<f64>,
-    /// What --sparsity is a share of [default: global]
+    /// What --sparsity is a share of [default: global; layer for sparsegpt]
     #[arg(long, value_enum, conflicts_with = "threshold")]
     scope: Option<ScopeFlag>,
     /// Leave these alone: names of weights or of nodes that read them; `*` is any text, `?` any character
@@ -49,6 +49,13 @@ pub(super) struct Flags {
     /// Prune these too though they would be left alone, such as embeddings
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     include: Vec<String>,
+    /// Examples on which methods that want to see the model at work see it, those for training of it: `digits` (built in), IDX
+    /// files, a CSV or NPZ file, or a folder of images with one folder a class
+    #[arg(long, value_name = "D")]
+    pub(super) data: Option<String>,
+    /// How many examples of --data, or of the inputs of -i where these are random
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) samples: u32,
     /// Write weights as sparse initialisers where that is smaller: from two thirds of zeros on
     #[arg(long)]
     pub(super) sparse_initializers: bool,
@@ -64,8 +71,13 @@ impl Flags {
         Some(Target { output, force })
     }
 
+    /// The method.
+    pub(super) fn method(&self) -> Result<&'static dyn Method> {
+        methods::find(self.name()).context("no such method")
+    }
+
     /// The method's name.
-    pub(super) fn method(&self) -> &str {
+    fn name(&self) -> &str {
         let default = match self.threshold {
             Some(_) => "threshold",
             None => "magnitude",
@@ -75,7 +87,7 @@ impl Flags {
 
     /// What is to be reached; says on standard error what the flags leave open.
     pub(super) fn goal(&self, ui: &Ui) -> Result<Goal> {
-        let amount = match (self.method(), self.sparsity, self.threshold) {
+        let amount = match (self.name(), self.sparsity, self.threshold) {
             (_, Some(share), _) => Amount::Sparsity(share),
             (_, _, Some(x)) => Amount::Threshold(x),
             ("threshold", ..) => bail!("--method threshold needs --threshold X"),
@@ -86,7 +98,10 @@ impl Flags {
         };
         Ok(Goal {
             amount,
-            scope: self.scope.map(Scope::from).unwrap_or_default(),
+            scope: match self.scope {
+                Some(scope) => scope.into(),
+                None => self.method()?.scope(),
+            },
             pattern: self.pattern,
         })
     }
@@ -102,8 +117,8 @@ impl Flags {
     /// What is asked, in words.
     pub(super) fn words(&self, goal: &Goal) -> String {
         let method = match goal.pattern {
-            Pattern::Unstructured => self.method().to_owned(),
-            pattern => format!("{}, {pattern}", self.method()),
+            Pattern::Unstructured => self.name().to_owned(),
+            pattern => format!("{}, {pattern}", self.name()),
         };
         match (goal.amount, goal.scope) {
             (Amount::Sparsity(x), _) if goal.pattern.share().is_some() => {
@@ -128,11 +143,13 @@ impl Flags {
             Scope::Layer => "layer",
         };
         json!({
-            "method": self.method(),
+            "method": self.name(),
             "pattern": self.pattern.to_string(),
             "sparsity": sparsity,
             "threshold": threshold,
             "scope": sparsity.map(|_| scope),
+            "data": self.data,
+            "samples": self.samples,
             "keep": self.keep,
             "include": self.include,
         })

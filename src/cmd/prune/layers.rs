@@ -34,7 +34,7 @@ impl<'a> Layers<'a> {
 
     /// Zeros more than there were.
     pub(super) fn new_zeros(&self) -> u64 {
-        self.sum(|e| e.zeros_after - e.zeros_before)
+        self.sum(|e| e.zeros_after.saturating_sub(e.zeros_before))
     }
 
     /// The figures of all weights together.
@@ -44,6 +44,7 @@ impl<'a> Layers<'a> {
             "weights": self.sum(|e| e.elements),
             "zeros_before": self.sum(|e| e.zeros_before),
             "zeros": self.sum(|e| e.zeros_after),
+            "changed": self.sum(|e| e.changed),
         })
     }
 
@@ -58,6 +59,7 @@ impl<'a> Layers<'a> {
                 "elements": e.elements,
                 "zeros_before": e.zeros_before,
                 "zeros": e.zeros_after,
+                "changed": e.changed,
                 "zeros_percent": share(e.zeros_after, e.elements),
             })
         };
@@ -143,6 +145,7 @@ fn unchanged(w: &Weight) -> Edit {
         zeros_before: zeros,
         zeros_after: zeros,
         nans: 0,
+        changed: 0,
     }
 }
 

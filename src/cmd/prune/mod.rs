@@ -1,5 +1,6 @@
 //! `secateur prune`: a model in which weights are zero.
 
+mod examples;
 mod flags;
 mod layers;
 
@@ -9,7 +10,8 @@ use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
 use secateur::compress::{
-    Effort, Goal, METHODS, Plan, Room, Task, Weight, apply_with, methods, preview, weights,
+    Effort, Goal, METHODS, Method, Plan, Room, Stats, Task, Weight, apply_with, methods, observe, preview,
+    weights,
 };
 use secateur::engine::onnx;
 use serde_json::{Value, json};
@@ -20,6 +22,7 @@ use super::timing::Trial;
 use super::ui::Ui;
 use super::written::{Receipt, Target};
 use super::{Cmd, Outcome};
+use examples::Shown;
 use flags::Flags;
 use layers::Layers;
 
@@ -45,6 +48,8 @@ impl Cmd for Prune {
         let mut weights = weights(&old);
         flags.choice().mark(&mut weights)?;
         goal.pattern.mark(&mut weights);
+        let method = flags.method()?;
+        methods::mark(method, &old, &mut weights);
         let job = Job {
             trial: Trial::of(&old, &flags.inputs, ui)?,
             bars: Bars::new(ui),
@@ -54,12 +59,13 @@ impl Cmd for Prune {
             goal,
             ui,
         };
-        let plan = job.decide()?;
+        let (plan, samples) = job.decide(method)?;
         let done = match &target {
             Some(target) => job.write(&plan, target)?,
             None => job.preview(&plan)?,
         };
         let mut json = job.report(&done);
+        json["samples"] = json!(samples);
         json["output"] = json!(target.map(|t| t.output.display().to_string()));
         Ok(Outcome::done(json))
     }
@@ -92,16 +98,25 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn decide(&self) -> Result<Plan> {
+    /// The plan, and the number of examples that it was made from.
+    fn decide(&self, method: &dyn Method) -> Result<(Plan, usize)> {
         let task = Task {
             model: self.old,
             weights: self.weights,
             goal: self.goal,
             effort: self.effort(),
         };
-        let method = methods::find(self.flags.method()).context("no such method")?;
         let place = || self.flags.model.display().to_string();
-        method.decide(&task).with_context(place)
+        let targets = task.targets().with_context(place)?;
+        let mut stats = Stats::seeded(self.ui.common.seed);
+        let mut samples = 0;
+        if !method.needs().is_empty() {
+            let shown = Shown::new(self.old, method, self.flags, self.ui)?;
+            samples = shown.samples();
+            let seen = shown.with(self.effort(), |e| observe(self.old, &targets, method.needs(), e));
+            stats = seen.with_context(place)?;
+        }
+        Ok((method.decide(&task, &stats).with_context(place)?, samples))
     }
 
     fn card(&self, model: &Model, file: &Path) -> Card {

@@ -25,6 +25,7 @@ use super::{Cmd, Outcome, new};
 pub(super) use finetune::Finetune;
 use flags::Flags;
 use start::Start;
+pub(super) use start::{classes_of, output};
 
 /// The verb.
 pub(super) struct Train;

@@ -190,7 +190,7 @@ fn follow(data: &Data) -> Vec<(&'static str, usize)> {
 }
 
 /// How many classes the first output tells apart, where that is known.
-fn classes_of(model: &Model) -> Option<usize> {
+pub(in crate::cmd) fn classes_of(model: &Model) -> Option<usize> {
     let port = model.graph.outputs.first()?;
     let shape = port.ty.as_ref()?.ty.shape()?;
     (shape.len() == 2).then(|| shape.get(1)?.size()).flatten()
@@ -198,7 +198,7 @@ fn classes_of(model: &Model) -> Option<usize> {
 
 /// The name of the value that `loss` looks at: the first output that is of floats, or what goes into the operator that makes it, if
 /// the loss applies that itself.
-pub(super) fn output(model: &Model, loss: &dyn Loss) -> Result<String> {
+pub(in crate::cmd) fn output(model: &Model, loss: &dyn Loss) -> Result<String> {
     let g = &model.graph;
     let floats = |v: ValueId| {
         let port = g.outputs.iter().find(|p| p.value == v);

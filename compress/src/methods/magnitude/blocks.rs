@@ -51,14 +51,19 @@ impl<'a> Blocks<'a> {
 }
 
 /// Masks that keep the `keep` largest weights of each block.
-pub(super) fn most(weights: &[&Weight], pattern: Pattern, keep: usize) -> Vec<Change> {
+pub(in crate::methods) fn most(weights: &[&Weight], pattern: Pattern, keep: usize) -> Vec<Change> {
     let blocks = weights.iter().filter_map(|w| Blocks::of(w, pattern));
     blocks.map(|b| b.mask(Cut::AllBut(keep as u64))).collect()
 }
 
 /// Masks that make the fewest blocks zero, those of the least mean magnitude, with which `share` of all elements of `group`
 /// is. Of blocks that are equal the last go first.
-pub(super) fn masks(group: &[&Weight], pattern: Pattern, share: f64, effort: &Effort) -> Vec<Change> {
+pub(in crate::methods) fn masks(
+    group: &[&Weight],
+    pattern: Pattern,
+    share: f64,
+    effort: &Effort,
+) -> Vec<Change> {
     let group: Vec<Blocks> = group.iter().filter_map(|w| Blocks::of(w, pattern)).collect();
     let total: u64 = group.iter().map(|b| b.weight.elements()).sum();
     let zeros: u64 = group.iter().map(|b| b.weight.tensor.zeros_count() as u64).sum();

@@ -1,8 +1,9 @@
 //! The smallest weights go (Janowsky 1989; Han et al. 2015, arXiv:1506.02626).
 
-mod blocks;
+pub(super) mod blocks;
 
 use secateur_engine::Tensor;
+use secateur_engine::ir::Model;
 
 use super::{Amount, Method, Scope, Task};
 use crate::change::{Change, Cut, Mask, Plan};
@@ -10,6 +11,7 @@ use crate::error::MethodError;
 use crate::math::float::with_float;
 use crate::math::select::Counts;
 use crate::math::{Float, Kind, Search, mask};
+use crate::observe::Stats;
 use crate::pattern::Pattern;
 use crate::scan::{Effort, Piece};
 use crate::weights::Weight;
@@ -32,8 +34,12 @@ impl Method for Magnitude {
         "Sets the smallest weights to zero, until a share of them is zero."
     }
 
-    fn decide(&self, task: &Task) -> Result<Plan, MethodError> {
-        let share = share(task.goal.amount)?;
+    fn scores(&self, _: &Model, weight: &Weight, _: &Stats) -> Result<Vec<f32>, MethodError> {
+        Ok(magnitudes(weight))
+    }
+
+    fn decide(&self, task: &Task, _: &Stats) -> Result<Plan, MethodError> {
+        let share = share(self.name(), task.goal.amount)?;
         let targets = task.targets()?;
         if let Pattern::Most { keep, of } = task.goal.pattern {
             agree(task.goal.pattern, share, [keep, of])?;
@@ -57,19 +63,26 @@ impl Method for Magnitude {
     }
 }
 
-fn share(amount: Amount) -> Result<f64, MethodError> {
+/// |x| of each element; 0 for NaN.
+pub(super) fn magnitudes(weight: &Weight) -> Vec<f32> {
+    let all = weight.tensor.floats().unwrap_or_default();
+    all.into_iter().map(|x| x.abs().max(0.0) as f32).collect()
+}
+
+/// The share that `amount` is for the method `name`.
+pub(super) fn share(name: &str, amount: Amount) -> Result<f64, MethodError> {
     let what = match amount {
         Amount::Sparsity(share) if (0.0..=1.0).contains(&share) => return Ok(share),
         Amount::Sparsity(share) => format!("expected a sparsity from 0 to 1, found {share}"),
         Amount::Threshold(_) => {
-            "method magnitude takes a sparsity; method threshold takes a threshold".into()
+            format!("method {name} takes a sparsity; method threshold takes a threshold")
         }
     };
     Err(MethodError::goal(what))
 }
 
 /// Refuses a share that is not the pattern's own.
-fn agree(pattern: Pattern, share: f64, [keep, of]: [usize; 2]) -> Result<(), MethodError> {
+pub(super) fn agree(pattern: Pattern, share: f64, [keep, of]: [usize; 2]) -> Result<(), MethodError> {
     let own = pattern.share().unwrap_or(share);
     match (own - share).abs() < 1e-9 {
         true => Ok(()),
@@ -91,7 +104,7 @@ fn passes(group: &[&Weight]) -> u32 {
 }
 
 /// Masks that make `share` of all elements of `group` zero.
-fn masks(group: &[&Weight], share: f64, effort: &Effort) -> Vec<Change> {
+pub(super) fn masks(group: &[&Weight], share: f64, effort: &Effort) -> Vec<Change> {
     let total: u64 = group.iter().map(|w| w.elements()).sum();
     let rank = (total as f64 * share).round() as u64;
     if rank == 0 {

@@ -1,0 +1,179 @@
+//! Where the values are that a weight is multiplied by.
+
+use secateur_engine::ir::{AttrValue, Model, Node, ValueId};
+
+use crate::contraction::{carries, order};
+use crate::math::layout::Layout;
+use crate::math::window::Window;
+use crate::pattern::Role;
+use crate::weights::Weight;
+
+/// A value that a weight is multiplied by, and how its columns lie in it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tap {
+    pub(super) value: ValueId,
+    pub(super) how: How,
+}
+
+/// Where columns lie.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum How {
+    /// On one axis, so many before the last.
+    Axis(usize),
+    /// On the last axis, for all matrices alike.
+    Shared,
+    /// In the windows of a convolution.
+    Window(Conv),
+}
+
+/// What the node of a convolution says; empty where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Conv {
+    pub(super) taps: Vec<usize>,
+    pub(super) strides: Vec<usize>,
+    pub(super) dilations: Vec<usize>,
+    pub(super) pads: Vec<usize>,
+    pub(super) auto: Auto,
+}
+
+/// How the border follows from the size.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Auto {
+    #[default]
+    Set,
+    Upper,
+    Lower,
+}
+
+/// All values that `weight`, the value `from` of the main graph, is multiplied by; or why that is not known.
+pub(super) fn of(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Tap>, String> {
+    let matrix = weight
+        .matrix
+        .as_ref()
+        .ok_or("its outputs and inputs are not known")?;
+    let g = &model.graph;
+    let plain: Vec<usize> = (0..weight.tensor.dims().len()).collect();
+    let mut orders = vec![None; g.values.len()];
+    orders[from.0 as usize] = Some(plain);
+    let mut taps = vec![];
+    for (_, node) in g.iter() {
+        for (i, v) in node.inputs.iter().enumerate() {
+            let Some(old) = v.and_then(|v| orders[v.0 as usize].clone()) else {
+                continue;
+            };
+            if carries(node, i) {
+                let new = order(node, old.len()).ok_or_else(|| unknown(node))?;
+                let new: Vec<usize> = new.into_iter().map(|a| old[a]).collect();
+                let outputs = node.outputs.iter().take(1).flatten();
+                outputs.for_each(|v| orders[v.0 as usize] = Some(new.clone()));
+                continue;
+            }
+            taps.push(tap(node, i, &old, weight)?);
+        }
+    }
+    let apart = |t: &Tap| matches!(t.how, How::Axis(_));
+    match Layout::of(matrix).groups > 1 && taps.iter().any(apart) {
+        true => Err("it is many matrices at once, whose inputs are not observed".into()),
+        false => Ok(taps),
+    }
+}
+
+fn unknown(node: &Node) -> String {
+    format!("the inputs of {} are not observed", node.op)
+}
+
+/// What input `i` of `node` is multiplied by, whose axes have the order `axes`.
+fn tap(node: &Node, i: usize, axes: &[usize], weight: &Weight) -> Result<Tap, String> {
+    let flag = |name: &str| matches!(node.attr(name), Some(AttrValue::Int(Some(1))));
+    let plain = !flag("transBatchA") && !flag("transBatchB");
+    let how = match (node.domain(), &*node.op, i) {
+        ("", "MatMul", 0) => How::Axis(1),
+        ("", "MatMul", 1) | ("com.microsoft", "Attention", 1) => How::Axis(0),
+        ("", "GRU" | "LSTM" | "RNN", 1) => How::Shared,
+        ("", "Gemm", 0) | ("com.microsoft", "FusedGemm", 0) => How::Axis(usize::from(!flag("transB"))),
+        ("", "Gemm", 1) | ("com.microsoft", "FusedGemm", 1) => How::Axis(usize::from(flag("transA"))),
+        ("com.microsoft", "FusedMatMul", 0) if plain => How::Axis(usize::from(!flag("transB"))),
+        ("com.microsoft", "FusedMatMul", 1) if plain => How::Axis(usize::from(flag("transA"))),
+        ("", "Conv", 1) | ("com.microsoft", "FusedConv", 1) => How::Window(conv(node, axes, weight)?),
+        _ => return Err(unknown(node)),
+    };
+    let other = match i {
+        0 => node.inputs.get(1),
+        _ => node.inputs.first(),
+    };
+    let value = other.copied().flatten().ok_or_else(|| unknown(node))?;
+    Ok(Tap { value, how })
+}
+
+/// The convolution `node`, whose weight has the order `axes`.
+fn conv(node: &Node, axes: &[usize], weight: &Weight) -> Result<Conv, String> {
+    let ints = |name: &str| match node.attr(name) {
+        Some(AttrValue::Ints(x)) => x.iter().map(|&x| usize::try_from(x).ok()).collect(),
+        _ => Some(vec![]),
+    };
+    let space = axes.get(2..).unwrap_or_default();
+    let shared = weight
+        .matrix
+        .as_ref()
+        .is_some_and(|m| m.roles.contains(&Role::Output));
+    if !space.is_sorted() || !shared {
+        return Err(unknown(node));
+    }
+    let auto = match node.attr("auto_pad") {
+        Some(AttrValue::Bytes(Some(s))) => match &s[..] {
+            b"SAME_UPPER" => Auto::Upper,
+            b"SAME_LOWER" => Auto::Lower,
+            _ => Auto::Set,
+        },
+        _ => Auto::Set,
+    };
+    let wrong = || format!("{} has a border or step below 0", node.op);
+    Ok(Conv {
+        taps: space.iter().map(|&a| weight.tensor.dims()[a]).collect(),
+        strides: ints("strides").ok_or_else(wrong)?,
+        dilations: ints("dilations").ok_or_else(wrong)?,
+        pads: ints("pads").ok_or_else(wrong)?,
+        auto,
+    })
+}
+
+impl Conv {
+    /// The windows over an image of size `space`, or `None` where they do not fit it.
+    pub(super) fn window(&self, space: &[usize]) -> Option<Window> {
+        let n = self.taps.len();
+        let or_ones = |x: &[usize]| if x.is_empty() { vec![1; n] } else { x.to_vec() };
+        let (strides, dilations) = (or_ones(&self.strides), or_ones(&self.dilations));
+        let pads = if self.pads.is_empty() {
+            vec![0; 2 * n]
+        } else {
+            self.pads.clone()
+        };
+        if [space.len(), strides.len(), dilations.len(), pads.len() / 2]
+            .iter()
+            .any(|&l| l != n)
+        {
+            return None;
+        }
+        let (mut before, mut output) = (vec![], vec![]);
+        for a in 0..n {
+            let reach = (self.taps[a].checked_sub(1)?) * dilations[a] + 1;
+            let same = space[a].div_ceil(strides[a].max(1));
+            let missing = (same.saturating_sub(1) * strides[a] + reach).saturating_sub(space[a]);
+            let (first, all) = match self.auto {
+                Auto::Set => (pads[a], pads[a] + pads[a + n]),
+                Auto::Upper => (missing / 2, missing),
+                Auto::Lower => (missing.div_ceil(2), missing),
+            };
+            before.push(first);
+            output.push((space[a] + all).checked_sub(reach)? / strides[a].max(1) + 1);
+        }
+        let taps = self.taps.clone();
+        Some(Window {
+            taps,
+            strides,
+            dilations,
+            before,
+            output,
+        })
+    }
+}
