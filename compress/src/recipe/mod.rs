@@ -15,11 +15,10 @@
 //!     repairs = ["bn"]
 //! "#.parse()?;
 //! assert_eq!(recipe.step.len(), 2);
-//! assert_eq!(recipe.to_string().parse::<Recipe>()?, recipe);
+//! assert_eq!(recipe.toml()?.parse::<Recipe>()?, recipe);
 //! # Ok::<(), String>(())
 //! ```
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -221,27 +220,40 @@ impl Step {
     }
 }
 
+impl Recipe {
+    /// Whether all that it names is there and fits together.
+    ///
+    /// # Errors
+    ///
+    /// What does not, and in which step.
+    pub fn check(&self) -> Result<(), String> {
+        for (step, n) in self.step.iter().zip(1..) {
+            step.check().map_err(|e| format!("step {n}: {e}"))?;
+        }
+        match self.step.is_empty() {
+            true => Err("the recipe has no [[step]]".into()),
+            false => Ok(()),
+        }
+    }
+
+    /// The recipe as people write it.
+    ///
+    /// # Errors
+    ///
+    /// If TOML has no such number: a seed from 2⁶³ on.
+    pub fn toml(&self) -> Result<String, String> {
+        toml::to_string(self).map_err(|e| e.to_string())
+    }
+}
+
 impl FromStr for Recipe {
     type Err = String;
 
     /// Reads TOML; names that do not exist are refused.
     fn from_str(text: &str) -> Result<Recipe, String> {
         let recipe: Recipe = toml::from_str(text).map_err(|e| e.to_string())?;
-        let steps = recipe.step.iter().zip(1..);
-        for (step, n) in steps {
-            step.check().map_err(|e| format!("step {n}: {e}"))?;
-        }
-        match recipe.step.is_empty() {
-            true => Err("the recipe has no [[step]]".into()),
-            false => Ok(recipe),
-        }
-    }
-}
-
-/// TOML.
-impl fmt::Display for Recipe {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&toml::to_string(self).map_err(|_| fmt::Error)?)
+        recipe.check()?;
+        Ok(recipe)
     }
 }
 

@@ -31,7 +31,9 @@ fn a_recipe_comes_back_as_it_was_written() {
         seed: Some(7),
         step: vec![Step::Prune(prune), Step::Recover(recover), Step::Finetune(finetune)],
     };
-    assert_eq!(recipe.to_string().parse::<Recipe>(), Ok(recipe.clone()));
+    assert_eq!(recipe.toml().unwrap().parse::<Recipe>(), Ok(recipe.clone()));
+    let seed = Some(u64::MAX);
+    assert!(Recipe { seed, ..recipe.clone() }.toml().is_err());
     let json = serde_json::to_string(&recipe).unwrap();
     assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
 }
@@ -40,7 +42,7 @@ fn a_recipe_comes_back_as_it_was_written() {
 fn what_is_left_out_is_as_usual() {
     let recipe = read("prune = {}").unwrap();
     let Some(Step::Prune(prune)) = recipe.step.first() else {
-        panic!("{recipe}");
+        panic!("{recipe:?}");
     };
     assert_eq!(*prune, Prune::default());
     assert_eq!(prune.goal().amount, Amount::Sparsity(0.5));

@@ -21,8 +21,8 @@ use crate::{Choice, Pattern, Plan, Weight, apply_with, weights};
 pub struct Rounds<'a> {
     /// What chooses the weights.
     pub method: &'a dyn Method,
-    /// What is to be reached in the end.
-    pub goal: Goal,
+    /// What is to be reached in the end; without a goal nothing is pruned, and there is only recovery.
+    pub goal: Option<Goal>,
     /// Which weights to prune.
     pub choice: &'a Choice,
     /// The number of rounds, at least 1.
@@ -193,10 +193,11 @@ impl<'a> Run<'a> {
     fn round(&mut self, turn: Turn, school: &mut dyn School, told: Told) -> Result<(), RecoverError> {
         told(Event::Begin(turn));
         let begun = Instant::now();
-        let goal = self.goal(turn);
         let mut model = self.model.clone();
-        let plan = decide_round(&model, &self.rounds, goal)?;
-        apply_with(&plan, &mut model, &self.rounds.effort, None)?;
+        if let Some(goal) = self.rounds.goal {
+            let plan = decide_round(&model, &self.rounds, self.goal(goal, turn))?;
+            apply_with(&plan, &mut model, &self.rounds.effort, None)?;
+        }
         let before = school.score(&model)?;
         let model = school.recover(turn, model, told)?;
         let after = school.score(&model)?;
@@ -213,8 +214,7 @@ impl<'a> Run<'a> {
     }
 
     /// What the round is to reach.
-    fn goal(&self, Turn { round, of }: Turn) -> Goal {
-        let goal = self.rounds.goal;
+    fn goal(&self, goal: Goal, Turn { round, of }: Turn) -> Goal {
         let share = |to| self.rounds.ramp.share((self.from, to), round, of);
         match (goal.pattern, goal.amount) {
             (Pattern::Most { keep, of: n }, Amount::Sparsity(_)) if round < of => {
@@ -253,7 +253,7 @@ fn decide_round(model: &Model, rounds: &Rounds, goal: Goal) -> Result<Plan, Reco
 fn marked(model: &Model, rounds: &Rounds) -> Result<Vec<Weight>, RecoverError> {
     let mut all = weights(model);
     rounds.choice.mark(&mut all)?;
-    rounds.goal.pattern.mark(&mut all);
+    rounds.goal.iter().for_each(|goal| goal.pattern.mark(&mut all));
     Ok(all)
 }
 

@@ -15,11 +15,11 @@ fn model() -> Model {
 fn rounds<'a>(amount: Amount, pattern: Pattern, choice: &'a Choice, ramp: Ramp) -> Rounds<'a> {
     Rounds {
         method: METHODS[0],
-        goal: Goal {
+        goal: Some(Goal {
             amount,
             scope: Scope::Global,
             pattern,
-        },
+        }),
         choice,
         count: 5,
         ramp,
@@ -128,6 +128,21 @@ fn a_model_that_is_there_already_stays() {
     again.run(&mut (), None, &mut |_| ()).unwrap();
     assert_eq!(*again.model(), pruned);
     assert!(again.rows().iter().all(|r| r.sparsity == 0.9));
+}
+
+#[test]
+fn without_a_goal_there_is_recovery_only() {
+    let (model, choice) = (model(), Choice::default());
+    let rounds = Rounds {
+        goal: None,
+        count: 1,
+        ..magnitude(0.9, Pattern::Unstructured, &choice, Ramp::OneShot)
+    };
+    let mut run = Run::new(&model, rounds).unwrap();
+    run.run(&mut Doubling::default(), None, &mut |_| ()).unwrap();
+    let [Score { loss: before, .. }, Score { loss: after, .. }] =
+        [run.rows()[0].before, run.rows()[0].after].map(Option::unwrap);
+    assert_eq!((after, run.rows()[0].sparsity), (2.0 * before, 0.0));
 }
 
 #[test]
