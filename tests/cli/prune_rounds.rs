@@ -8,14 +8,28 @@ use super::*;
 /// A network of the digits that has learned a little, in a file.
 fn trained(folder: &Folder) -> String {
     let file = folder.file("trained.onnx");
-    let how = ["--data", "digits", "--epochs", "4", "--batch", "50", "--lr", "0.003"];
+    let how = [
+        "--data", "digits", "--epochs", "4", "--batch", "50", "--lr", "0.003",
+    ];
     done(&[&["train", "lenet-300-100", &file][..], &how].concat());
     file
 }
 
 const ROUNDS: [&str; 14] = [
-    "--sparsity", "0.95", "--data", "digits", "--finetune", "3", "--rounds", "3", "--schedule", "linear",
-    "--batch", "50", "--lr", "0.003",
+    "--sparsity",
+    "0.95",
+    "--data",
+    "digits",
+    "--finetune",
+    "3",
+    "--rounds",
+    "3",
+    "--schedule",
+    "linear",
+    "--batch",
+    "50",
+    "--lr",
+    "0.003",
 ];
 
 fn number(x: &Value) -> f64 {
@@ -35,7 +49,10 @@ fn rounds_with_recovery_end_at_the_target_and_make_up_for_it() {
     assert_eq!(zeros, (0.95 * weights).round());
     assert_eq!(shares[2], zeros / weights);
     let last = &rounds[2];
-    assert!(number(&last["after"]["accuracy"]) >= number(&last["before"]["accuracy"]), "{last}");
+    assert!(
+        number(&last["after"]["accuracy"]) >= number(&last["before"]["accuracy"]),
+        "{last}"
+    );
     let once = folder.file("once.onnx");
     done(&["prune", &a, &once, "--sparsity", "0.95"]);
     let untuned = done(&["verify", &once, &once, "--data", "digits"]);
@@ -53,14 +70,29 @@ fn rounds_with_recovery_end_at_the_target_and_make_up_for_it() {
 #[test]
 fn a_saved_recipe_makes_the_same_file() {
     let folder = Folder::new("prune-recipe");
-    let (a, [x, y, recipe]) = (trained(&folder), ["x.onnx", "y.onnx", "r.toml"].map(|f| folder.file(f)));
-    let more = ["--seed", "5", "--teacher", "self", "--recover", "bn,bias", "--save-recipe", &recipe];
+    let (a, [x, y, recipe]) = (
+        trained(&folder),
+        ["x.onnx", "y.onnx", "r.toml"].map(|f| folder.file(f)),
+    );
+    let more = [
+        "--seed",
+        "5",
+        "--teacher",
+        "self",
+        "--recover",
+        "bn,bias",
+        "--save-recipe",
+        &recipe,
+    ];
     let said = done(&[&["prune", &a, &x][..], &ROUNDS, &more].concat());
     let again = done(&["prune", &a, &y, "--recipe", &recipe]);
     assert_eq!(said["recipe"], again["recipe"]);
     assert_eq!(weights(&x), weights(&y));
     let text = fs::read_to_string(&recipe).unwrap();
-    assert!(text.contains("[step.prune.finetune]") && text.contains("teacher = \"self\""), "{text}");
+    assert!(
+        text.contains("[step.prune.finetune]") && text.contains("teacher = \"self\""),
+        "{text}"
+    );
     // A chain of several steps.
     let steps = "[[step]]\nprune = { sparsity = 0.8 }\n\
         [[step]]\nrecover = { data = 'digits', repairs = ['bias'], samples = 32 }\n\
@@ -69,10 +101,16 @@ fn a_saved_recipe_makes_the_same_file() {
     let said = done(&["prune", &a, &x, "--recipe", &chain, "--force"]);
     let rounds = said["rounds"].as_array().unwrap();
     assert_eq!(rounds.len(), 3);
-    assert!(rounds.iter().all(|r| (number(&r["sparsity"]) - 0.8).abs() < 1e-4), "{said}");
+    assert!(
+        rounds.iter().all(|r| (number(&r["sparsity"]) - 0.8).abs() < 1e-4),
+        "{said}"
+    );
     let wrong = folder.write("wrong.toml", b"[[step]]\nprune = { sparsty = 0.8 }\n");
     let error = refused(&["prune", &a, &x, "--recipe", &wrong, "--force"]);
-    assert!(error.contains("wrong.toml") && error.contains("sparsty"), "{error}");
+    assert!(
+        error.contains("wrong.toml") && error.contains("sparsty"),
+        "{error}"
+    );
 }
 
 /// The elements of all initialisers.
@@ -86,7 +124,10 @@ fn weights(file: &str) -> Vec<Vec<u8>> {
 #[test]
 fn killed_and_resumed_it_ends_in_the_same_weights() {
     let folder = Folder::new("prune-resume");
-    let (a, [whole, out, state]) = (trained(&folder), ["w.onnx", "o.onnx", "state"].map(|f| folder.file(f)));
+    let (a, [whole, out, state]) = (
+        trained(&folder),
+        ["w.onnx", "o.onnx", "state"].map(|f| folder.file(f)),
+    );
     done(&[&["prune", &a, &whole][..], &ROUNDS].concat());
     let kept = ["--checkpoint", &state, "--resume"];
     let args = [&["prune", &a, &out][..], &ROUNDS, &kept].concat();
@@ -121,10 +162,23 @@ fn what_diverges_leaves_the_old_file() {
     let folder = Folder::new("prune-diverged");
     let (a, out) = (trained(&folder), folder.write("out.onnx", b"old"));
     let wild = [
-        "--data", "digits", "--finetune", "2", "--rounds", "2", "--optimizer", "sgd", "--lr", "1e30", "--force",
+        "--data",
+        "digits",
+        "--finetune",
+        "2",
+        "--rounds",
+        "2",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "1e30",
+        "--force",
     ];
     let error = refused(&[&["prune", &a, &out][..], &wild].concat());
-    assert!(error.contains("out.onnx is as it was") && error.contains("diverged"), "{error}");
+    assert!(
+        error.contains("out.onnx is as it was") && error.contains("diverged"),
+        "{error}"
+    );
     assert_eq!(fs::read(&out).unwrap(), b"old");
 }
 
@@ -133,11 +187,17 @@ fn what_does_not_fit_is_refused() {
     let folder = Folder::new("prune-rounds-refused");
     let out = folder.file("out.onnx");
     for (more, part) in [
-        (&["--rounds", "2", "--schedule", "one-shot"][..], "one-shot takes one round"),
+        (
+            &["--rounds", "2", "--schedule", "one-shot"][..],
+            "one-shot takes one round",
+        ),
         (&["--schedule", "cubik"], "did you mean \"cubic\"?"),
         (&["--finetune", "1"], "--data"),
         (&["--data", "digits", "--recover", "bm"], "no repair \"bm\""),
-        (&["--data", "digits", "--finetune", "1", "--optimizer", "adm"], "did you mean \"adam\"?"),
+        (
+            &["--data", "digits", "--finetune", "1", "--optimizer", "adm"],
+            "did you mean \"adam\"?",
+        ),
         (&["--data", "digits", "--finetune", "1", "--dry-run"], "--dry-run"),
         (&["--resume"], "--checkpoint"),
     ] {

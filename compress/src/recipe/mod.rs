@@ -192,7 +192,10 @@ impl Prune {
             return Err("expected at least one round, found 0".into());
         }
         if self.schedule == Ramp::OneShot && self.rounds > 1 {
-            return Err(format!("schedule one-shot takes one round, found {}", self.rounds));
+            return Err(format!(
+                "schedule one-shot takes one round, found {}",
+                self.rounds
+            ));
         }
         self.recover.as_ref().map_or(Ok(()), Recover::check)
     }

@@ -29,11 +29,22 @@ fn a_recipe_comes_back_as_it_was_written() {
     };
     let recipe = Recipe {
         seed: Some(7),
-        step: vec![Step::Prune(prune), Step::Recover(recover), Step::Finetune(finetune)],
+        step: vec![
+            Step::Prune(prune),
+            Step::Recover(recover),
+            Step::Finetune(finetune),
+        ],
     };
     assert_eq!(recipe.toml().unwrap().parse::<Recipe>(), Ok(recipe.clone()));
     let seed = Some(u64::MAX);
-    assert!(Recipe { seed, ..recipe.clone() }.toml().is_err());
+    assert!(
+        Recipe {
+            seed,
+            ..recipe.clone()
+        }
+        .toml()
+        .is_err()
+    );
     let json = serde_json::to_string(&recipe).unwrap();
     assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
 }
@@ -46,7 +57,9 @@ fn what_is_left_out_is_as_usual() {
     };
     assert_eq!(*prune, Prune::default());
     assert_eq!(prune.goal().amount, Amount::Sparsity(0.5));
-    let Ok([Step::Prune(prune)]) = read("prune = {pattern = '1:4'}").map(|r| <[Step; 1]>::try_from(r.step).unwrap()) else {
+    let Ok([Step::Prune(prune)]) =
+        read("prune = {pattern = '1:4'}").map(|r| <[Step; 1]>::try_from(r.step).unwrap())
+    else {
         panic!();
     };
     assert_eq!(prune.goal().amount, Amount::Sparsity(0.75));

@@ -36,7 +36,10 @@ pub struct Corrected {
 pub fn correct(model: &mut Model, original: &Model, with: &Calibration) -> Result<Corrected, RecoverError> {
     let nodes: Vec<NodeId> = model.graph.order.clone();
     let links = model.graph.links();
-    let all: Vec<Site> = nodes.into_iter().filter_map(|id| site(model, &links, id)).collect();
+    let all: Vec<Site> = nodes
+        .into_iter()
+        .filter_map(|id| site(model, &links, id))
+        .collect();
     let known = |s: &Site| original.graph.find(&s.output).is_some();
     let (sites, other): (Vec<_>, Vec<_>) = all.into_iter().partition(known);
     let places: Vec<_> = sites.iter().map(|s| (&*s.output, s.axis)).collect();
@@ -65,7 +68,10 @@ fn shift(model: &mut Model, (site, links): (&Site, &Links), target: &Moments, no
     let old = own(model, links, site.bias).and_then(|t| t.floats());
     match old.filter(|old| old.len() == now.len() && now.len() == target.len()) {
         Some(old) => {
-            let by = target.iter().zip(&now).map(|(target, now)| (target - now) / site.factor);
+            let by = target
+                .iter()
+                .zip(&now)
+                .map(|(target, now)| (target - now) / site.factor);
             let new: Vec<f64> = old.iter().zip(by).map(|(old, by)| old + by).collect();
             new.iter().all(|x| x.is_finite()) && put(model, site.bias, &new)
         }

@@ -32,7 +32,9 @@ impl Calibration<'_> {
         let mut model = model.clone();
         // What comes behind is not computed.
         model.graph.outputs.clear();
-        let builder = Session::builder(&model).threads(self.threads).rates(self.rates.clone());
+        let builder = Session::builder(&model)
+            .threads(self.threads)
+            .rates(self.rates.clone());
         let tapped = places.iter().fold(builder, |b, (name, _)| b.tap(*name));
         let session = tapped.build()?;
         let mut found: Vec<Option<Moments>> = places.iter().map(|_| Some(Moments::default())).collect();

@@ -47,7 +47,10 @@ impl RecoverError {
     }
 
     pub(crate) fn checkpoint(path: &Path, what: impl fmt::Display) -> RecoverError {
-        RecoverError::new(RecoverErrorKind::Checkpoint(format!("{}: {what}", path.display())))
+        RecoverError::new(RecoverErrorKind::Checkpoint(format!(
+            "{}: {what}",
+            path.display()
+        )))
     }
 
     /// In round `round` of `of`, where nobody has said so yet.
@@ -79,9 +82,9 @@ impl fmt::Display for RecoverError {
             RecoverErrorKind::Method(e) => e.fmt(f),
             RecoverErrorKind::Apply(e) => e.fmt(f),
             RecoverErrorKind::Train(e) => e.fmt(f),
-            RecoverErrorKind::Run(what) | RecoverErrorKind::Checkpoint(what) | RecoverErrorKind::Wrong(what) => {
-                f.write_str(what)
-            }
+            RecoverErrorKind::Run(what)
+            | RecoverErrorKind::Checkpoint(what)
+            | RecoverErrorKind::Wrong(what) => f.write_str(what),
         }
     }
 }

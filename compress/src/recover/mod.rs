@@ -33,8 +33,16 @@ pub enum Repair {
 
 /// The repairs by the names that recipes and the command line use, with what they do.
 pub static REPAIRS: &[(&str, Repair, &str)] = &[
-    ("bias", Repair::Bias, "Shifts biases so that means are the original's."),
-    ("bn", Repair::Norms, "Takes the statistics of batch normalisations anew."),
+    (
+        "bias",
+        Repair::Bias,
+        "Shifts biases so that means are the original's.",
+    ),
+    (
+        "bn",
+        Repair::Norms,
+        "Takes the statistics of batch normalisations anew.",
+    ),
 ];
 
 /// Recovery by the examples of a training.
@@ -82,7 +90,10 @@ impl School for Recovery<'_> {
             ("the number of epochs", course.epochs.to_string()),
             ("the patience", format!("{:?}", course.patience)),
             ("the teacher", teachers.join(", ")),
-            ("what is measured by", format!("{:?}", self.measured.as_ref().map(Loader::data))),
+            (
+                "what is measured by",
+                format!("{:?}", self.measured.as_ref().map(Loader::data)),
+            ),
             ("the repairs", format!("{:?} by {}", self.repairs, self.samples)),
         ]
     }
@@ -131,12 +142,16 @@ impl Recovery<'_> {
         };
         let note = match repair {
             Repair::Norms => match renormalize(model, &with)? {
-                0 => "there is no batch normalisation to take statistics of; it may be part of the convolutions",
+                0 => {
+                    "there is no batch normalisation to take statistics of; it may be part of the convolutions"
+                }
                 _ => return Ok(()),
             },
             Repair::Bias => match correct(model, self.original, &with)? {
                 Corrected { shifted: 0, .. } => "there is no bias to correct",
-                Corrected { other: 1.., .. } => "some biases are not corrected: their layers are others than the original's",
+                Corrected { other: 1.., .. } => {
+                    "some biases are not corrected: their layers are others than the original's"
+                }
                 _ => return Ok(()),
             },
         };
@@ -146,3 +161,6 @@ impl Recovery<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

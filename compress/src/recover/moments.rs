@@ -15,7 +15,9 @@ impl Moments {
     /// axis, as many channels as before, and floats.
     pub(super) fn add(&mut self, x: &Tensor, axis: isize) -> bool {
         let rank = x.dims().len();
-        let axis = usize::try_from(axis).ok().or_else(|| rank.checked_add_signed(axis));
+        let axis = usize::try_from(axis)
+            .ok()
+            .or_else(|| rank.checked_add_signed(axis));
         let Some(axis) = axis.filter(|&a| a < rank) else {
             return false;
         };
@@ -56,7 +58,8 @@ impl Moments {
     /// Those of the elements, not of a population they were drawn from.
     pub(super) fn variances(&self) -> Vec<f64> {
         let each = self.squares.iter().zip(self.means());
-        each.map(|(squares, mean)| (squares / self.count - mean * mean).max(0.0)).collect()
+        each.map(|(squares, mean)| (squares / self.count - mean * mean).max(0.0))
+            .collect()
     }
 }
 

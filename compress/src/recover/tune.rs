@@ -4,7 +4,7 @@ use secateur_engine::{Model, Tensor};
 use secateur_train::data::{Augment, Loader, LoaderOptions};
 use secateur_train::{Course, Spec, Trainer};
 
-use super::{Recovery, RecoverError};
+use super::{RecoverError, Recovery};
 use crate::rounds::{Event, Told, Turn};
 use crate::weights;
 
@@ -17,7 +17,11 @@ impl Recovery<'_> {
         let own = self.examples.options();
         let options = LoaderOptions {
             // A batch that must be whole is one that the model wants so.
-            batch: if own.drop_last { own.batch } else { own.batch.min(BATCH) },
+            batch: if own.drop_last {
+                own.batch
+            } else {
+                own.batch.min(BATCH)
+            },
             augment: Augment::default(),
             ..own.clone()
         };
@@ -90,7 +94,11 @@ mod tests {
 
     #[test]
     fn epochs_are_shared_and_none_is_lost() {
-        let shares = |all, of| (1..=of).map(|round| share(all, Turn { round, of })).collect::<Vec<_>>();
+        let shares = |all, of| {
+            (1..=of)
+                .map(|round| share(all, Turn { round, of }))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(shares(10, 5), [2, 2, 2, 2, 2]);
         assert_eq!(shares(10, 3), [3, 3, 4]);
         assert_eq!(shares(1, 4), [0, 0, 0, 1]);

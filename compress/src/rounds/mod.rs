@@ -185,7 +185,11 @@ impl<'a> Run<'a> {
                 self.keep(path, school)?;
                 school.kept(turn);
             }
-            self.rows.iter().last().into_iter().for_each(|row| told(Event::Round(row)));
+            self.rows
+                .iter()
+                .last()
+                .into_iter()
+                .for_each(|row| told(Event::Round(row)));
         }
         Ok(())
     }

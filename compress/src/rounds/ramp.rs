@@ -26,7 +26,11 @@ pub enum Ramp {
 /// The ramps by the names that recipes and the command line use, with what they do.
 pub static RAMPS: &[(&str, Ramp, &str)] = &[
     ("cubic", Ramp::Cubic, "Much at first and little at last."),
-    ("exponential", Ramp::Exponential, "Every round takes the same share of what is left."),
+    (
+        "exponential",
+        Ramp::Exponential,
+        "Every round takes the same share of what is left.",
+    ),
     ("linear", Ramp::Linear, "Every round takes as much."),
     ("one-shot", Ramp::OneShot, "The first round takes all."),
 ];
@@ -101,7 +105,14 @@ mod tests {
     #[test]
     fn no_ramp_falls_and_all_end_exactly() {
         for (_, ramp, _) in RAMPS {
-            for (from, to) in [(0.0, 0.9), (0.3, 0.95), (0.5, 0.5), (0.9, 0.5), (0.0, 1.0), (0.0, 0.0)] {
+            for (from, to) in [
+                (0.0, 0.9),
+                (0.3, 0.95),
+                (0.5, 0.5),
+                (0.9, 0.5),
+                (0.0, 1.0),
+                (0.0, 0.0),
+            ] {
                 let shares: Vec<f64> = (1..=7).map(|r| ramp.share((from, to), r, 7)).collect();
                 assert!(shares.is_sorted(), "{ramp} {from} {to}: {shares:?}");
                 assert_eq!(shares[6], to, "{ramp}");
@@ -116,7 +127,10 @@ mod tests {
         let near = |ramp: Ramp, from, expected: [f64; 3]| {
             for (round, share) in (1..).zip(expected) {
                 let found = ramp.share((from, 0.9), round, 4);
-                assert!((found - share).abs() < 1e-12, "{ramp} {round}: {found}, not {share}");
+                assert!(
+                    (found - share).abs() < 1e-12,
+                    "{ramp} {round}: {found}, not {share}"
+                );
             }
         };
         near(Ramp::OneShot, 0.1, [0.9, 0.9, 0.9]);

@@ -8,8 +8,15 @@ use crate::{METHODS, Scope};
 
 /// Two matrices of 100 and 20 weights, none of them zero.
 fn model() -> Model {
-    let noise = |n: usize| (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 504.0 - 1.0001).collect();
-    chain(vec![Tensor::of(&[10, 10], noise(100)), Tensor::of(&[10, 2], noise(20))])
+    let noise = |n: usize| {
+        (0..n)
+            .map(|i| ((i * 7919 + 13) % 1009) as f32 / 504.0 - 1.0001)
+            .collect()
+    };
+    chain(vec![
+        Tensor::of(&[10, 10], noise(100)),
+        Tensor::of(&[10, 2], noise(20)),
+    ])
 }
 
 fn rounds<'a>(amount: Amount, pattern: Pattern, choice: &'a Choice, ramp: Ramp) -> Rounds<'a> {
@@ -39,7 +46,11 @@ struct Doubling {
 impl School for Doubling {
     fn score(&mut self, model: &Model) -> Result<Option<Score>, RecoverError> {
         let g = &model.graph;
-        let x = g.initializers.iter().filter_map(|&v| g.konst(v)?.floats()).flatten();
+        let x = g
+            .initializers
+            .iter()
+            .filter_map(|&v| g.konst(v)?.floats())
+            .flatten();
         Ok(Some(Score {
             loss: x.map(f64::abs).sum(),
             accuracy: None,
@@ -111,7 +122,11 @@ fn rounds_end_exactly_at_the_target_and_never_give_back() {
 #[test]
 fn shares_are_those_of_the_ramp() {
     let (model, choice) = (model(), Choice::default());
-    let mut run = Run::new(&model, magnitude(0.9, Pattern::Unstructured, &choice, Ramp::Linear)).unwrap();
+    let mut run = Run::new(
+        &model,
+        magnitude(0.9, Pattern::Unstructured, &choice, Ramp::Linear),
+    )
+    .unwrap();
     run.run(&mut (), None, &mut |_| ()).unwrap();
     for (row, share) in run.rows().iter().zip([0.18, 0.36, 0.54, 0.72, 0.9]) {
         assert!((row.sparsity - share).abs() < 0.5 / 120.0, "{row:?}");
@@ -121,10 +136,18 @@ fn shares_are_those_of_the_ramp() {
 #[test]
 fn a_model_that_is_there_already_stays() {
     let (model, choice) = (model(), Choice::default());
-    let mut first = Run::new(&model, magnitude(0.9, Pattern::Unstructured, &choice, Ramp::OneShot)).unwrap();
+    let mut first = Run::new(
+        &model,
+        magnitude(0.9, Pattern::Unstructured, &choice, Ramp::OneShot),
+    )
+    .unwrap();
     first.run(&mut (), None, &mut |_| ()).unwrap();
     let pruned = first.model().clone();
-    let mut again = Run::new(&pruned, magnitude(0.5, Pattern::Unstructured, &choice, Ramp::Cubic)).unwrap();
+    let mut again = Run::new(
+        &pruned,
+        magnitude(0.5, Pattern::Unstructured, &choice, Ramp::Cubic),
+    )
+    .unwrap();
     again.run(&mut (), None, &mut |_| ()).unwrap();
     assert_eq!(*again.model(), pruned);
     assert!(again.rows().iter().all(|r| r.sparsity == 0.9));
@@ -152,7 +175,11 @@ fn what_is_left_alone_stays_in_all_rounds() {
         keep: vec!["w1".into()],
         include: vec![],
     };
-    let mut run = Run::new(&model, magnitude(0.5, Pattern::Unstructured, &choice, Ramp::Cubic)).unwrap();
+    let mut run = Run::new(
+        &model,
+        magnitude(0.5, Pattern::Unstructured, &choice, Ramp::Cubic),
+    )
+    .unwrap();
     run.run(&mut (), None, &mut |_| ()).unwrap();
     assert_eq!(zeros(run.model()), 50);
     assert_eq!(run.rows()[4].sparsity, 0.5);
@@ -170,18 +197,30 @@ fn a_threshold_is_one_in_every_round() {
     let (model, choice) = (model(), Choice::default());
     let rounds = Rounds {
         method: find("threshold").unwrap(),
-        ..rounds(Amount::Threshold(0.5), Pattern::Unstructured, &choice, Ramp::Cubic)
+        ..rounds(
+            Amount::Threshold(0.5),
+            Pattern::Unstructured,
+            &choice,
+            Ramp::Cubic,
+        )
     };
     let mut run = Run::new(&model, rounds).unwrap();
     run.run(&mut (), None, &mut |_| ()).unwrap();
     let shares: Vec<f64> = run.rows().iter().map(|r| r.sparsity).collect();
-    assert!(shares[0] > 0.3 && shares.iter().all(|s| *s == shares[0]), "{shares:?}");
+    assert!(
+        shares[0] > 0.3 && shares.iter().all(|s| *s == shares[0]),
+        "{shares:?}"
+    );
 }
 
 #[test]
 fn a_round_that_fails_leaves_the_one_before() {
     let (model, choice) = (model(), Choice::default());
-    let mut run = Run::new(&model, magnitude(0.8, Pattern::Unstructured, &choice, Ramp::Linear)).unwrap();
+    let mut run = Run::new(
+        &model,
+        magnitude(0.8, Pattern::Unstructured, &choice, Ramp::Linear),
+    )
+    .unwrap();
     let mut school = Doubling {
         fails: 3,
         ..Doubling::default()
@@ -195,7 +234,13 @@ fn a_round_that_fails_leaves_the_one_before() {
 #[test]
 fn stopped_after_any_round_it_goes_on_to_the_same() {
     let (model, choice) = (model(), Choice::default());
-    let new = || Run::new(&model, magnitude(0.8, Pattern::Unstructured, &choice, Ramp::Cubic)).unwrap();
+    let new = || {
+        Run::new(
+            &model,
+            magnitude(0.8, Pattern::Unstructured, &choice, Ramp::Cubic),
+        )
+        .unwrap()
+    };
     let mut whole = new();
     whole.run(&mut Doubling::default(), None, &mut |_| ()).unwrap();
     let path = std::env::temp_dir().join(format!("secateur-rounds-{}.onnx", std::process::id()));

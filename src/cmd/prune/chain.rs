@@ -92,7 +92,13 @@ impl Chain<'_> {
         };
         for (step, n) in self.recipe.step.iter().zip(1..) {
             let many = self.recipe.step.len() > 1;
-            let place = || if many { format!("step {n}") } else { self.name.display().to_string() };
+            let place = || {
+                if many {
+                    format!("step {n}")
+                } else {
+                    self.name.display().to_string()
+                }
+            };
             self.step(Part::of(step)?, many.then_some(n), &mut cooked)
                 .with_context(place)?;
         }

@@ -73,9 +73,8 @@ impl Lesson {
         with: impl FnOnce(&mut Recovery) -> Result<R>,
     ) -> Result<R> {
         let (flags, start) = (&self.flags, &self.start);
-        let seen = |model: &Model, loss: &dyn Loss, name: &str| {
-            output(model, loss).with_context(|| name.to_owned())
-        };
+        let seen =
+            |model: &Model, loss: &dyn Loss, name: &str| output(model, loss).with_context(|| name.to_owned());
         let (said, taught) = (
             seen(&start.model, &*self.label, &start.name)?,
             seen(&start.model, &*self.soft, &start.name)?,
@@ -162,8 +161,14 @@ fn given(how: &Finetune) -> Vec<(&'static str, String)> {
         ("validation", how.validation.clone()),
         ("task", how.task.clone()),
         ("teacher", taught.map(str::to_owned)),
-        ("teacher-weight", number(how.teacher_weight).filter(|_| taught.is_some())),
-        ("temperature", number(how.temperature).filter(|_| taught.is_some())),
+        (
+            "teacher-weight",
+            number(how.teacher_weight).filter(|_| taught.is_some()),
+        ),
+        (
+            "temperature",
+            number(how.temperature).filter(|_| taught.is_some()),
+        ),
     ];
     all.into_iter().filter_map(|(name, x)| Some((name, x?))).collect()
 }

@@ -269,7 +269,9 @@ fn joined(a: Value, b: Value) -> Value {
 
 /// Says of an error in training what became of the file.
 fn kept(e: anyhow::Error, target: &Target) -> anyhow::Error {
-    let diverged = e.downcast_ref::<RecoverError>().is_some_and(RecoverError::diverged);
+    let diverged = e
+        .downcast_ref::<RecoverError>()
+        .is_some_and(RecoverError::diverged);
     let output = target.output.display();
     match (diverged, target.output.exists()) {
         (true, true) => e.context(format!("{output} is as it was")),

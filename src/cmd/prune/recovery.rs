@@ -91,7 +91,10 @@ impl RecoveryFlags {
         if let Some(path) = &self.recipe {
             let place = || path.display().to_string();
             let text = std::fs::read_to_string(path).with_context(place)?;
-            return text.parse::<Recipe>().map_err(anyhow::Error::msg).with_context(place);
+            return text
+                .parse::<Recipe>()
+                .map_err(anyhow::Error::msg)
+                .with_context(place);
         }
         let prune = Prune {
             rounds: self.rounds.unwrap_or(1),
@@ -144,9 +147,13 @@ impl RecoveryFlags {
 
     /// Refuses early what could not be written in the end.
     pub(super) fn check(&self, force: bool) -> Result<()> {
-        self.save_recipe.iter().try_for_each(|f| written::check(f, force))?;
+        self.save_recipe
+            .iter()
+            .try_for_each(|f| written::check(f, force))?;
         match &self.checkpoint {
-            Some(f) => written::check(f, self.resume || force).context("--checkpoint; --resume goes on from it"),
+            Some(f) => {
+                written::check(f, self.resume || force).context("--checkpoint; --resume goes on from it")
+            }
             None => Ok(()),
         }
     }
@@ -163,8 +170,12 @@ impl RecoveryFlags {
 
 /// What is said of names below the flags.
 pub(super) fn names() -> String {
-    let ramps = RAMPS.iter().map(|(name, _, about)| format!("\n  {name:<12} {about}"));
-    let repairs = REPAIRS.iter().map(|(name, _, about)| format!("\n  {name:<12} {about}"));
+    let ramps = RAMPS
+        .iter()
+        .map(|(name, _, about)| format!("\n  {name:<12} {about}"));
+    let repairs = REPAIRS
+        .iter()
+        .map(|(name, _, about)| format!("\n  {name:<12} {about}"));
     format!(
         "Schedules:{}\n\nRepairs:{}",
         ramps.collect::<String>(),

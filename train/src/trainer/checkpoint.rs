@@ -10,9 +10,9 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
-use secateur_engine::{Model, Tensor};
 use secateur_engine::ir::{Bytes, DType, Data};
 use secateur_engine::onnx;
+use secateur_engine::{Model, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Log, Progress, Trainer};
@@ -58,9 +58,11 @@ impl Trainer<'_> {
         };
         let graph = &self.graph;
         let start = graph.state.iter().map(|s| s.start.bytes());
-        let teachers = self.course.teachers.iter().map(|t| {
-            format!("{} of {:016x}", t.output, fingerprint_of(t.model))
-        });
+        let teachers = self
+            .course
+            .teachers
+            .iter()
+            .map(|t| format!("{} of {:016x}", t.output, fingerprint_of(t.model)));
         let examples =
             |loader: &Loader| format!("{:?} ({:016x})", loader.data(), loader.data().fingerprint());
         Purpose {
