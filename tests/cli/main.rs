@@ -11,6 +11,7 @@ mod files;
 mod hostile;
 mod new;
 mod prune;
+mod prune_rounds;
 mod sweep;
 mod train;
 mod usage;

@@ -64,5 +64,7 @@ pub use spec::{Spec, State, StepGraph, Term};
 pub use standardize::standardize;
 pub use step::step;
 pub use terms::{Measured, measure};
-pub use trainer::{Course, Diverged, EpochRow, Event, Scores, Teacher, Trainer};
+pub use trainer::{
+    Course, Diverged, EpochRow, Event, Scores, Teacher, Trainer, evaluate, fingerprint_of as fingerprint,
+};
 pub use update::{Clip, zeros_held};

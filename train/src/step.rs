@@ -153,7 +153,9 @@ impl<'a> Draft<'a> {
     fn masks(&self) -> Result<Vec<Option<Tensor>>, TrainError> {
         let names: Vec<&str> = self.parameters.iter().map(|p| &*p.name).collect();
         for (name, mask) in self.spec.masks {
-            if !names.contains(name) {
+            // What is not trained stays as it is, mask or not.
+            let fixed = self.graph.model.graph.find(name);
+            if !names.contains(name) && fixed.is_none_or(|v| self.graph.model.graph.konst(v).is_none()) {
                 return Err(TrainError::wrong(missing("parameter", name, &names)));
             }
             if mask.dtype() != DType::Bool {

@@ -8,10 +8,9 @@ use secateur::train::loss::loss;
 use secateur::train::{Loss, Term};
 
 use super::super::shapes::{Wanted, wanted};
-use super::super::source::Feeder;
+use super::super::source::{Feeder, InputFlags};
 use super::super::train::{classes_of, output};
 use super::super::ui::Ui;
-use super::flags::Flags;
 
 /// What the model is shown.
 pub(super) struct Shown {
@@ -21,16 +20,29 @@ pub(super) struct Shown {
     seed: u64,
 }
 
+/// Where examples come from.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) data: Option<&'a str>,
+    /// How many, if that is said.
+    pub(super) samples: Option<u32>,
+    pub(super) inputs: &'a InputFlags,
+}
+
+/// How many examples there are where nobody says.
+const SAMPLES: u32 = 128;
+
 impl Shown {
     /// Examples of `--data`, or else the inputs of `-i`.
     ///
     /// # Errors
     ///
     /// If there are neither, or they do not fit the model.
-    pub(super) fn new(model: &Model, method: &dyn Method, flags: &Flags, ui: &Ui) -> Result<Shown> {
-        match (&flags.data, flags.inputs.inputs.is_empty()) {
-            (Some(data), _) => Shown::data(model, method, (data, flags.samples as usize), ui),
-            (None, false) => Shown::inputs(model, flags, ui),
+    pub(super) fn new(model: &Model, method: &dyn Method, source: Source, ui: &Ui) -> Result<Shown> {
+        let samples = source.samples.unwrap_or(SAMPLES);
+        match (source.data, source.inputs.inputs.is_empty()) {
+            (Some(data), _) => Shown::data(model, method, (data, samples as usize), ui),
+            (None, false) => Shown::inputs(model, (source.inputs, samples), ui),
             (None, true) => bail!(
                 "method {} sees the model at work: --data D gives it examples, -i NAME=SOURCE inputs without labels",
                 method.name()
@@ -84,14 +96,10 @@ impl Shown {
         Ok(Shown { runs, task, seed })
     }
 
-    fn inputs(model: &Model, flags: &Flags, ui: &Ui) -> Result<Shown> {
-        let feeder = Feeder::new(&wanted(model), &flags.inputs, &ui.quiet())?;
+    fn inputs(model: &Model, (inputs, samples): (&InputFlags, u32), ui: &Ui) -> Result<Shown> {
+        let feeder = Feeder::new(&wanted(model), inputs, &ui.quiet())?;
         let seed = ui.common.seed;
-        let n = if feeder.is_fixed() {
-            1
-        } else {
-            u64::from(flags.samples)
-        };
+        let n = if feeder.is_fixed() { 1 } else { u64::from(samples) };
         let run = |i: u64| {
             let inputs = feeder.make(seed.wrapping_add(i)).context("examples of -i")?;
             Ok(Run { inputs, labels: None })

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
-use secateur::compress::{Amount, Choice, Goal, METHODS, Method, Pattern, Scope, methods};
+use secateur::compress::recipe::Prune;
+use secateur::compress::{Amount, Goal, METHODS, Method, Pattern, Scope, methods};
 use serde_json::{Value, json};
 
 use super::super::pruning::{ScopeFlag, percent, share};
 use super::super::source::InputFlags;
 use super::super::ui::Ui;
 use super::super::written::Target;
+use super::recovery::RecoveryFlags;
 
 /// The flags of the verb.
 #[derive(clap::Args)]
@@ -49,16 +51,15 @@ pub(super) struct Flags {
     /// Prune these too though they would be left alone, such as embeddings
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     include: Vec<String>,
-    /// Examples on which methods that want to see the model at work see it, those for training of it: `digits` (built in), IDX
-    /// files, a CSV or NPZ file, or a folder of images with one folder a class
-    #[arg(long, value_name = "D")]
-    pub(super) data: Option<String>,
-    /// How many examples of --data, or of the inputs of -i where these are random
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) samples: u32,
+    /// On how many examples of --data, or of the inputs of -i where these are random, methods see the model at work
+    /// [default: 128]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples: Option<u32>,
     /// Write weights as sparse initialisers where that is smaller: from two thirds of zeros on
     #[arg(long)]
     pub(super) sparse_initializers: bool,
+    #[command(flatten)]
+    pub(super) recovery: RecoveryFlags,
     #[command(flatten)]
     pub(super) inputs: InputFlags,
 }
@@ -106,52 +107,64 @@ impl Flags {
         })
     }
 
-    /// Which weights to prune.
-    pub(super) fn choice(&self) -> Choice {
-        Choice {
-            keep: self.keep.clone(),
-            include: self.include.clone(),
-        }
-    }
-
-    /// What is asked, in words.
-    pub(super) fn words(&self, goal: &Goal) -> String {
-        let method = match goal.pattern {
-            Pattern::Unstructured => self.name().to_owned(),
-            pattern => format!("{}, {pattern}", self.name()),
-        };
-        match (goal.amount, goal.scope) {
-            (Amount::Sparsity(x), _) if goal.pattern.share().is_some() => {
-                format!("{method}: {} % of each layer", percent(x))
-            }
-            (Amount::Sparsity(x), Scope::Global) => {
-                format!("{method}: {} % of all weights together", percent(x))
-            }
-            (Amount::Sparsity(x), Scope::Layer) => format!("{method}: {} % of each layer", percent(x)),
-            (Amount::Threshold(x), _) => format!("{method}: |x| ≤ {x}"),
-        }
-    }
-
-    /// What is asked, for `--json` and the file's metadata.
-    pub(super) fn json(&self, goal: &Goal) -> Value {
+    /// What is asked, as a step of a recipe.
+    pub(super) fn prune(&self, goal: &Goal) -> Prune {
         let (sparsity, threshold) = match goal.amount {
             Amount::Sparsity(x) => (Some(x), None),
             Amount::Threshold(x) => (None, Some(x)),
         };
-        let scope = match goal.scope {
-            Scope::Global => "global",
-            Scope::Layer => "layer",
-        };
-        json!({
-            "method": self.name(),
-            "pattern": self.pattern.to_string(),
-            "sparsity": sparsity,
-            "threshold": threshold,
-            "scope": sparsity.map(|_| scope),
-            "data": self.data,
-            "samples": self.samples,
-            "keep": self.keep,
-            "include": self.include,
-        })
+        Prune {
+            method: self.name().to_owned(),
+            pattern: goal.pattern,
+            sparsity,
+            threshold,
+            scope: goal.scope,
+            keep: self.keep.clone(),
+            include: self.include.clone(),
+            samples: self.samples,
+            ..Prune::default()
+        }
     }
+}
+
+/// What is asked, in words.
+pub(super) fn words(prune: &Prune) -> String {
+    let goal = prune.goal();
+    let method = match goal.pattern {
+        Pattern::Unstructured => prune.method.clone(),
+        pattern => format!("{}, {pattern}", prune.method),
+    };
+    match (goal.amount, goal.scope) {
+        (Amount::Sparsity(x), _) if goal.pattern.share().is_some() => {
+            format!("{method}: {} % of each layer", percent(x))
+        }
+        (Amount::Sparsity(x), Scope::Global) => {
+            format!("{method}: {} % of all weights together", percent(x))
+        }
+        (Amount::Sparsity(x), Scope::Layer) => format!("{method}: {} % of each layer", percent(x)),
+        (Amount::Threshold(x), _) => format!("{method}: |x| ≤ {x}"),
+    }
+}
+
+/// What is asked, for `--json` and the file's metadata.
+pub(super) fn asked(prune: &Prune) -> Value {
+    let scope = match prune.scope {
+        Scope::Global => "global",
+        Scope::Layer => "layer",
+    };
+    let shared = matches!(prune.goal().amount, Amount::Sparsity(_));
+    json!({
+        "method": prune.method,
+        "pattern": prune.pattern.to_string(),
+        "sparsity": match prune.goal().amount {
+            Amount::Sparsity(x) => Some(x),
+            Amount::Threshold(_) => None,
+        },
+        "threshold": prune.threshold,
+        "scope": shared.then_some(scope),
+        "data": prune.data(),
+        "samples": prune.samples,
+        "keep": prune.keep,
+        "include": prune.include,
+    })
 }

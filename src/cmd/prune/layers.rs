@@ -136,6 +136,24 @@ impl<'a> Layers<'a> {
     }
 }
 
+/// What became of `old` weights in `new` ones of the same names.
+pub(super) fn compared(old: &[Weight], new: &[Weight]) -> Report {
+    let now: std::collections::HashMap<_, _> = new.iter().map(|w| (&w.name, w)).collect();
+    let edit = |w: &Weight| {
+        let mut edit = unchanged(w);
+        // Of a weight that is gone nothing is left.
+        edit.zeros_after = now.get(&w.name).map_or(edit.elements, |new| {
+            let live = new.elements() - new.tensor.zeros_count() as u64;
+            edit.elements.saturating_sub(live)
+        });
+        edit
+    };
+    let mut report = Report::default();
+    let pruned = old.iter().filter(|w| w.exempt.is_none());
+    report.edits.extend(pruned.map(edit));
+    report
+}
+
 /// What is reported of a weight that the plan does not mention.
 fn unchanged(w: &Weight) -> Edit {
     let zeros = w.tensor.zeros_count() as u64;

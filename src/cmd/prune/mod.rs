@@ -1,17 +1,22 @@
 //! `secateur prune`: a model in which weights are zero.
 
+mod chain;
 mod examples;
 mod flags;
 mod layers;
+mod lesson;
+mod recovery;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
+use secateur::compress::recipe::{Prune as Pruned, Recipe, Step};
+use secateur::compress::recover::RecoverError;
 use secateur::compress::{
-    Effort, Goal, METHODS, Method, Plan, Room, Stats, Task, Weight, apply_with, methods, observe, preview,
-    weights,
+    Effort, Goal, METHODS, Method, Plan, Report, Room, Stats, Task, Weight, apply_with, methods, observe,
+    preview, weights,
 };
 use secateur::engine::onnx;
 use serde_json::{Value, json};
@@ -22,9 +27,10 @@ use super::timing::Trial;
 use super::ui::Ui;
 use super::written::{Receipt, Target};
 use super::{Cmd, Outcome};
-use examples::Shown;
+use chain::{Chain, Cooked};
+use examples::{Shown, Source};
 use flags::Flags;
-use layers::Layers;
+use layers::{Layers, compared};
 
 /// The verb.
 pub(super) struct Prune;
@@ -34,7 +40,11 @@ impl Cmd for Prune {
         let methods = METHODS
             .iter()
             .map(|m| format!("  {:<10} {}", m.name(), m.about()));
-        let help = format!("Methods:\n{}", methods.collect::<Vec<_>>().join("\n"));
+        let help = format!(
+            "Methods:\n{}\n\n{}",
+            methods.collect::<Vec<_>>().join("\n"),
+            recovery::names()
+        );
         let about = "Writes the model with weights set to zero";
         Flags::augment_args(Command::new("prune").about(about).after_help(help))
     }
@@ -43,12 +53,17 @@ impl Cmd for Prune {
         let flags = Flags::from_arg_matches(flags)?;
         let target = flags.target();
         target.as_ref().map_or(Ok(()), Target::check)?;
-        let goal = flags.goal(ui)?;
+        let force = target.as_ref().is_some_and(|t| t.force);
+        flags.recovery.check(force)?;
+        let prune = || Ok(flags.prune(&flags.goal(ui)?));
+        let recipe = flags.recovery.recipe(prune, ui.common.seed)?;
+        let ui = &seeded(ui, &recipe);
         let old = card::load(&flags.model)?;
+        let prune = pruned(&recipe);
         let mut weights = weights(&old);
-        flags.choice().mark(&mut weights)?;
-        goal.pattern.mark(&mut weights);
-        let method = flags.method()?;
+        prune.choice().mark(&mut weights)?;
+        prune.pattern.mark(&mut weights);
+        let method = methods::find(&prune.method).context("no such method")?;
         methods::mark(method, &old, &mut weights);
         let job = Job {
             trial: Trial::of(&old, &flags.inputs, ui)?,
@@ -56,19 +71,52 @@ impl Cmd for Prune {
             old: &old,
             weights: &weights,
             flags: &flags,
-            goal,
+            goal: prune.goal(),
+            prune,
+            recipe: &recipe,
             ui,
         };
-        let (plan, samples) = job.decide(method)?;
-        let done = match &target {
-            Some(target) => job.write(&plan, target)?,
-            None => job.preview(&plan)?,
+        let (json, samples) = match (&target, flags.recovery.more()) {
+            (Some(target), true) => job.cook(target)?,
+            (None, _) if flags.recovery.trains() => {
+                bail!("--dry-run: recovery cannot be foreseen; leave it out")
+            }
+            (target, _) => {
+                let (plan, samples) = job.decide(method)?;
+                let done = match target {
+                    Some(target) => job.write(&plan, target)?,
+                    None => job.preview(&plan)?,
+                };
+                (job.report(&done, None), samples)
+            }
         };
-        let mut json = job.report(&done);
+        flags.recovery.save(&recipe, force)?;
+        let mut json = json;
         json["samples"] = json!(samples);
         json["output"] = json!(target.map(|t| t.output.display().to_string()));
         Ok(Outcome::done(json))
     }
+}
+
+/// The first step that prunes, whose weights are those of the tables; one that prunes nothing where there is none.
+fn pruned(recipe: &Recipe) -> Pruned {
+    let mut prunes = recipe.step.iter().filter_map(|step| match step {
+        Step::Prune(prune) => Some(prune.clone()),
+        _ => None,
+    });
+    prunes.next().unwrap_or_else(|| Pruned {
+        sparsity: Some(0.0),
+        ..Pruned::default()
+    })
+}
+
+/// `ui` with the recipe's seed, where nobody says another.
+fn seeded(ui: &Ui, recipe: &Recipe) -> Ui {
+    let mut ui = ui.clone();
+    if let (Some(seed), 0) = (recipe.seed, ui.common.seed) {
+        ui.common.seed = seed;
+    }
+    ui
 }
 
 struct Job<'a> {
@@ -76,6 +124,8 @@ struct Job<'a> {
     weights: &'a [Weight],
     flags: &'a Flags,
     goal: Goal,
+    prune: Pruned,
+    recipe: &'a Recipe,
     trial: Trial,
     bars: Bars<'a>,
     ui: &'a Ui,
@@ -111,7 +161,12 @@ impl<'a> Job<'a> {
         let mut stats = Stats::seeded(self.ui.common.seed);
         let mut samples = 0;
         if !method.needs().is_empty() {
-            let shown = Shown::new(self.old, method, self.flags, self.ui)?;
+            let source = Source {
+                data: self.prune.data(),
+                samples: self.prune.samples,
+                inputs: &self.flags.inputs,
+            };
+            let shown = Shown::new(self.old, method, source, self.ui)?;
             samples = shown.samples();
             let seen = shown.with(self.effort(), |e| observe(self.old, &targets, method.needs(), e));
             stats = seen.with_context(place)?;
@@ -138,19 +193,32 @@ impl<'a> Job<'a> {
     }
 
     fn write(&self, plan: &Plan, target: &Target) -> Result<Done<'a>> {
-        let mut before = self.card(self.old, &self.flags.model);
+        let before = self.card(self.old, &self.flags.model);
         let mut new = self.old.clone();
         let room = Room {
             memory: MEMORY,
             folder: folder(&target.output).to_owned(),
         };
         let report = apply_with(plan, &mut new, &self.effort(), Some(&room))?;
+        self.finish(new, (before, report), target, json!({}))
+    }
+
+    /// Writes the `new` model, and measures what was written.
+    fn finish(
+        &self,
+        mut new: Model,
+        (mut before, report): (Card, Report),
+        target: &Target,
+        figures: Value,
+    ) -> Result<Done<'a>> {
         let layers = Layers::new(self.weights, report);
+        let mut flags = flags::asked(&self.prune);
+        flags["recipe"] = json!(self.recipe);
         let receipt = Receipt {
             verb: "prune",
-            flags: self.flags.json(&self.goal),
+            flags,
             seed: self.ui.common.seed,
-            figures: layers.total(),
+            figures: joined(layers.total(), figures),
         };
         receipt.sign(&mut new);
         if self.flags.sparse_initializers {
@@ -169,17 +237,38 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn report(&self, done: &Done) -> Value {
+    /// Takes the steps of the recipe, with recovery; on how many examples methods saw the model at work.
+    fn cook(&self, target: &Target) -> Result<(Value, usize)> {
+        let chain = Chain {
+            inputs: &self.flags.inputs,
+            recipe: self.recipe,
+            old: self.old,
+            name: &self.flags.model,
+            flags: &self.flags.recovery,
+            effort: self.effort(),
+            ui: self.ui,
+        };
+        let cooked = chain.run().map_err(|e| kept(e, target))?;
+        let before = self.card(self.old, &self.flags.model);
+        let report = compared(self.weights, &weights(&cooked.model));
+        let figures = json!({"rounds": cooked.rounds(), "test": cooked.test()});
+        let done = self.finish(cooked.model.clone(), (before, report), target, figures)?;
+        Ok((self.report(&done, Some(&cooked)), cooked.samples))
+    }
+
+    fn report(&self, done: &Done, cooked: Option<&Cooked>) -> Value {
         let Done {
             layers,
             before,
             after,
         } = done;
         layers.notes(&self.goal, self.ui);
-        let head = self.flags.words(&self.goal);
+        let head = flags::words(&self.prune);
         let table = card::table(&[("before", before), ("after", after)]);
-        self.ui.say(&format!("{head}\n\n{}\n\n{table}", layers.table()));
-        let mut json = json!({
+        let rounds = cooked.map_or(String::new(), |c| format!("{}\n\n", c.table()));
+        self.ui
+            .say(&format!("{head}\n\n{}\n\n{rounds}{table}", layers.table()));
+        let json = json!({
             "model": self.flags.model.display().to_string(),
             "output": null,
             "seed": self.ui.common.seed,
@@ -188,11 +277,35 @@ impl<'a> Job<'a> {
             "layers": layers.json(),
             "skipped": layers.skipped(),
             "total": layers.total(),
+            "rounds": cooked.map_or(json!([]), Cooked::rounds),
+            "test": cooked.map_or(Value::Null, Cooked::test),
+            "recipe": self.recipe,
         });
-        if let (Value::Object(json), Value::Object(asked)) = (&mut json, self.flags.json(&self.goal)) {
-            json.extend(asked);
+        joined(json, flags::asked(&self.prune))
+    }
+}
+
+/// The entries of both objects.
+fn joined(a: Value, b: Value) -> Value {
+    match (a, b) {
+        (Value::Object(mut a), Value::Object(b)) => {
+            a.extend(b);
+            Value::Object(a)
         }
-        json
+        (a, _) => a,
+    }
+}
+
+/// Says of an error in training what became of the file.
+fn kept(e: anyhow::Error, target: &Target) -> anyhow::Error {
+    let diverged = e
+        .downcast_ref::<RecoverError>()
+        .is_some_and(RecoverError::diverged);
+    let output = target.output.display();
+    match (diverged, target.output.exists()) {
+        (true, true) => e.context(format!("{output} is as it was")),
+        (true, false) => e.context(format!("{output} is not written")),
+        (false, _) => e,
     }
 }
 

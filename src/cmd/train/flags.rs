@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
+use clap::{Args, Command, FromArgMatches};
 use secateur::train::data::{Augment, Options, Part, Task};
 use secateur::train::optim::optimizer;
 use secateur::train::{Clip, Group, LOSSES, OPTIMIZERS, Optimizer, Schedule, Segments, schedule};
@@ -127,6 +128,23 @@ fn clip(text: &str) -> Result<Bound, String> {
 }
 
 impl Flags {
+    /// The flags where nothing is said but `given`: names without dashes, with what they are set to.
+    ///
+    /// # Errors
+    ///
+    /// As the command line has them.
+    pub(crate) fn of(given: &[(&str, String)]) -> Result<Flags> {
+        let command = Flags::augment_args(Command::new("finetune").no_binary_name(true));
+        let args = given.iter().map(|(name, x)| format!("--{name}={x}"));
+        let said = |e: clap::Error| {
+            let text = e.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            anyhow!(first.trim_start_matches("error: ").to_owned())
+        };
+        let matches = command.try_get_matches_from(args).map_err(said)?;
+        Flags::from_arg_matches(&matches).map_err(said)
+    }
+
     /// What is said of names below the flags.
     pub(crate) fn names() -> String {
         let rows = |title: &str, rows: Vec<(String, String)>| {

@@ -23,9 +23,8 @@ use super::ui::Ui;
 use super::written::{self, Receipt, Target};
 use super::{Cmd, Outcome, new};
 pub(super) use finetune::Finetune;
-use flags::Flags;
-use start::Start;
-pub(super) use start::{classes_of, output};
+pub(super) use flags::Flags;
+pub(super) use start::{Start, classes_of, output};
 
 /// The verb.
 pub(super) struct Train;
@@ -246,7 +245,7 @@ impl Job<'_> {
 }
 
 /// How long a run may lose when it is stopped.
-const KEEP: Duration = Duration::from_secs(30);
+pub(super) const KEEP: Duration = Duration::from_secs(30);
 
 /// What terms call the teacher's output.
-const TEACHER: &str = "teacher";
+pub(super) const TEACHER: &str = "teacher";

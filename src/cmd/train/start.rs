@@ -15,22 +15,22 @@ use super::super::ui::Ui;
 use super::flags::Flags;
 
 /// A model and examples that fit it.
-pub(super) struct Start {
+pub(in crate::cmd) struct Start {
     /// What it was before.
-    pub(super) model: Model,
+    pub(in crate::cmd) model: Model,
     /// The file that it was read from, or the architecture's name.
-    pub(super) name: String,
-    pub(super) splits: Splits,
-    pub(super) classes: Option<usize>,
+    pub(in crate::cmd) name: String,
+    pub(in crate::cmd) splits: Splits,
+    pub(in crate::cmd) classes: Option<usize>,
     /// Examples in a step.
-    pub(super) batch: usize,
+    pub(in crate::cmd) batch: usize,
     /// Whether the model takes batches of that size only.
     fixed: bool,
 }
 
 impl Start {
     /// An architecture, as large as the data wants it, or a file.
-    pub(super) fn arch_or_file(
+    pub(in crate::cmd) fn arch_or_file(
         name: &str,
         set: &[(String, String)],
         flags: &Flags,
@@ -72,11 +72,15 @@ impl Start {
     }
 
     /// A model in a file.
-    pub(super) fn file(path: &Path, flags: &Flags, ui: &Ui) -> Result<Start> {
-        let model = card::load(path)?;
+    pub(in crate::cmd) fn file(path: &Path, flags: &Flags, ui: &Ui) -> Result<Start> {
+        Start::given(card::load(path)?, path.display().to_string(), flags, ui)
+    }
+
+    /// A model called `name`.
+    pub(in crate::cmd) fn given(model: Model, name: String, flags: &Flags, ui: &Ui) -> Result<Start> {
         let image = wanted(&model).first().and_then(Wanted::image);
         let splits = open(flags, image, ui)?;
-        Start::new(model, path.display().to_string(), splits, flags)
+        Start::new(model, name, splits, flags)
     }
 
     fn new(mut model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
@@ -111,7 +115,7 @@ impl Start {
     }
 
     /// What loads the training examples, and those by which epochs are measured.
-    pub(super) fn loaders(&self, flags: &Flags, ui: &Ui) -> Result<(Loader, Option<Loader>)> {
+    pub(in crate::cmd) fn loaders(&self, flags: &Flags, ui: &Ui) -> Result<(Loader, Option<Loader>)> {
         let train = LoaderOptions {
             batch: self.batch,
             seed: ui.common.seed,
@@ -126,7 +130,7 @@ impl Start {
     }
 
     /// What loads the examples that the result is measured by.
-    pub(super) fn test(&self, ui: &Ui) -> Result<Option<Loader>> {
+    pub(in crate::cmd) fn test(&self, ui: &Ui) -> Result<Option<Loader>> {
         self.splits.test.clone().map(|d| self.measured(d, ui)).transpose()
     }
 

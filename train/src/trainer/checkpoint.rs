@@ -10,9 +10,9 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
-use secateur_engine::Tensor;
 use secateur_engine::ir::{Bytes, DType, Data};
 use secateur_engine::onnx;
+use secateur_engine::{Model, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Log, Progress, Trainer};
@@ -58,14 +58,15 @@ impl Trainer<'_> {
         };
         let graph = &self.graph;
         let start = graph.state.iter().map(|s| s.start.bytes());
-        let teachers = self.course.teachers.iter().map(|t| {
-            let hash = fingerprint(SEED, &onnx::to_bytes(t.model));
-            format!("{} of {hash:016x}", t.output)
-        });
+        let teachers = self
+            .course
+            .teachers
+            .iter()
+            .map(|t| format!("{} of {:016x}", t.output, fingerprint_of(t.model)));
         let examples =
             |loader: &Loader| format!("{:?} ({:016x})", loader.data(), loader.data().fingerprint());
         Purpose {
-            step: format!("{:016x}", fingerprint(SEED, &onnx::to_bytes(&graph.model))),
+            step: format!("{:016x}", fingerprint_of(&graph.model)),
             start: format!("{:016x}", start.fold(SEED, fingerprint)),
             teachers: teachers.collect(),
             data: examples(&self.train),
@@ -132,6 +133,11 @@ impl Trainer<'_> {
         let bytes = bytes.map_err(|e| wrong(e.to_string()))?;
         replace(path, &bytes).map_err(|e| wrong(e.to_string()))
     }
+}
+
+/// A number by which models are told from each other: that of a file of the same bytes.
+pub fn fingerprint_of(model: &Model) -> u64 {
+    fingerprint(SEED, &onnx::to_bytes(model))
 }
 
 fn header(bytes: &[u8]) -> Result<Header, String> {

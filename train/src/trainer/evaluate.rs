@@ -74,6 +74,17 @@ pub(super) fn score(
     Ok(sums.means())
 }
 
+/// What `model`, which need not be the one that a [`Trainer`](super::Trainer) was made of, makes of `examples` by the terms of `course`.
+///
+/// # Errors
+///
+/// If it cannot run on them, or does not have what the terms compare.
+pub fn evaluate(model: &Model, course: &Course, examples: &Loader) -> Result<Scores, TrainError> {
+    let teachers = course.teachers.iter().map(|t| Taught::new(t, course));
+    let teachers = teachers.collect::<Result<Vec<_>, _>>()?;
+    score(model, course, &teachers, examples)
+}
+
 /// What the inputs called `names` are to be: what a teacher says, or the labels of the data.
 pub(super) fn labels<'n>(
     names: &'n [String],

@@ -14,8 +14,9 @@ use secateur_engine::plan::Rates;
 use secateur_engine::{Model, Session, Tensor};
 use serde::{Deserialize, Serialize};
 
+pub use checkpoint::fingerprint_of;
 pub use diverged::Diverged;
-pub use evaluate::Scores;
+pub use evaluate::{Scores, evaluate};
 pub use teacher::Teacher;
 
 use crate::data::{Loader, Position};

@@ -1,0 +1,279 @@
+//! What is done to a model, step by step, as data: TOML that people write, and what receipts hold.
+//!
+//! ```
+//! # use secateur_compress::recipe::Recipe;
+//! let recipe: Recipe = r#"
+//!     [[step]]
+//!     [step.prune]
+//!     sparsity = 0.9
+//!     rounds = 5
+//!     finetune = { data = "digits", epochs = 10, lr = 0.001 }
+//!
+//!     [[step]]
+//!     [step.recover]
+//!     data = "digits"
+//!     repairs = ["bn"]
+//! "#.parse()?;
+//! assert_eq!(recipe.step.len(), 2);
+//! assert_eq!(recipe.toml()?.parse::<Recipe>()?, recipe);
+//! # Ok::<(), String>(())
+//! ```
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::methods::{Amount, Goal, Scope, find};
+use crate::recover::REPAIRS;
+use crate::rounds::Ramp;
+use crate::{Choice, METHODS, Pattern};
+
+/// Steps, taken one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The seed of everything random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The steps.
+    #[serde(default)]
+    pub step: Vec<Step>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Step {
+    /// Weights become zero.
+    Prune(Prune),
+    /// The model is trained further; its zeros stay.
+    Finetune(Finetune),
+    /// The model is repaired without training.
+    Recover(Recover),
+}
+
+/// A step that prunes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prune {
+    /// What chooses the weights; that of the name in [`METHODS`].
+    pub method: String,
+    /// Which weights are zero together.
+    pub pattern: Pattern,
+    /// The share of zeros afterwards; that of the pattern, or a half, where neither this nor a threshold is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
+    /// Weights of at most this magnitude become zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Which weights a share is a share of.
+    pub scope: Scope,
+    /// What to leave alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
+    /// What to prune though it would be left alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Examples on which the method sees the model at work, if it wants to; those of recovery where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// The number of these examples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u32>,
+    /// In how many rounds.
+    pub rounds: u32,
+    /// How the share grows from round to round.
+    pub schedule: Ramp,
+    /// What makes up for it in each round, without training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<Recover>,
+    /// How the model is trained in the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Finetune>,
+}
+
+impl Default for Prune {
+    fn default() -> Prune {
+        Prune {
+            method: "magnitude".into(),
+            pattern: Pattern::default(),
+            sparsity: None,
+            threshold: None,
+            scope: Scope::default(),
+            keep: vec![],
+            include: vec![],
+            data: None,
+            samples: None,
+            rounds: 1,
+            schedule: Ramp::default(),
+            recover: None,
+            finetune: None,
+        }
+    }
+}
+
+/// A training; what is left out is as the command line has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finetune {
+    /// The examples.
+    pub data: String,
+    /// How often all examples are seen, in all rounds together.
+    pub epochs: u64,
+    /// Examples in a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
+    /// The optimiser, with its settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<String>,
+    /// The rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// How the rate goes on in a round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_schedule: Option<String>,
+    /// The loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<String>,
+    /// Random changes of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<String>,
+    /// The part of the examples that the model is measured by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<String>,
+    /// What labels are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// A model to learn from: a file, `self` for the model before the recipe, or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+    /// The share of the teacher in what is made small; with 1 labels do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_weight: Option<f64>,
+    /// What the teacher's and the model's scores are divided by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+}
+
+/// Repairs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recover {
+    /// The examples.
+    pub data: String,
+    /// What is done, in this order; names of [`REPAIRS`].
+    pub repairs: Vec<String>,
+    /// The number of examples that are looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+}
+
+impl Prune {
+    /// What is to be reached.
+    pub fn goal(&self) -> Goal {
+        let share = self.sparsity.or(self.pattern.share()).unwrap_or(0.5);
+        Goal {
+            amount: self.threshold.map_or(Amount::Sparsity(share), Amount::Threshold),
+            scope: self.scope,
+            pattern: self.pattern,
+        }
+    }
+
+    /// The examples on which the method sees the model at work.
+    pub fn data(&self) -> Option<&str> {
+        let finetune = self.finetune.as_ref().map(|f| &f.data);
+        let recover = self.recover.as_ref().map(|r| &r.data);
+        self.data.as_ref().or(finetune).or(recover).map(String::as_str)
+    }
+
+    /// Which weights are pruned.
+    pub fn choice(&self) -> Choice {
+        Choice {
+            keep: self.keep.clone(),
+            include: self.include.clone(),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let names = || METHODS.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
+        if find(&self.method).is_none() {
+            return Err(format!("no method {:?}; there are: {}", self.method, names()));
+        }
+        if self.sparsity.is_some() && self.threshold.is_some() {
+            return Err("expected sparsity or threshold, found both".into());
+        }
+        if self.rounds == 0 {
+            return Err("expected at least one round, found 0".into());
+        }
+        if self.schedule == Ramp::OneShot && self.rounds > 1 {
+            return Err(format!(
+                "schedule one-shot takes one round, found {}",
+                self.rounds
+            ));
+        }
+        self.recover.as_ref().map_or(Ok(()), Recover::check)
+    }
+}
+
+impl Recover {
+    fn check(&self) -> Result<(), String> {
+        let known = |name: &String| REPAIRS.iter().any(|(n, ..)| n == name);
+        let names = || REPAIRS.iter().map(|(n, ..)| *n).collect::<Vec<_>>().join(", ");
+        match self.repairs.iter().find(|name| !known(name)) {
+            Some(wrong) => Err(format!("no repair {wrong:?}; there are: {}", names())),
+            None if self.repairs.is_empty() => Err(format!("no repairs are named; there are: {}", names())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Step {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Step::Prune(prune) => prune.check(),
+            Step::Finetune(_) => Ok(()),
+            Step::Recover(recover) => recover.check(),
+        }
+    }
+}
+
+impl Recipe {
+    /// Whether all that it names is there and fits together.
+    ///
+    /// # Errors
+    ///
+    /// What does not, and in which step.
+    pub fn check(&self) -> Result<(), String> {
+        for (step, n) in self.step.iter().zip(1..) {
+            step.check().map_err(|e| format!("step {n}: {e}"))?;
+        }
+        match self.step.is_empty() {
+            true => Err("the recipe has no [[step]]".into()),
+            false => Ok(()),
+        }
+    }
+
+    /// The recipe as people write it.
+    ///
+    /// # Errors
+    ///
+    /// If TOML has no such number: a seed from 2⁶³ on.
+    pub fn toml(&self) -> Result<String, String> {
+        toml::to_string(self).map_err(|e| e.to_string())
+    }
+}
+
+impl FromStr for Recipe {
+    type Err = String;
+
+    /// Reads TOML; names that do not exist are refused.
+    fn from_str(text: &str) -> Result<Recipe, String> {
+        let recipe: Recipe = toml::from_str(text).map_err(|e| e.to_string())?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+use super::*;
+
+fn read(step: &str) -> Result<Recipe, String> {
+    format!("[[step]]\n{step}").parse()
+}
+
+#[test]
+fn a_recipe_comes_back_as_it_was_written() {
+    let finetune = Finetune {
+        data: "digits".into(),
+        epochs: 3,
+        lr: Some(1e-3),
+        teacher: Some("self".into()),
+        ..Finetune::default()
+    };
+    let recover = Recover {
+        data: "x.npz".into(),
+        repairs: vec!["bn".into(), "bias".into()],
+        samples: Some(64),
+    };
+    let prune = Prune {
+        pattern: Pattern::Most { keep: 2, of: 4 },
+        keep: vec!["*head*".into()],
+        rounds: 3,
+        schedule: Ramp::Linear,
+        recover: Some(recover.clone()),
+        finetune: Some(finetune.clone()),
+        ..Prune::default()
+    };
+    let recipe = Recipe {
+        seed: Some(7),
+        step: vec![
+            Step::Prune(prune),
+            Step::Recover(recover),
+            Step::Finetune(finetune),
+        ],
+    };
+    assert_eq!(recipe.toml().unwrap().parse::<Recipe>(), Ok(recipe.clone()));
+    let seed = Some(u64::MAX);
+    assert!(
+        Recipe {
+            seed,
+            ..recipe.clone()
+        }
+        .toml()
+        .is_err()
+    );
+    let json = serde_json::to_string(&recipe).unwrap();
+    assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
+}
+
+#[test]
+fn what_is_left_out_is_as_usual() {
+    let recipe = read("prune = {}").unwrap();
+    let Some(Step::Prune(prune)) = recipe.step.first() else {
+        panic!("{recipe:?}");
+    };
+    assert_eq!(*prune, Prune::default());
+    assert_eq!(prune.goal().amount, Amount::Sparsity(0.5));
+    let Ok([Step::Prune(prune)]) =
+        read("prune = {pattern = '1:4'}").map(|r| <[Step; 1]>::try_from(r.step).unwrap())
+    else {
+        panic!();
+    };
+    assert_eq!(prune.goal().amount, Amount::Sparsity(0.75));
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    for (step, part) in [
+        ("prune = {method = 'magic'}", "step 1: no method \"magic\""),
+        ("prune = {sparsty = 0.5}", "sparsty"),
+        ("prune = {pattern = '2:5'}", "no pattern \"2:5\""),
+        ("prune = {schedule = 'cubik'}", "did you mean \"cubic\"?"),
+        ("prune = {rounds = 0}", "at least one round"),
+        ("prune = {rounds = 2, schedule = 'one-shot'}", "takes one round"),
+        ("prune = {sparsity = 0.5, threshold = 1.0}", "found both"),
+        ("recover = {data = 'd', repairs = ['bm']}", "no repair \"bm\""),
+        ("recover = {data = 'd', repairs = []}", "no repairs are named"),
+        ("finetune = {epochs = 1}", "data"),
+        ("quantise = {}", "quantise"),
+    ] {
+        let error = read(step).unwrap_err();
+        assert!(error.contains(part), "{step}: {error}");
+    }
+    assert!("".parse::<Recipe>().unwrap_err().contains("no [[step]]"));
+}

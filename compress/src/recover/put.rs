@@ -1,0 +1,39 @@
+//! Constants that get other elements.
+
+use secateur_engine::Tensor;
+use secateur_engine::ir::{Graph, Links, Model, ValueId};
+
+use crate::place::{At, Scope, Site, held};
+
+/// Where the constant `v` of the main graph is held: an initialiser, or the tensor of a node `Constant`.
+fn site(graph: &Graph, v: ValueId) -> Option<Site> {
+    let at = match graph.konst(v) {
+        Some(_) => At::Initializer(v),
+        None => {
+            let mut makers = graph.iter().filter(|(_, n)| n.outputs.first() == Some(&Some(v)));
+            let (id, _) = makers.next()?;
+            At::Attr(id, held(graph, id)?.0)
+        }
+    };
+    let scope = Scope::default();
+    Some(Site { scope, at })
+}
+
+/// The elements of the constant `v` of the main graph, if only one input reads it.
+pub(super) fn own(model: &Model, links: &Links, v: ValueId) -> Option<Tensor> {
+    let alone = links.readers(v).len() == 1 && !links.kept(v);
+    let site = site(&model.graph, v).filter(|_| alone)?;
+    Some((*site.constant(model)?.tensor).clone())
+}
+
+/// Gives the constant `v` of the main graph these elements, in its own type. Whether it is one of as many.
+pub(super) fn put(model: &mut Model, v: ValueId, elements: &[f64]) -> bool {
+    let constant = site(&model.graph, v).and_then(|site| site.constant_mut(model));
+    let fits = constant.filter(|c| c.tensor.len() == elements.len());
+    let new = fits.and_then(|c| {
+        let new = Tensor::rounded(c.tensor.dtype(), c.tensor.dims(), elements)?;
+        *c = c.with(new);
+        Some(())
+    });
+    new.is_some()
+}

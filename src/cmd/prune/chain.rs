@@ -1,0 +1,299 @@
+//! The steps of a recipe, taken one after the other.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use secateur::Model;
+use secateur::compress::methods::find;
+use secateur::compress::recipe::{Finetune, Prune, Recipe, Recover, Step};
+use secateur::compress::recover::Recovery;
+use secateur::compress::rounds::{Event, Ramp, Rounds, Row, Run, School, Score};
+use secateur::compress::{Choice, Effort, Examples, Method};
+use secateur::train;
+use serde_json::{Value, json};
+
+use super::super::source::InputFlags;
+use super::super::table::Table;
+use super::super::ui::{Progress, Ui};
+use super::examples::{Shown, Source};
+use super::lesson::Lesson;
+use super::recovery::RecoveryFlags;
+
+/// A recipe and what it is applied to.
+pub(super) struct Chain<'a> {
+    pub(super) recipe: &'a Recipe,
+    pub(super) old: &'a Model,
+    pub(super) name: &'a Path,
+    pub(super) flags: &'a RecoveryFlags,
+    pub(super) inputs: &'a InputFlags,
+    pub(super) effort: Effort<'a>,
+    pub(super) ui: &'a Ui,
+}
+
+/// What came of it.
+pub(super) struct Cooked {
+    pub(super) model: Model,
+    /// On how many examples methods saw the model at work.
+    pub(super) samples: usize,
+    /// The rounds of each step.
+    steps: Vec<Vec<Row>>,
+    /// What the first and the last model make of examples that were in no round, where there are some.
+    test: Option<[Score; 2]>,
+}
+
+/// A step in the form that all have: rounds with recovery.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    prune: Option<&'a Prune>,
+    finetune: Option<&'a Finetune>,
+    recover: Option<&'a Recover>,
+}
+
+impl<'a> Part<'a> {
+    fn of(step: &'a Step) -> Result<Part<'a>> {
+        let none = Part {
+            prune: None,
+            finetune: None,
+            recover: None,
+        };
+        Ok(match step {
+            Step::Prune(p) => Part {
+                prune: Some(p),
+                finetune: p.finetune.as_ref(),
+                recover: p.recover.as_ref(),
+            },
+            Step::Finetune(f) => Part {
+                finetune: Some(f),
+                ..none
+            },
+            Step::Recover(r) => Part {
+                recover: Some(r),
+                ..none
+            },
+            other => anyhow::bail!("prune has no step {other:?}"),
+        })
+    }
+
+    /// What chooses weights; nothing is asked of it where nothing is pruned.
+    fn method(&self) -> Result<&'static dyn Method> {
+        let name = self.prune.map_or("magnitude", |p| &p.method);
+        find(name).context("no such method")
+    }
+
+    fn rounds<'r>(
+        &self,
+        (choice, shown): (&'r Choice, Option<&'r Examples<'r>>),
+        chain: &Chain<'r>,
+    ) -> Result<Rounds<'r>> {
+        Ok(Rounds {
+            method: self.method()?,
+            shown,
+            seed: chain.ui.common.seed,
+            goal: self.prune.map(Prune::goal),
+            choice,
+            count: self.prune.map_or(1, |p| p.rounds),
+            ramp: self.prune.map_or(Ramp::OneShot, |p| p.schedule),
+            effort: chain.effort,
+        })
+    }
+}
+
+impl Chain<'_> {
+    /// Takes all steps.
+    pub(super) fn run(&self) -> Result<Cooked> {
+        let mut cooked = Cooked {
+            model: self.old.clone(),
+            samples: 0,
+            steps: vec![],
+            test: None,
+        };
+        for (step, n) in self.recipe.step.iter().zip(1..) {
+            let many = self.recipe.step.len() > 1;
+            let place = || {
+                if many {
+                    format!("step {n}")
+                } else {
+                    self.name.display().to_string()
+                }
+            };
+            self.step(Part::of(step)?, many.then_some(n), &mut cooked)
+                .with_context(place)?;
+        }
+        Ok(cooked)
+    }
+
+    /// Where the state of step `n` is kept; of the only one there is no number.
+    fn checkpoint(&self, n: Option<u32>) -> Option<PathBuf> {
+        let path = self.flags.checkpoint.as_ref()?;
+        let Some(n) = n else { return Some(path.clone()) };
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".step{n}"));
+        Some(path.with_file_name(name))
+    }
+
+    /// On what the method of `part` sees `model` at work, if it wants to.
+    fn shown(&self, part: Part, model: &Model) -> Result<Option<Shown>> {
+        let method = part.method()?;
+        let Some(prune) = part.prune.filter(|_| !method.needs().is_empty()) else {
+            return Ok(None);
+        };
+        let source = Source {
+            data: prune.data(),
+            samples: prune.samples,
+            inputs: self.inputs,
+        };
+        Shown::new(model, method, source, self.ui).map(Some)
+    }
+
+    fn step(&self, part: Part, n: Option<u32>, cooked: &mut Cooked) -> Result<()> {
+        let before = cooked.model.clone();
+        match self.shown(part, &before)? {
+            Some(shown) => {
+                cooked.samples += shown.samples();
+                shown.with(self.effort, |shown| {
+                    self.taken(part, n, (&before, Some(shown)), cooked)
+                })
+            }
+            None => self.taken(part, n, (&before, None), cooked),
+        }
+    }
+
+    fn taken(
+        &self,
+        part: Part,
+        n: Option<u32>,
+        (before, shown): (&Model, Option<&Examples>),
+        cooked: &mut Cooked,
+    ) -> Result<()> {
+        let choice = part.prune.map(Prune::choice).unwrap_or_default();
+        let mut run = Run::new(before, part.rounds((&choice, shown), self)?)?;
+        let checkpoint = self.checkpoint(n);
+        let state = (checkpoint.as_deref(), self.flags.resume);
+        if part.finetune.is_none() && part.recover.is_none() {
+            self.go(&mut run, &mut (), state, 0)?;
+        } else {
+            let asked = (part.finetune, part.recover);
+            let lesson = Lesson::new(asked, before, self.old, (self.name, self.ui))?;
+            let steps = lesson.steps(self.ui)?;
+            lesson.give(self.old, state, self.ui, |recovery| {
+                self.go(&mut run, recovery, state, steps)?;
+                cooked.test = self.test(&lesson, recovery, run.model())?;
+                Ok(())
+            })?;
+        }
+        cooked.steps.push(run.rows().to_vec());
+        cooked.model = run.model().clone();
+        Ok(())
+    }
+
+    fn go(
+        &self,
+        run: &mut Run,
+        school: &mut dyn School,
+        (checkpoint, resume): (Option<&Path>, bool),
+        steps: u64,
+    ) -> Result<()> {
+        if let Some(path) = checkpoint.filter(|_| resume)
+            && !run.resume(school, path)?
+        {
+            self.ui.note("no round has ended yet; the first begins");
+        }
+        let watch = Watch {
+            ui: self.ui,
+            progress: (steps > 0).then(|| self.ui.progress(steps, "fine-tuning")),
+        };
+        Ok(run.run(school, checkpoint, &mut |event| watch.tell(event))?)
+    }
+
+    fn test(&self, lesson: &Lesson, recovery: &mut Recovery, model: &Model) -> Result<Option<[Score; 2]>> {
+        recovery.measured = lesson.start.test(self.ui)?;
+        let (old, new) = (recovery.score(self.old)?, recovery.score(model)?);
+        Ok(old.zip(new).map(|(old, new)| [old, new]))
+    }
+}
+
+/// Tells people of rounds.
+struct Watch<'a> {
+    ui: &'a Ui,
+    progress: Option<Progress>,
+}
+
+impl Watch<'_> {
+    fn tell(&self, event: Event) {
+        match (event, &self.progress) {
+            (Event::Train(train::Event::Step { loss, rate, .. }), Some(progress)) => {
+                progress.tell(&format!("loss {loss:.4}, rate {rate:.2e}"));
+                progress.add(1);
+            }
+            (Event::Note(text), _) => self.ui.note(text),
+            (Event::Round(row), Some(progress)) => progress.line(&line(row)),
+            _ => {}
+        }
+    }
+}
+
+fn line(row: &Row) -> String {
+    let [before, after] = [row.before, row.after].map(worth);
+    let (round, zeros, seconds) = (row.round, 100.0 * row.sparsity, row.seconds);
+    format!("round {round}: {zeros:.2} % pruned, {before} before recovery, {after} after; {seconds:.1} s")
+}
+
+/// What a model is worth, in words.
+fn worth(score: Option<Score>) -> String {
+    match score {
+        Some(Score {
+            accuracy: Some(x), ..
+        }) => format!("{:.2} %", 100.0 * x),
+        Some(score) => format!("loss {:.4}", score.loss),
+        None => "–".into(),
+    }
+}
+
+impl Cooked {
+    /// One row for each round, and the test.
+    pub(super) fn table(&self) -> String {
+        let mut table = Table::new(&["step", "round", "pruned %", "before recovery", "after", "s"]);
+        for (rows, step) in self.steps.iter().zip(1..) {
+            for row in rows {
+                let [before, after] = [row.before, row.after].map(worth);
+                let (pruned, seconds) = (100.0 * row.sparsity, row.seconds);
+                table.row([
+                    format!("{step}"),
+                    row.round.to_string(),
+                    format!("{pruned:.2}"),
+                    before,
+                    after,
+                    format!("{seconds:.1}"),
+                ]);
+            }
+        }
+        let test = self.test.map(|[old, new]| {
+            let [old, new] = [old, new].map(|s| worth(Some(s)));
+            format!("\n\ntest: {old} before pruning, {new} after")
+        });
+        format!("{table}{}", test.unwrap_or_default())
+    }
+
+    /// As `rounds[]` has them.
+    pub(super) fn rounds(&self) -> Value {
+        let steps = self.steps.iter().zip(1..);
+        let row = |(step, row): (i32, &Row)| {
+            json!({
+                "step": step,
+                "round": row.round,
+                "sparsity": row.sparsity,
+                "before": row.before,
+                "after": row.after,
+                "seconds": row.seconds,
+            })
+        };
+        let all = steps.flat_map(|(rows, step)| rows.iter().map(move |r| (step, r)));
+        all.map(row).collect()
+    }
+
+    /// As `test{}` has it.
+    pub(super) fn test(&self) -> Value {
+        self.test
+            .map_or(Value::Null, |[old, new]| json!({"before": old, "after": new}))
+    }
+}

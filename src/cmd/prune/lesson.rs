@@ -1,0 +1,183 @@
+//! A step of a recipe that looks at examples, made ready.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use secateur::Model;
+use secateur::compress::recipe::{Finetune, Recover};
+use secateur::compress::recover::{REPAIRS, Recovery, Repair};
+use secateur::train::loss::{Accuracy, loss};
+use secateur::train::{Course, Loss, Spec, Teacher, Term};
+
+use super::super::card;
+use super::super::train::{Flags, KEEP, Start, TEACHER, output};
+use super::super::ui::Ui;
+
+/// Examples and what is made small, for one model.
+pub(super) struct Lesson {
+    flags: Flags,
+    pub(super) start: Start,
+    label: Box<dyn Loss>,
+    soft: Box<dyn Loss>,
+    teacher: Option<Model>,
+    repairs: Vec<Repair>,
+    samples: usize,
+}
+
+/// How many examples repairs look at, where nobody says.
+const SAMPLES: usize = 256;
+
+impl Lesson {
+    /// The lesson that `finetune` and `recover` ask for, of `model`. `original` is what it was before the recipe.
+    pub(super) fn new(
+        (finetune, recover): (Option<&Finetune>, Option<&Recover>),
+        model: &Model,
+        original: &Model,
+        (name, ui): (&Path, &Ui),
+    ) -> Result<Lesson> {
+        let alone = recover.map(|r| Finetune {
+            data: r.data.clone(),
+            ..Finetune::default()
+        });
+        let how = finetune.or(alone.as_ref()).context("there are no examples")?;
+        let flags = Flags::of(&given(how))?;
+        flags.check()?;
+        let start = Start::given(model.clone(), name.display().to_string(), &flags, ui)?;
+        let named = |e: String| anyhow!(e);
+        let (label, soft) = (
+            loss(flags.loss(start.classes)).map_err(named)?,
+            loss(&flags.soft(start.classes)).map_err(named)?,
+        );
+        let teacher = match how.teacher.as_deref() {
+            None | Some("none") => None,
+            Some("self") => Some(original.clone()),
+            Some(file) => Some(card::load(Path::new(file))?),
+        };
+        Ok(Lesson {
+            label,
+            soft,
+            teacher,
+            start,
+            flags,
+            repairs: repairs(recover)?,
+            samples: recover.and_then(|r| r.samples).unwrap_or(SAMPLES),
+        })
+    }
+
+    /// Lets `with` recover by it.
+    pub(super) fn give<R>(
+        &self,
+        original: &Model,
+        (checkpoint, resume): (Option<&Path>, bool),
+        ui: &Ui,
+        with: impl FnOnce(&mut Recovery) -> Result<R>,
+    ) -> Result<R> {
+        let (flags, start) = (&self.flags, &self.start);
+        let seen =
+            |model: &Model, loss: &dyn Loss, name: &str| output(model, loss).with_context(|| name.to_owned());
+        let (said, taught) = (
+            seen(&start.model, &*self.label, &start.name)?,
+            seen(&start.model, &*self.soft, &start.name)?,
+        );
+        let (of, taught) = ([&*said, "label"], [&*taught, TEACHER]);
+        let told = self.teacher.as_ref().map(|t| seen(t, &*self.soft, "--teacher"));
+        let told = told.transpose()?;
+        let teachers: Vec<_> = self.teacher.iter().zip(&told).map(teacher).collect();
+        let terms = self.terms(&of, &taught);
+        let (optimizer, groups) = (flags.optimizer()?, flags.groups());
+        let course = Course {
+            spec: Spec {
+                groups: &groups,
+                clip: flags.clip(),
+                seed: ui.common.seed as u32,
+                ..Spec::new(&terms, &*optimizer)
+            },
+            rate: flags.rate(&*optimizer),
+            schedule: &flags.schedule,
+            epochs: flags.epochs,
+            patience: None,
+            teachers: &teachers,
+            checkpoint,
+            keep: KEEP,
+            threads: ui.threads(),
+            rates: &crate::rates::cached(),
+        };
+        let (examples, measured) = start.loaders(flags, ui)?;
+        with(&mut Recovery {
+            original,
+            course,
+            examples,
+            measured,
+            classes: start.classes.is_some(),
+            repairs: &self.repairs,
+            samples: self.samples,
+            resume,
+        })
+    }
+
+    /// Steps of all rounds together.
+    pub(super) fn steps(&self, ui: &Ui) -> Result<u64> {
+        let (examples, _) = self.start.loaders(&self.flags, &ui.quiet())?;
+        Ok(self.flags.epochs * examples.batches() as u64)
+    }
+
+    fn terms<'t>(&'t self, of: &'t [&'t str], taught: &'t [&'t str]) -> Vec<Term<'t>> {
+        let share = match self.teacher {
+            Some(_) => self.flags.teacher_weight,
+            None => 0.0,
+        };
+        let term = |loss, of, weight| Term { loss, of, weight };
+        let mut terms = vec![term(&*self.label, of, 1.0 - share)];
+        terms.extend(self.teacher.iter().map(|_| term(&*self.soft, taught, share)));
+        if self.start.classes.is_some() {
+            terms.push(term(&Accuracy, of, 0.0));
+        }
+        terms
+    }
+}
+
+fn teacher<'a>((model, output): (&'a Model, &'a String)) -> Teacher<'a> {
+    Teacher {
+        label: TEACHER,
+        model,
+        output,
+    }
+}
+
+/// The flags of `finetune` that say the same.
+fn given(how: &Finetune) -> Vec<(&'static str, String)> {
+    let number = |x: Option<f64>| x.map(|x| x.to_string());
+    // With a teacher's name the flags take its weight; which model it is, the lesson knows.
+    let taught = how.teacher.as_deref().filter(|t| *t != "none");
+    let all = [
+        ("data", Some(how.data.clone())),
+        ("epochs", Some(how.epochs.to_string())),
+        ("batch", how.batch.map(|n| n.to_string())),
+        ("optimizer", how.optimizer.clone()),
+        ("lr", number(how.lr)),
+        ("schedule", how.lr_schedule.clone()),
+        ("loss", how.loss.clone()),
+        ("augment", how.augment.clone()),
+        ("validation", how.validation.clone()),
+        ("task", how.task.clone()),
+        ("teacher", taught.map(str::to_owned)),
+        (
+            "teacher-weight",
+            number(how.teacher_weight).filter(|_| taught.is_some()),
+        ),
+        (
+            "temperature",
+            number(how.temperature).filter(|_| taught.is_some()),
+        ),
+    ];
+    all.into_iter().filter_map(|(name, x)| Some((name, x?))).collect()
+}
+
+fn repairs(recover: Option<&Recover>) -> Result<Vec<Repair>> {
+    let all = recover.map_or(&[][..], |r| &r.repairs);
+    let named = |name: &String| match REPAIRS.iter().find(|(n, ..)| n == name) {
+        Some((_, repair, _)) => Ok(*repair),
+        None => bail!("no repair {name:?}"),
+    };
+    all.iter().map(named).collect()
+}

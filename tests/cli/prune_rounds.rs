@@ -1,0 +1,208 @@
+//! `prune` with recovery: rounds, fine-tuning, repairs, recipes.
+
+use std::fs;
+use std::time::Duration;
+
+use super::*;
+
+/// A network of the digits that has learned a little, in a file.
+fn trained(folder: &Folder) -> String {
+    let file = folder.file("trained.onnx");
+    let how = [
+        "--data", "digits", "--epochs", "4", "--batch", "50", "--lr", "0.003",
+    ];
+    done(&[&["train", "lenet-300-100", &file][..], &how].concat());
+    file
+}
+
+const ROUNDS: [&str; 14] = [
+    "--sparsity",
+    "0.95",
+    "--data",
+    "digits",
+    "--finetune",
+    "3",
+    "--rounds",
+    "3",
+    "--schedule",
+    "linear",
+    "--batch",
+    "50",
+    "--lr",
+    "0.003",
+];
+
+fn number(x: &Value) -> f64 {
+    x.as_f64().unwrap_or_else(|| panic!("{x}"))
+}
+
+#[test]
+fn rounds_with_recovery_end_at_the_target_and_make_up_for_it() {
+    let folder = Folder::new("prune-rounds");
+    let (a, out) = (trained(&folder), folder.file("out.onnx"));
+    let said = done(&[&["prune", &a, &out][..], &ROUNDS].concat());
+    let rounds = said["rounds"].as_array().unwrap();
+    let shares: Vec<f64> = rounds.iter().map(|r| number(&r["sparsity"])).collect();
+    assert_eq!(shares.len(), 3);
+    assert!(shares.is_sorted());
+    let (zeros, weights) = (number(&said["total"]["zeros"]), number(&said["total"]["weights"]));
+    assert_eq!(zeros, (0.95 * weights).round());
+    assert_eq!(shares[2], zeros / weights);
+    let last = &rounds[2];
+    assert!(
+        number(&last["after"]["accuracy"]) >= number(&last["before"]["accuracy"]),
+        "{last}"
+    );
+    let once = folder.file("once.onnx");
+    done(&["prune", &a, &once, "--sparsity", "0.95"]);
+    let untuned = done(&["verify", &once, &once, "--data", "digits"]);
+    let tuned = number(&said["test"]["after"]["accuracy"]);
+    assert!(tuned > number(&untuned["metric"]["a"]) + 0.1, "{said}");
+    // The receipt says it all.
+    let model = secateur::engine::onnx::load(Path::new(&out)).unwrap();
+    let entries = secateur::engine::onnx::metadata(&model);
+    let receipt: Value = serde_json::from_str(&entries.last().unwrap().1).unwrap();
+    assert_eq!(receipt["verb"], "prune");
+    assert_eq!(receipt["flags"]["recipe"], said["recipe"]);
+    assert_eq!(receipt["figures"]["rounds"], said["rounds"]);
+}
+
+#[test]
+fn a_saved_recipe_makes_the_same_file() {
+    let folder = Folder::new("prune-recipe");
+    let (a, [x, y, recipe]) = (
+        trained(&folder),
+        ["x.onnx", "y.onnx", "r.toml"].map(|f| folder.file(f)),
+    );
+    let more = [
+        "--seed",
+        "5",
+        "--teacher",
+        "self",
+        "--recover",
+        "bn,bias",
+        "--save-recipe",
+        &recipe,
+    ];
+    let said = done(&[&["prune", &a, &x][..], &ROUNDS, &more].concat());
+    let again = done(&["prune", &a, &y, "--recipe", &recipe]);
+    assert_eq!(said["recipe"], again["recipe"]);
+    assert_eq!(weights(&x), weights(&y));
+    let text = fs::read_to_string(&recipe).unwrap();
+    assert!(
+        text.contains("[step.prune.finetune]") && text.contains("teacher = \"self\""),
+        "{text}"
+    );
+    // A chain of several steps.
+    let steps = "[[step]]\nprune = { sparsity = 0.8 }\n\
+        [[step]]\nrecover = { data = 'digits', repairs = ['bias'], samples = 32 }\n\
+        [[step]]\nfinetune = { data = 'digits', epochs = 1, batch = 50 }\n";
+    let chain = folder.write("chain.toml", steps.as_bytes());
+    let said = done(&["prune", &a, &x, "--recipe", &chain, "--force"]);
+    let rounds = said["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 3);
+    assert!(
+        rounds.iter().all(|r| (number(&r["sparsity"]) - 0.8).abs() < 1e-4),
+        "{said}"
+    );
+    let wrong = folder.write("wrong.toml", b"[[step]]\nprune = { sparsty = 0.8 }\n");
+    let error = refused(&["prune", &a, &x, "--recipe", &wrong, "--force"]);
+    assert!(
+        error.contains("wrong.toml") && error.contains("sparsty"),
+        "{error}"
+    );
+}
+
+/// The elements of all initialisers.
+fn weights(file: &str) -> Vec<Vec<u8>> {
+    let model = secateur::engine::onnx::load(Path::new(file)).unwrap();
+    let g = &model.graph;
+    let each = g.initializers.iter().filter_map(|&v| g.konst(v));
+    each.map(|t| t.bytes().to_vec()).collect()
+}
+
+#[test]
+fn killed_and_resumed_it_ends_in_the_same_weights() {
+    let folder = Folder::new("prune-resume");
+    let (a, [whole, out, state]) = (
+        trained(&folder),
+        ["w.onnx", "o.onnx", "state"].map(|f| folder.file(f)),
+    );
+    done(&[&["prune", &a, &whole][..], &ROUNDS].concat());
+    let kept = ["--checkpoint", &state, "--resume"];
+    let args = [&["prune", &a, &out][..], &ROUNDS, &kept].concat();
+    let mut killed = 0;
+    for wait in (1..).map(|i| Duration::from_millis(150 * i)) {
+        let mut run = command(&args).spawn().unwrap();
+        std::thread::sleep(wait);
+        match run.try_wait().unwrap() {
+            Some(status) => {
+                assert!(status.success());
+                break;
+            }
+            None => {
+                run.kill().unwrap();
+                run.wait().unwrap();
+                killed += 1;
+                // Nothing or all of it.
+                assert!(!Path::new(&out).exists() || weights(&out) == weights(&whole));
+                let _ = fs::remove_file(&out);
+            }
+        }
+    }
+    assert!(killed > 0);
+    assert_eq!(weights(&out), weights(&whole));
+    let other = [&["prune", &a, &out, "--force", "--seed", "3"][..], &ROUNDS, &kept].concat();
+    let error = refused(&other);
+    assert!(error.contains("the seed was 0, and is 3 now"), "{error}");
+}
+
+#[test]
+fn what_diverges_leaves_the_old_file() {
+    let folder = Folder::new("prune-diverged");
+    let (a, out) = (trained(&folder), folder.write("out.onnx", b"old"));
+    let wild = [
+        "--data",
+        "digits",
+        "--finetune",
+        "2",
+        "--rounds",
+        "2",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "1e30",
+        "--force",
+    ];
+    let error = refused(&[&["prune", &a, &out][..], &wild].concat());
+    assert!(
+        error.contains("out.onnx is as it was") && error.contains("diverged"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&out).unwrap(), b"old");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let folder = Folder::new("prune-rounds-refused");
+    let out = folder.file("out.onnx");
+    for (more, part) in [
+        (
+            &["--rounds", "2", "--schedule", "one-shot"][..],
+            "one-shot takes one round",
+        ),
+        (&["--schedule", "cubik"], "did you mean \"cubic\"?"),
+        (&["--finetune", "1"], "--data"),
+        (&["--data", "digits", "--recover", "bm"], "no repair \"bm\""),
+        (
+            &["--data", "digits", "--finetune", "1", "--optimizer", "adm"],
+            "did you mean \"adam\"?",
+        ),
+        (&["--data", "digits", "--finetune", "1", "--dry-run"], "--dry-run"),
+        (&["--resume"], "--checkpoint"),
+    ] {
+        let error = refused(&[&["prune", DIGITS, &out][..], more].concat());
+        assert!(error.contains(part), "{more:?}: {error}");
+        assert!(!Path::new(&out).exists());
+    }
+}
