@@ -1,5 +1,8 @@
 //! Plans applied. Nothing else in this crate edits a model.
 
+mod narrow;
+mod spell;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -14,12 +17,15 @@ use crate::math::tiles::{Gone, Grid};
 use crate::math::{Float, Kind, mask};
 use crate::place::{Site, places};
 use crate::scan::Effort;
+pub use narrow::{Width, forced};
 
 /// What applying a plan changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// One entry for each change of the plan, in order.
+    /// One entry for each mask of the plan, in order.
     pub edits: Vec<Edit>,
+    /// One entry for each group that was cut, in order.
+    pub widths: Vec<Width>,
 }
 
 /// What one change did to one constant.
@@ -67,6 +73,25 @@ pub fn apply_with(
     effort: &Effort,
     room: Option<&Room>,
 ) -> Result<Report, ApplyError> {
+    let mut new = model.clone();
+    let edits = masked(plan, &mut new, effort, room)?;
+    let mut widths = vec![];
+    for change in &plan.0 {
+        if let Change::Narrow(n) = change {
+            widths.extend(narrow::narrow(n, &mut new)?);
+        }
+    }
+    *model = new;
+    Ok(Report { edits, widths })
+}
+
+/// Applies the masks of `plan`.
+fn masked(
+    plan: &Plan,
+    model: &mut Model,
+    effort: &Effort,
+    room: Option<&Room>,
+) -> Result<Vec<Edit>, ApplyError> {
     let sites = sites(plan, model)?;
     effort.watch.begin("pruning", bytes(model, &sites));
     let mut edited = Edited {
@@ -75,16 +100,23 @@ pub fn apply_with(
         left: room.map_or(usize::MAX, |r| r.memory),
         room,
     };
-    let changes = plan.0.iter().zip(sites);
+    let changes = masks(plan).zip(sites);
     let edits = changes
-        .map(|(Change::Mask(m), site)| edited.mask(m, site, effort))
+        .map(|(m, site)| edited.mask(m, site, effort))
         .collect::<Result<_, _>>()?;
     for (site, new) in edited.new {
         if let Some(c) = site.constant_mut(model) {
             *c = new;
         }
     }
-    Ok(Report { edits })
+    Ok(edits)
+}
+
+fn masks(plan: &Plan) -> impl Iterator<Item = &Mask> {
+    plan.0.iter().filter_map(|c| match c {
+        Change::Mask(m) => Some(m),
+        Change::Narrow(_) => None,
+    })
 }
 
 /// What [`apply`] would report, if each change were the only one.
@@ -95,12 +127,17 @@ pub fn apply_with(
 pub fn preview(plan: &Plan, model: &Model, effort: &Effort) -> Result<Report, ApplyError> {
     let sites = sites(plan, model)?;
     effort.watch.begin("counting zeros", bytes(model, &sites));
-    let edit = |(Change::Mask(m), site): (&Change, Site)| {
+    let edit = |(m, site): (&Mask, Site)| {
         let c = site.constant(model).ok_or_else(|| unknown(&m.value))?;
         Ok(edit(m, &c.tensor, effort)?.0)
     };
-    let edits = plan.0.iter().zip(sites).map(edit).collect::<Result<_, _>>()?;
-    Ok(Report { edits })
+    let edits = masks(plan).zip(sites).map(edit).collect::<Result<_, _>>()?;
+    let mut widths = vec![];
+    if plan.0.iter().any(|c| matches!(c, Change::Narrow(_))) {
+        let only = plan.0.iter().filter(|c| matches!(c, Change::Narrow(_))).cloned();
+        widths = apply(&Plan(only.collect()), &mut model.clone())?.widths;
+    }
+    Ok(Report { edits, widths })
 }
 
 /// Which elements of a tensor become zero.
@@ -191,8 +228,8 @@ fn bytes(model: &Model, sites: &[Site]) -> u64 {
 /// Where the values are that the changes name.
 fn sites(plan: &Plan, model: &Model) -> Result<Vec<Site>, ApplyError> {
     let all: HashMap<String, Site> = places(model).into_iter().map(|p| (p.name, p.site)).collect();
-    let find = |c: &Change| all.get(c.value()).cloned().ok_or_else(|| unknown(c.value()));
-    plan.0.iter().map(find).collect()
+    let find = |m: &Mask| all.get(&m.value).cloned().ok_or_else(|| unknown(&m.value));
+    masks(plan).map(find).collect()
 }
 
 fn unknown(value: &str) -> ApplyError {
@@ -347,8 +384,9 @@ mod tests {
         let threshold = 1.0;
         let tiled = tiled(&[1, 1], Cut::Small { threshold, ties: 0 });
         let mut single = mask("w0", 2, 1.0);
-        let Change::Mask(m) = &mut single;
-        m.cut = Cut::AllBut(1);
+        if let Change::Mask(m) = &mut single {
+            m.cut = Cut::AllBut(1);
+        }
         for bad in [
             mask("w1", 2, 1.0),
             mask("w0", 3, 1.0),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::groups::Sizes;
 use crate::math::Tiles;
 
 /// One change.
@@ -13,6 +14,29 @@ use crate::math::Tiles;
 pub enum Change {
     /// Elements become zero.
     Mask(Mask),
+    /// Groups of axes become shorter.
+    Narrow(Narrow),
+}
+
+/// Of [groups](crate::groups()) of axes only some indices stay, in all that they run through.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Narrow {
+    /// The sizes of free dimensions that the groups were found with.
+    #[serde(default, skip_serializing_if = "Sizes::is_empty")]
+    pub sizes: Sizes,
+    /// What stays of each group.
+    pub groups: Vec<Keep>,
+}
+
+/// What stays of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The group; see [`Group::name`](crate::groups::Group::name).
+    pub group: String,
+    /// The number of indices it has.
+    pub size: usize,
+    /// The indices that stay, ascending; at least one.
+    pub keep: Vec<usize>,
 }
 
 /// Small elements of one constant become zero, or whole tiles of them. NaNs stay.
@@ -52,10 +76,11 @@ pub enum Cut {
 pub struct Plan(pub Vec<Change>);
 
 impl Change {
-    /// The name of the value that is changed.
+    /// The name of the value, or of the first group, that is changed.
     pub fn value(&self) -> &str {
         match self {
             Change::Mask(m) => &m.value,
+            Change::Narrow(n) => n.groups.first().map_or("", |k| &k.group),
         }
     }
 }
@@ -64,7 +89,25 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Change::Mask(m) => m.fmt(f),
+            Change::Narrow(n) => n.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for Narrow {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (i, k) in self.groups.iter().enumerate() {
+            let end = if i + 1 < self.groups.len() { "\n" } else { "" };
+            write!(f, "{k}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (group, size, keep) = (&self.group, self.size, &self.keep);
+        write!(f, "narrow {group:?} from {size} to {}: {keep:?} stay", keep.len())
     }
 }
 
