@@ -10,7 +10,7 @@ use secateur_engine::opt::infer::infer;
 use super::spell::Speller;
 use crate::change::Narrow;
 use crate::error::{ApplyError, ApplyErrorKind};
-use crate::groups::{Groups, Letter, examples, groups};
+use crate::groups::{Groups, Letter, groups};
 
 /// How wide a group was and is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) fn narrow(change: &Narrow, model: &mut Model) -> Result<Vec<Width>, A
         let found = groups(model, &change.sizes).map_err(|e| shape(e.to_string()))?;
         let (keeps, widths) = keeps(change, &found)?;
         let new = cut(&found, &keeps).map_err(&shape)?;
-        check(&new, change, &found, &keeps).map_err(shape)?;
+        check(&new, &found, &keeps).map_err(shape)?;
         (new, widths)
     };
     *model = new;
@@ -177,8 +177,8 @@ fn declare(model: &mut Model, found: &Groups, keeps: &Keeps) {
 }
 
 /// Whether all shapes are those that were to be expected.
-fn check(model: &Model, change: &Narrow, found: &Groups, keeps: &Keeps) -> Result<(), String> {
-    let facts = infer(model, &examples(model, &change.sizes)).map_err(|e| e.to_string())?;
+fn check(model: &Model, found: &Groups, keeps: &Keeps) -> Result<(), String> {
+    let facts = infer(model, &found.inputs).map_err(|e| e.to_string())?;
     let g = &found.trace.model.graph;
     for (_, node) in g.iter() {
         for &v in node.outputs.iter().flatten() {

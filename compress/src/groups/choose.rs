@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use secateur_engine::Tensor;
-use secateur_engine::ir::Dim;
+use secateur_engine::ir::{DType, Dim};
 use secateur_engine::plan::macs;
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +87,7 @@ impl Groups<'_> {
         found.collect()
     }
 
-    /// The elements of the model's constants that are left after `cut`.
+    /// The elements of the main graph's constants that are left after `cut`, without those that are shapes, indices, masks or texts.
     pub fn parameters(&self, cut: &Narrow) -> u64 {
         self.parameters_at(&self.widths(cut))
     }
@@ -106,8 +106,8 @@ impl Groups<'_> {
     fn parameters_at(&self, widths: &HashMap<Letter, usize>) -> u64 {
         let width = |l: Letter| widths.get(&l).copied();
         let held = self.held.iter().filter(|h| {
-            let float = |t: &Tensor| t.dtype().is_float();
-            h.site.constant(self.trace.model).is_some_and(|c| float(&c.tensor))
+            let counts = |t: &Tensor| !matches!(t.dtype(), DType::I64 | DType::Bool | DType::String);
+            h.site.constant(self.trace.model).is_some_and(|c| counts(&c.tensor))
         });
         held.map(|h| self.axes(h).iter().map(|s| self.trace.spaces.kept(s, &width) as u64).product::<u64>()).sum()
     }

@@ -113,6 +113,8 @@ pub(crate) struct Held {
 /// What of a model can be cut.
 pub struct Groups<'m> {
     pub(crate) trace: Trace<'m>,
+    /// The example sizes.
+    pub(crate) inputs: Examples,
     pub(crate) held: Vec<Held>,
     /// In the order of the file.
     pub groups: Vec<Group>,
@@ -130,17 +132,18 @@ impl fmt::Debug for Groups<'_> {
 /// Sizes of free dimensions of the inputs, by name.
 pub type Sizes = BTreeMap<String, usize>;
 
-/// The size that is taken for an example of a free dimension that nobody gave one for, unless it is the first of an input: that is 1.
-const EXAMPLE: usize = 64;
+/// Sizes that are taken for examples of free dimensions that nobody gave one for, unless it is the first of an input: that is 1.
+/// The first with which the shapes of the model fit each other counts.
+const EXAMPLES: [usize; 4] = [64, 224, 512, 16];
 
-/// Finds the groups of the main graph of `model`, whose shapes are followed for inputs of example sizes: those in `sizes`, or else
-/// what the file says, or else 1 for the first axis of an input and 64 for others.
+/// Finds the groups of the main graph of `model`, whose shapes are followed for inputs of example sizes: what the file says, or else
+/// those in `sizes`, or else 1 for the first axis of an input and 64 (224, 512, 16) for others.
 ///
 /// # Errors
 ///
 /// The first node whose inputs do not fit it.
 pub fn groups<'m>(model: &'m Model, sizes: &Sizes) -> Result<Groups<'m>, NodeError> {
-    let mut trace = Trace::new(model, &examples(model, sizes))?;
+    let (mut trace, inputs) = traced(model, sizes)?;
     vanish::pin(&mut trace);
     let held = held(model);
     for h in &held {
@@ -153,6 +156,7 @@ pub fn groups<'m>(model: &'m Model, sizes: &Sizes) -> Result<Groups<'m>, NodeErr
     }
     let mut found = Groups {
         trace,
+        inputs,
         held,
         groups: vec![],
         uncut: vec![],
@@ -161,20 +165,34 @@ pub fn groups<'m>(model: &'m Model, sizes: &Sizes) -> Result<Groups<'m>, NodeErr
     Ok(found)
 }
 
-/// Types of the inputs with numbers for all sizes.
-pub(crate) fn examples(model: &Model, sizes: &Sizes) -> HashMap<ValueId, Type> {
+/// Types of inputs with numbers for all sizes.
+type Examples = HashMap<ValueId, Type>;
+
+fn traced<'m>(model: &'m Model, sizes: &Sizes) -> Result<(Trace<'m>, Examples), NodeError> {
+    let with = |example| {
+        let inputs = examples(model, sizes, example);
+        Ok((Trace::new(model, &inputs)?, inputs))
+    };
+    let first = with(EXAMPLES[0]);
+    match first {
+        Err(_) => EXAMPLES[1..].iter().find_map(|&e| with(e).ok()).map_or(first, Ok),
+        found => found,
+    }
+}
+
+fn examples(model: &Model, sizes: &Sizes, example: usize) -> Examples {
     let g = &model.graph;
     let open = g.inputs.iter().filter(|p| g[p.value].konst.is_none());
-    let example = |p: &secateur_engine::ir::Port| {
+    let of = |p: &secateur_engine::ir::Port| {
         let ty = p.ty.as_ref().map(|d| &d.ty)?;
         let dim = |(i, d): (usize, &Dim)| -> usize {
             let named = || sizes.get(&d.to_string()).copied();
-            d.size().or_else(named).unwrap_or(if i == 0 { 1 } else { EXAMPLE })
+            d.size().or_else(named).unwrap_or(if i == 0 { 1 } else { example })
         };
         let dims: Vec<usize> = ty.shape()?.iter().enumerate().map(dim).collect();
         Some((p.value, Type::tensor(ty.dtype().unwrap_or(DType::F32), dims)))
     };
-    open.filter_map(example).collect()
+    open.filter_map(of).collect()
 }
 
 /// The constants of the main graph.

@@ -13,6 +13,7 @@ pub(crate) type Rule = fn(&mut View) -> Option<()>;
 static RULES: &[(&str, Rule)] = &[
     ("Col2Im", mixes),
     ("Concat", concat),
+    ("Constant", leaf),
     ("ConstantOfShape", filled),
     ("Conv", conv),
     ("ConvTranspose", transposed),
@@ -27,8 +28,8 @@ static RULES: &[(&str, Rule)] = &[
     ("RNN", recurrent::<1>),
     ("Reshape", reshape),
     ("Resize", resize),
-    ("Shape", shape),
-    ("Size", shape),
+    ("Shape", leaf),
+    ("Size", leaf),
     ("Slice", slice),
     ("SpaceToDepth", space_to_depth),
     ("Split", split),
@@ -48,8 +49,8 @@ fn mixes(v: &mut View) -> Option<()> {
     Some(())
 }
 
-/// Makes integers from sizes: who reads them follows the sizes.
-fn shape(_: &mut View) -> Option<()> {
+/// What it makes hangs together with nothing: a constant, or integers made of sizes, which follow the sizes.
+fn leaf(_: &mut View) -> Option<()> {
     Some(())
 }
 
