@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use secateur_engine::Tensor;
 use secateur_engine::ir::{Bytes, Data, Dim, Model, Type, ValueId};
-use secateur_engine::opt::infer::infer;
+use secateur_engine::opt::Facts;
 
 use super::spell::Speller;
 use crate::change::Narrow;
@@ -33,8 +33,7 @@ pub(super) fn narrow(change: &Narrow, model: &mut Model) -> Result<Vec<Width>, A
     let (new, widths) = {
         let found = groups(model, &change.sizes).map_err(|e| shape(e.to_string()))?;
         let (keeps, widths) = keeps(change, &found)?;
-        let new = cut(&found, &keeps).map_err(&shape)?;
-        check(&new, &found, &keeps).map_err(shape)?;
+        let new = cut(&found, &keeps).map_err(shape)?;
         (new, widths)
     };
     *model = new;
@@ -79,10 +78,8 @@ fn cut(found: &Groups, keeps: &Keeps) -> Result<Model, String> {
         *c = c.with(less);
     }
     let width = |l: Letter| keeps.get(&l).map(|k| kept(k));
-    let mut speller = Speller::new(&mut model, &found.trace, &width);
-    for fix in &found.trace.fixes {
-        speller.fix(fix)?;
-    }
+    let facts = Speller::new(&mut model, &found.trace, &width).all(&found.inputs)?;
+    check(&facts, found, keeps)?;
     declare(&mut model, found, keeps);
     Ok(model)
 }
@@ -177,8 +174,7 @@ fn declare(model: &mut Model, found: &Groups, keeps: &Keeps) {
 }
 
 /// Whether all shapes are those that were to be expected.
-fn check(model: &Model, found: &Groups, keeps: &Keeps) -> Result<(), String> {
-    let facts = infer(model, &found.inputs).map_err(|e| e.to_string())?;
+fn check(facts: &Facts, found: &Groups, keeps: &Keeps) -> Result<(), String> {
     let g = &found.trace.model.graph;
     for (_, node) in g.iter() {
         for &v in node.outputs.iter().flatten() {

@@ -1,9 +1,13 @@
 //! Sizes that a model spells out, spelt anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use secateur_engine::Tensor;
-use secateur_engine::ir::{AttrValue, Constant, DType, Model, Node, NodeId, ValueId};
+use secateur_engine::ir::{AttrValue, Constant, DType, Dim, Model, Node, NodeId, Type, ValueId};
+use secateur_engine::ops::Fact;
+use secateur_engine::opt::Facts;
+use secateur_engine::opt::infer::{infer, infer_node};
 
 use crate::groups::{Fix, Letter, Slot, Space, Trace, What};
 
@@ -17,10 +21,21 @@ struct Number {
 /// The numbers of a list that change, by their place.
 type Numbers = BTreeMap<usize, Number>;
 
+type Ids = Vec<Option<ValueId>>;
+
+/// Nodes between a list of sizes and what it is made of, at most.
+const DEEP: usize = 32;
+
+/// Goes through the nodes of a model of which tensors have been cut, and mends what they say of sizes before their shapes are
+/// inferred.
 pub(super) struct Speller<'a> {
     model: &'a mut Model,
     trace: &'a Trace<'a>,
     width: &'a dyn Fn(Letter) -> Option<usize>,
+    /// What is known of the cut model so far.
+    facts: Facts,
+    /// What is known of the model whatever the sizes of its inputs are.
+    any: Facts,
 }
 
 impl<'a> Speller<'a> {
@@ -30,7 +45,53 @@ impl<'a> Speller<'a> {
         trace: &'a Trace<'a>,
         width: &'a dyn Fn(Letter) -> Option<usize>,
     ) -> Speller<'a> {
-        Speller { model, trace, width }
+        let facts = Facts::initial(&model.graph);
+        let any = infer(trace.model, &HashMap::new()).unwrap_or_default();
+        Speller {
+            model,
+            trace,
+            width,
+            facts,
+            any,
+        }
+    }
+
+    /// Mends all nodes, with inputs of the sizes `inputs`. What is known of the model then.
+    pub(super) fn all(mut self, inputs: &HashMap<ValueId, Type>) -> Result<Facts, String> {
+        for (&v, ty) in inputs {
+            self.facts.set(v, ty.clone().into(), None);
+        }
+        let mut fixes: HashMap<NodeId, Vec<&Fix>> = HashMap::new();
+        for fix in &self.trace.fixes {
+            fixes.entry(fix.node).or_default().push(fix);
+        }
+        for id in self.model.graph.order.clone() {
+            for fix in fixes.get(&id).into_iter().flatten() {
+                self.fix(fix)?;
+            }
+            self.infer(id)?;
+        }
+        Ok(self.facts)
+    }
+
+    fn infer(&mut self, id: NodeId) -> Result<(), String> {
+        let node = self.model.graph[id].clone();
+        infer_node(self.model, &node, &mut self.facts).map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    /// The integers `v`, as far as they are known of the cut model.
+    fn known(&self, v: ValueId) -> Vec<Option<i64>> {
+        let konst = self.facts.konst(v).and_then(|t| t.ints());
+        let data = || self.facts.of(v).data.as_ref().map(|d| d.iter().map(Dim::known).collect());
+        konst.map(|ints| ints.into_iter().map(Some).collect()).or_else(data).unwrap_or_default()
+    }
+
+    /// Those of `numbers` that `v` does not have yet, and that are numbers there: -1 and 0 mean something else.
+    fn stale(&self, v: ValueId, numbers: &Numbers) -> Numbers {
+        let known = self.known(v);
+        let old = |k: &usize, n: &Number| known.get(*k).copied().flatten().is_none_or(|x| x != n.new && x > 0);
+        numbers.iter().filter(|(k, n)| old(k, n)).map(|(k, n)| (*k, *n)).collect()
     }
 
     fn number(&self, space: &Space) -> Number {
@@ -45,7 +106,7 @@ impl<'a> Speller<'a> {
     }
 
     /// Spells what `fix` says.
-    pub(super) fn fix(&mut self, fix: &Fix) -> Result<(), String> {
+    fn fix(&mut self, fix: &Fix) -> Result<(), String> {
         match &fix.what {
             What::Size(space) => {
                 let Number { old, new } = self.number(space);
@@ -125,12 +186,19 @@ impl<'a> Speller<'a> {
     fn constant(&mut self, stem: &str, dtype: DType, dims: &[usize], list: Vec<i64>) -> Result<ValueId, String> {
         let g = &mut self.model.graph;
         let name = g.fresh(stem);
-        Ok(g.constant(name, tensor(dtype, dims, &list)?))
+        let tensor = Arc::new(tensor(dtype, dims, &list)?);
+        let v = g.constant(name, Tensor::clone(&tensor));
+        self.facts.set(v, Fact::of(&tensor), Some(tensor));
+        Ok(v)
     }
 
-    /// A value like the integers `v`, with other numbers; `v` itself where they follow from shapes. What others read too
-    /// stays for them.
+    /// A value like the integers `v` with other numbers; `v` itself where it has them already. What others read too stays
+    /// for them.
     fn value(&mut self, v: ValueId, numbers: &Numbers, depth: usize) -> Result<ValueId, String> {
+        let numbers = &self.stale(v, numbers);
+        if numbers.is_empty() {
+            return Ok(v);
+        }
         let g = &self.model.graph;
         let links = g.links();
         let own = links.readers(v).len() < 2 && !links.kept(v) && !g.is_input(v);
@@ -144,40 +212,92 @@ impl<'a> Speller<'a> {
             let new = tensor(dtype, &dims, &list)?;
             if let Some(c) = self.model.graph[v].konst.as_mut() {
                 *c = c.with(new);
+                let new = c.tensor.clone();
+                self.facts.set(v, Fact::of(&new), Some(new));
             }
             return Ok(v);
         }
-        let Some((id, 0)) = links.producer(v).filter(|_| depth < 32) else {
-            return Ok(v);
+        let made = links.producer(v).filter(|(_, slot)| *slot == 0 && depth < DEEP);
+        let Some((id, _)) = made else {
+            return self.literal(v, numbers);
         };
-        match &*g[id].op {
-            "Constant" => self.spelt(v, id, numbers, own),
-            "Concat" => {
-                let inputs = g[id].inputs.clone();
-                let mut new = inputs.clone();
-                let mut at = 0;
-                for (i, part) in inputs.iter().enumerate() {
-                    let Some(part) = *part else { continue };
-                    let len = self.trace.facts.of(part).ty.dims().map_or(1, |d| d.iter().product());
-                    let here = numbers.range(at..at + len).map(|(k, n)| (k - at, *n));
-                    let here: Numbers = here.collect();
-                    if !here.is_empty() {
-                        new[i] = Some(self.value(part, &here, depth + 1)?);
-                    }
-                    at += len;
-                }
-                Ok(self.reads(v, id, own, (inputs, new)))
-            }
-            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => {
-                let inputs = g[id].inputs.clone();
-                let mut new = inputs.clone();
-                if let Some(x) = inputs.first().copied().flatten() {
-                    new[0] = Some(self.value(x, numbers, depth + 1)?);
-                }
-                Ok(self.reads(v, id, own, (inputs, new)))
-            }
-            _ => Ok(v),
+        let inputs = g[id].inputs.clone();
+        let new = match &*g[id].op {
+            "Constant" => return self.spelt(v, id, numbers, own),
+            "Concat" => self.parts_of(&inputs, numbers, depth)?,
+            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => self.each(&inputs, &[0], numbers, depth)?,
+            "Where" => self.each(&inputs, &[1, 2], numbers, depth)?,
+            "Mul" => match self.factor(&inputs, numbers, depth)? {
+                Some(new) => new,
+                None => return self.literal(v, numbers),
+            },
+            _ => return self.literal(v, numbers),
+        };
+        self.reads(v, id, own, (inputs, new))
+    }
+
+    /// The inputs of a `Concat` with the numbers changed.
+    fn parts_of(&mut self, inputs: &Ids, numbers: &Numbers, depth: usize) -> Result<Ids, String> {
+        let (mut new, mut at) = (inputs.clone(), 0);
+        for (i, part) in inputs.iter().enumerate() {
+            let Some(part) = *part else { continue };
+            let len = self.trace.facts.of(part).ty.dims().map_or(1, |d| d.iter().product());
+            let here: Numbers = numbers.range(at..at + len).map(|(k, n)| (k - at, *n)).collect();
+            new[i] = Some(self.value(part, &here, depth + 1)?);
+            at += len;
         }
+        Ok(new)
+    }
+
+    /// The inputs with the numbers changed in those of `which` that have the old ones.
+    fn each(&mut self, inputs: &Ids, which: &[usize], numbers: &Numbers, depth: usize) -> Result<Ids, String> {
+        let mut new = inputs.clone();
+        for &i in which {
+            let Some(x) = inputs.get(i).copied().flatten() else { continue };
+            let has = self.known(x);
+            let here = |k: &usize, n: &Number| which.len() == 1 || has.get(*k).copied().flatten() == Some(n.old);
+            let numbers: Numbers = numbers.iter().filter(|(k, n)| here(k, n)).map(|(k, n)| (*k, *n)).collect();
+            new[i] = Some(self.value(x, &numbers, depth + 1)?);
+        }
+        Ok(new)
+    }
+
+    /// The inputs of a product of one number by a constant, which is changed in proportion.
+    fn factor(&mut self, inputs: &Ids, numbers: &Numbers, depth: usize) -> Result<Option<Ids>, String> {
+        let Some(&Number { old, new }) = numbers.get(&0).filter(|_| numbers.len() == 1) else {
+            return Ok(None);
+        };
+        for (i, x) in inputs.iter().enumerate() {
+            let Some(x) = *x else { continue };
+            let is = self.trace.facts.konst(x).filter(|_| self.fixed(x, 0).is_some()).and_then(|t| t.ints());
+            if let Some(&[c]) = is.as_deref().filter(|_| old != 0)
+                && c * new % old == 0
+            {
+                let number = Number { old: c, new: c * new / old };
+                let mut made = inputs.clone();
+                made[i] = Some(self.value(x, &Numbers::from([(0, number)]), depth + 1)?);
+                return Ok(Some(made));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Element `k` of `v`, if it is the same whatever the sizes of the inputs are.
+    fn fixed(&self, v: ValueId, k: usize) -> Option<i64> {
+        let konst = self.any.konst(v).and_then(|t| t.ints()?.get(k).copied());
+        konst.or_else(|| self.any.of(v).data.as_ref()?.get(k)?.known())
+    }
+
+    /// A constant in the place of `v`, which is computed from other sizes than those that change.
+    fn literal(&mut self, v: ValueId, numbers: &Numbers) -> Result<ValueId, String> {
+        let ty = self.trace.facts.of(v).ty.clone();
+        let computed = || format!("{:?}, a list of sizes, is computed from values", self.model.graph[v].name);
+        let (dims, dtype) = ty.dims().zip(ty.dtype()).ok_or_else(computed)?;
+        let len = dims.iter().product();
+        let all: Option<Vec<i64>> = (0..len).map(|k| self.fixed(v, k)).collect();
+        let list = replaced(&all.ok_or_else(computed)?, numbers);
+        let stem = self.model.graph[v].name.to_string();
+        self.constant(&stem, dtype, &dims, list)
     }
 
     /// The output `v` of node `id` once it reads the new inputs; of a copy of the node where others read `v` too.
@@ -186,14 +306,12 @@ impl<'a> Speller<'a> {
         v: ValueId,
         id: NodeId,
         own: bool,
-        (old, new): (Vec<Option<ValueId>>, Vec<Option<ValueId>>),
-    ) -> ValueId {
-        if old == new {
-            return v;
-        }
-        if own {
+        (old, new): (Ids, Ids),
+    ) -> Result<ValueId, String> {
+        if own || old == new {
             self.node(id).inputs = new;
-            return v;
+            self.infer(id)?;
+            return Ok(v);
         }
         let g = &mut self.model.graph;
         let out = g.value(g.fresh(&g[v].name));
@@ -207,7 +325,8 @@ impl<'a> Speller<'a> {
         g.order.pop();
         let at = g.order.iter().position(|n| *n == id).map_or(0, |i| i + 1);
         g.order.insert(at, copy);
-        out
+        self.infer(copy)?;
+        Ok(out)
     }
 
     /// Integers in a node `Constant`.
@@ -234,6 +353,7 @@ impl<'a> Speller<'a> {
             _ => AttrValue::Int(list.first().copied()),
         };
         self.node(id).set(&name, new);
+        self.infer(id)?;
         Ok(v)
     }
 }

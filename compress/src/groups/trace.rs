@@ -59,6 +59,8 @@ pub(crate) struct Trace<'m> {
     pub(crate) of: HashMap<ValueId, Axes>,
     pub(crate) fixes: Vec<Fix>,
     pub(crate) sums: Vec<Sum>,
+    /// The spaces whose sizes an integer value is made of.
+    sizes: HashMap<ValueId, Axes>,
 }
 
 /// A node, the spaces of what it reads and makes, and what its rule finds out.
@@ -89,6 +91,7 @@ impl<'m> Trace<'m> {
             of: HashMap::new(),
             fixes: vec![],
             sums: vec![],
+            sizes: HashMap::new(),
         };
         let g = &model.graph;
         for (&v, ty) in sizes {
@@ -105,6 +108,7 @@ impl<'m> Trace<'m> {
             infer_node(model, node, &mut trace.facts)?;
             node.outputs.iter().flatten().for_each(|&v| trace.value(v));
             trace.node(id, node);
+            trace.count(node);
         }
         let links = g.links();
         let outputs: Vec<_> = g.outputs.iter().map(|p| p.value).collect();
@@ -130,6 +134,44 @@ impl<'m> Trace<'m> {
         let why = Rc::from(why);
         for axis in self.of.get(&v).into_iter().flatten() {
             self.spaces.pin(axis, &why);
+        }
+    }
+
+    /// Follows sizes that are computed with. Axes whose size becomes a number of the computation, such as the scale of attention,
+    /// cannot be cut.
+    fn count(&mut self, node: &Node) {
+        let read = |i: usize| node.inputs.get(i).copied().flatten();
+        let of = |v: ValueId| self.sizes.get(&v).cloned().unwrap_or_default();
+        let sizes: Axes = match &*node.op {
+            "Shape" => read(0).and_then(|v| self.of.get(&v).cloned()).unwrap_or_default(),
+            "Size" => read(0).and_then(|v| self.of.get(&v).cloned()).unwrap_or_default(),
+            "Gather" => read(0).map(|v| self.picked(v, read(1))).unwrap_or_default(),
+            "ConstantOfShape" => vec![],
+            op if SHAPED.contains(&op) => read(0).map(of).unwrap_or_default(),
+            _ => node.inputs.iter().flatten().flat_map(|&v| of(v)).collect(),
+        };
+        if sizes.is_empty() {
+            return;
+        }
+        for &v in node.outputs.iter().flatten() {
+            if self.facts.of(v).ty.dtype().is_some_and(|d| d.is_float()) {
+                let why = Rc::from(format!("{:?} computes with the size of the axis", node.label()));
+                sizes.iter().for_each(|s| self.spaces.pin(s, &why));
+            } else {
+                self.sizes.insert(v, sizes.clone());
+            }
+        }
+    }
+
+    /// The sizes that `Gather` takes from a list.
+    fn picked(&self, v: ValueId, indices: Option<ValueId>) -> Axes {
+        let all = self.sizes.get(&v).cloned().unwrap_or_default();
+        let list = self.facts.of(v).ty.dims().is_some_and(|d| d == [all.len()]);
+        let which = indices.and_then(|i| self.facts.konst(i)?.ints()).filter(|_| list);
+        let at = |i: i64| usize::try_from(if i < 0 { i + all.len() as i64 } else { i }).ok();
+        match which {
+            Some(which) => which.into_iter().filter_map(|i| all.get(at(i)?).cloned()).collect(),
+            None => all,
         }
     }
 
@@ -276,6 +318,9 @@ impl View<'_, '_> {
         }
     }
 }
+
+/// Operators of which only the first input is computed with; the others say shapes and places.
+static SHAPED: &[&str] = &["Expand", "Pad", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze", "Upsample"];
 
 /// Reductions in which zeros have no say.
 static ADDS: &[&str] = &["ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare", "Einsum"];
