@@ -23,6 +23,15 @@ type Numbers = BTreeMap<usize, Number>;
 
 type Ids = Vec<Option<ValueId>>;
 
+/// How a value was come by from the list that is spelt anew.
+#[derive(Clone, Copy)]
+struct Way {
+    /// The number of nodes between.
+    depth: usize,
+    /// Whether nobody else reads what is between.
+    own: bool,
+}
+
 /// Nodes between a list of sizes and what it is made of, at most.
 const DEEP: usize = 32;
 
@@ -146,7 +155,7 @@ impl<'a> Speller<'a> {
             }
             &Slot::Input(i) => {
                 if let Some(v) = self.node(id).inputs.get(i).copied().flatten() {
-                    let new = self.value(v, numbers, 0)?;
+                    let new = self.value(v, numbers, Way { depth: 0, own: true })?;
                     self.node(id).inputs[i] = Some(new);
                 }
             }
@@ -194,14 +203,14 @@ impl<'a> Speller<'a> {
 
     /// A value like the integers `v` with other numbers; `v` itself where it has them already. What others read too stays
     /// for them.
-    fn value(&mut self, v: ValueId, numbers: &Numbers, depth: usize) -> Result<ValueId, String> {
+    fn value(&mut self, v: ValueId, numbers: &Numbers, way: Way) -> Result<ValueId, String> {
         let numbers = &self.stale(v, numbers);
         if numbers.is_empty() {
             return Ok(v);
         }
         let g = &self.model.graph;
         let links = g.links();
-        let own = links.readers(v).len() < 2 && !links.kept(v) && !g.is_input(v);
+        let own = way.own && links.readers(v).len() < 2 && !links.kept(v) && !g.is_input(v);
         if let Some(c) = g[v].konst.as_ref().filter(|_| !g.is_input(v)) {
             let (dtype, dims) = (c.tensor.dtype(), c.tensor.dims().to_vec());
             let list = replaced(&c.tensor.ints().unwrap_or_default(), numbers);
@@ -217,17 +226,18 @@ impl<'a> Speller<'a> {
             }
             return Ok(v);
         }
-        let made = links.producer(v).filter(|(_, slot)| *slot == 0 && depth < DEEP);
+        let made = links.producer(v).filter(|(_, slot)| *slot == 0 && way.depth < DEEP);
         let Some((id, _)) = made else {
             return self.literal(v, numbers);
         };
+        let way = Way { depth: way.depth + 1, own };
         let inputs = g[id].inputs.clone();
         let new = match &*g[id].op {
             "Constant" => return self.spelt(v, id, numbers, own),
-            "Concat" => self.parts_of(&inputs, numbers, depth)?,
-            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => self.each(&inputs, &[0], numbers, depth)?,
-            "Where" => self.each(&inputs, &[1, 2], numbers, depth)?,
-            "Mul" => match self.factor(&inputs, numbers, depth)? {
+            "Concat" => self.parts_of(&inputs, numbers, way)?,
+            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => self.each(&inputs, &[0], numbers, way)?,
+            "Where" => self.each(&inputs, &[1, 2], numbers, way)?,
+            "Mul" => match self.factor(&inputs, numbers, way)? {
                 Some(new) => new,
                 None => return self.literal(v, numbers),
             },
@@ -237,33 +247,33 @@ impl<'a> Speller<'a> {
     }
 
     /// The inputs of a `Concat` with the numbers changed.
-    fn parts_of(&mut self, inputs: &Ids, numbers: &Numbers, depth: usize) -> Result<Ids, String> {
+    fn parts_of(&mut self, inputs: &Ids, numbers: &Numbers, way: Way) -> Result<Ids, String> {
         let (mut new, mut at) = (inputs.clone(), 0);
         for (i, part) in inputs.iter().enumerate() {
             let Some(part) = *part else { continue };
             let len = self.trace.facts.of(part).ty.dims().map_or(1, |d| d.iter().product());
             let here: Numbers = numbers.range(at..at + len).map(|(k, n)| (k - at, *n)).collect();
-            new[i] = Some(self.value(part, &here, depth + 1)?);
+            new[i] = Some(self.value(part, &here, way)?);
             at += len;
         }
         Ok(new)
     }
 
     /// The inputs with the numbers changed in those of `which` that have the old ones.
-    fn each(&mut self, inputs: &Ids, which: &[usize], numbers: &Numbers, depth: usize) -> Result<Ids, String> {
+    fn each(&mut self, inputs: &Ids, which: &[usize], numbers: &Numbers, way: Way) -> Result<Ids, String> {
         let mut new = inputs.clone();
         for &i in which {
             let Some(x) = inputs.get(i).copied().flatten() else { continue };
             let has = self.known(x);
             let here = |k: &usize, n: &Number| which.len() == 1 || has.get(*k).copied().flatten() == Some(n.old);
             let numbers: Numbers = numbers.iter().filter(|(k, n)| here(k, n)).map(|(k, n)| (*k, *n)).collect();
-            new[i] = Some(self.value(x, &numbers, depth + 1)?);
+            new[i] = Some(self.value(x, &numbers, way)?);
         }
         Ok(new)
     }
 
     /// The inputs of a product of one number by a constant, which is changed in proportion.
-    fn factor(&mut self, inputs: &Ids, numbers: &Numbers, depth: usize) -> Result<Option<Ids>, String> {
+    fn factor(&mut self, inputs: &Ids, numbers: &Numbers, way: Way) -> Result<Option<Ids>, String> {
         let Some(&Number { old, new }) = numbers.get(&0).filter(|_| numbers.len() == 1) else {
             return Ok(None);
         };
@@ -275,7 +285,7 @@ impl<'a> Speller<'a> {
             {
                 let number = Number { old: c, new: c * new / old };
                 let mut made = inputs.clone();
-                made[i] = Some(self.value(x, &Numbers::from([(0, number)]), depth + 1)?);
+                made[i] = Some(self.value(x, &Numbers::from([(0, number)]), way)?);
                 return Ok(Some(made));
             }
         }

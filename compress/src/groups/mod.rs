@@ -71,8 +71,8 @@ impl FromStr for Kind {
 /// Axes that can only be cut together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// What no other group of the model is called: the first constant that it cuts, with the axis, and the digit where the axis
-    /// has more than one: `conv1.weight[0]`, `qkv.weight[1].2`.
+    /// What no other group of the model is called: the first matrix or larger constant that it cuts, with the axis, and the digit
+    /// where the axis has more than one: `conv1.weight[0]`, `qkv.weight[1].2`.
     pub name: String,
     /// What it is for the model.
     pub kind: Kind,
@@ -243,7 +243,7 @@ impl Groups<'_> {
             }
         }
         let mut seen: BTreeMap<Letter, Seen> = BTreeMap::new();
-        let mut order: Vec<(Letter, String, usize)> = vec![];
+        let mut order: Vec<(Letter, String, bool)> = vec![];
         let mut axes: HashMap<Letter, Vec<Part>> = HashMap::new();
         for h in &self.held {
             let float = self.dtype(h).is_some_and(|d| d.is_float() || d.bits() == 8);
@@ -255,9 +255,13 @@ impl Groups<'_> {
                 for (digit, l) in leaves.iter().enumerate() {
                     let part = Part { constant: h.name.clone(), axis };
                     let parts = axes.entry(*l).or_default();
-                    if parts.is_empty() && !(image && axis > 1) {
-                        let digit = if leaves.len() > 1 { format!(".{digit}") } else { String::new() };
-                        order.push((*l, format!("{}[{axis}]{digit}", h.name), self.axes(h).len()));
+                    let matrix = self.axes(h).len() > 1;
+                    let digit = if leaves.len() > 1 { format!(".{digit}") } else { String::new() };
+                    let name = format!("{}[{axis}]{digit}", h.name);
+                    match order.iter_mut().find(|o| o.0 == *l) {
+                        None if !(image && axis > 1) => order.push((*l, name, matrix)),
+                        Some(o) if matrix && !o.2 => (o.1, o.2) = (name, true),
+                        _ => {}
                     }
                     if !parts.contains(&part) {
                         parts.push(part);
@@ -265,7 +269,7 @@ impl Groups<'_> {
                 }
             }
         }
-        for (letter, name, rank) in order {
+        for (letter, name, matrix) in order {
             let size = self.trace.spaces.size(&Space::Letter(letter));
             match self.trace.spaces.pinned(letter) {
                 None => self.groups.push(Group {
@@ -275,7 +279,7 @@ impl Groups<'_> {
                     axes: axes.remove(&letter).unwrap_or_default(),
                     letter,
                 }),
-                Some(reason) if rank > 1 => self.uncut.push(Uncut {
+                Some(reason) if matrix => self.uncut.push(Uncut {
                     name,
                     size,
                     reason: reason.to_owned(),

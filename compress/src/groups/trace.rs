@@ -146,6 +146,7 @@ impl<'m> Trace<'m> {
             "Shape" => read(0).and_then(|v| self.of.get(&v).cloned()).unwrap_or_default(),
             "Size" => read(0).and_then(|v| self.of.get(&v).cloned()).unwrap_or_default(),
             "Gather" => read(0).map(|v| self.picked(v, read(1))).unwrap_or_default(),
+            "Slice" => read(0).map(|v| self.sliced(v, [read(1), read(2)])).unwrap_or_default(),
             "ConstantOfShape" => vec![],
             op if SHAPED.contains(&op) => read(0).map(of).unwrap_or_default(),
             _ => node.inputs.iter().flatten().flat_map(|&v| of(v)).collect(),
@@ -160,6 +161,21 @@ impl<'m> Trace<'m> {
             } else {
                 self.sizes.insert(v, sizes.clone());
             }
+        }
+    }
+
+    /// The sizes that `Slice` takes from a list.
+    fn sliced(&self, v: ValueId, bounds: [Option<ValueId>; 2]) -> Axes {
+        let all = self.sizes.get(&v).cloned().unwrap_or_default();
+        let list = self.facts.of(v).ty.dims().is_some_and(|d| d == [all.len()]);
+        let len = all.len() as i64;
+        let bound = |v: Option<ValueId>| match self.facts.konst(v?)?.ints()?[..] {
+            [i] => usize::try_from(if i < 0 { i + len } else { i }.clamp(0, len)).ok(),
+            _ => None,
+        };
+        match (bound(bounds[0]), bound(bounds[1])) {
+            (Some(start), Some(end)) if list && start <= end => all[start..end].to_vec(),
+            _ => all,
         }
     }
 

@@ -1,5 +1,6 @@
 //! `secateur prune`: a model in which weights are zero.
 
+mod cut;
 mod flags;
 mod layers;
 
@@ -20,6 +21,7 @@ use super::timing::Trial;
 use super::ui::Ui;
 use super::written::{Receipt, Target};
 use super::{Cmd, Outcome};
+use cut::Shape;
 use flags::Flags;
 use layers::Layers;
 
@@ -40,7 +42,11 @@ impl Cmd for Prune {
         let flags = Flags::from_arg_matches(flags)?;
         let target = flags.target();
         target.as_ref().map_or(Ok(()), Target::check)?;
-        let goal = flags.goal(ui)?;
+        let pattern = match flags.pattern {
+            Shape::Zero(pattern) => pattern,
+            Shape::Cut(..) => return cut::run(&flags, ui),
+        };
+        let goal = flags.goal(pattern, ui)?;
         let old = card::load(&flags.model)?;
         let mut weights = weights(&old);
         flags.choice().mark(&mut weights)?;
