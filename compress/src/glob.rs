@@ -33,7 +33,10 @@ impl Choice {
                     w.exempt = exempt.clone();
                 }
                 if !found {
-                    return Err(MethodError::unmatched(pattern, nearest(pattern, weights.iter().flat_map(names))));
+                    return Err(MethodError::unmatched(
+                        pattern,
+                        nearest(pattern, weights.iter().flat_map(names)),
+                    ));
                 }
             }
         }

@@ -44,11 +44,16 @@ fn keeps(change: &Narrow, found: &Groups) -> Result<(Keeps, Vec<Width>), ApplyEr
     let by_name: HashMap<&str, _> = found.groups.iter().map(|g| (&*g.name, g)).collect();
     let (mut keeps, mut widths) = (Keeps::new(), vec![]);
     for k in &change.groups {
-        let group = by_name.get(&*k.group).ok_or_else(|| ApplyError::new(ApplyErrorKind::NoGroup, &k.group))?;
+        let group = by_name
+            .get(&*k.group)
+            .ok_or_else(|| ApplyError::new(ApplyErrorKind::NoGroup, &k.group))?;
         let ascending = k.keep.is_sorted_by(|a, b| a < b);
         let inside = k.keep.last().is_some_and(|&i| i < group.size);
         if k.size != group.size || !ascending || !inside {
-            let what = format!("the group has {} indices; does not fit the change: {k}", group.size);
+            let what = format!(
+                "the group has {} indices; does not fit the change: {k}",
+                group.size
+            );
             return Err(ApplyError::new(ApplyErrorKind::Mismatch(what), &k.group));
         }
         let mut mask = vec![false; group.size];
@@ -73,7 +78,10 @@ fn cut(found: &Groups, keeps: &Keeps) -> Result<Model, String> {
         if masks.iter().flatten().all(|k| *k) {
             continue;
         }
-        let c = h.site.constant_mut(&mut model).ok_or_else(|| format!("no constant {:?}", h.name))?;
+        let c = h
+            .site
+            .constant_mut(&mut model)
+            .ok_or_else(|| format!("no constant {:?}", h.name))?;
         let less = taken(&c.tensor, &masks).ok_or_else(|| format!("{:?} cannot be cut", h.name))?;
         *c = c.with(less);
     }
@@ -101,7 +109,11 @@ pub fn forced(change: &Narrow, model: &Model) -> Result<Model, ApplyError> {
     for h in found.held.iter().filter(|h| !divisors.contains(&h.value)) {
         let axes = found.axes(h).iter();
         let masks: Vec<Vec<bool>> = axes.map(|s| found.trace.spaces.mask(s, &mask)).collect();
-        if let Some(c) = h.site.constant_mut(&mut new).filter(|_| masks.iter().flatten().any(|k| !k)) {
+        if let Some(c) = h
+            .site
+            .constant_mut(&mut new)
+            .filter(|_| masks.iter().flatten().any(|k| !k))
+        {
             *c = c.with(zeroed(&c.tensor, &masks).unwrap_or_else(|| Tensor::clone(&c.tensor)));
         }
     }
@@ -125,7 +137,11 @@ fn zeroed(t: &Tensor, masks: &[Vec<bool>]) -> Option<Tensor> {
         outer.iter().flat_map(row).collect()
     });
     let floats = t.floats().filter(|_| t.dtype().is_float())?;
-    let x: Vec<f64> = floats.iter().zip(&all).map(|(x, k)| if *k { *x } else { 0.0 }).collect();
+    let x: Vec<f64> = floats
+        .iter()
+        .zip(&all)
+        .map(|(x, k)| if *k { *x } else { 0.0 })
+        .collect();
     Tensor::rounded(t.dtype(), t.dims(), &x)
 }
 
@@ -141,7 +157,10 @@ fn taken(t: &Tensor, masks: &[Vec<bool>]) -> Option<Tensor> {
     for (axis, mask) in masks.iter().enumerate().filter(|(_, m)| m.iter().any(|k| !k)) {
         let row = dims[axis + 1..].iter().product::<usize>() * size;
         let rows = bytes.chunks(row.max(1)).zip(mask.iter().cycle());
-        bytes = rows.filter(|(_, k)| **k).flat_map(|(r, _)| r.iter().copied()).collect();
+        bytes = rows
+            .filter(|(_, k)| **k)
+            .flat_map(|(r, _)| r.iter().copied())
+            .collect();
         dims[axis] = kept(mask);
     }
     Tensor::new(t.dtype(), dims, Data::Bytes(Bytes::new(bytes))).ok()
@@ -158,11 +177,19 @@ fn dims(found: &Groups, keeps: &Keeps, v: ValueId) -> Option<Vec<usize>> {
 fn declare(model: &mut Model, found: &Groups, keeps: &Keeps) {
     let g = &mut model.graph;
     for port in &mut g.infos {
-        let (Some(new), Some(old)) = (dims(found, keeps, port.value), found.trace.facts.of(port.value).ty.dims()) else {
+        let (Some(new), Some(old)) = (
+            dims(found, keeps, port.value),
+            found.trace.facts.of(port.value).ty.dims(),
+        ) else {
             continue;
         };
-        let Some(declared) = port.ty.as_mut().filter(|_| old != new) else { continue };
-        if let Type::Tensor { shape: Some(shape), .. } = &mut declared.ty {
+        let Some(declared) = port.ty.as_mut().filter(|_| old != new) else {
+            continue;
+        };
+        if let Type::Tensor {
+            shape: Some(shape), ..
+        } = &mut declared.ty
+        {
             for (d, (old, new)) in shape.iter_mut().zip(old.iter().zip(&new)) {
                 if old != new {
                     *d = Dim::from(*new);

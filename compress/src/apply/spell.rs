@@ -92,15 +92,34 @@ impl<'a> Speller<'a> {
     /// The integers `v`, as far as they are known of the cut model.
     fn known(&self, v: ValueId) -> Vec<Option<i64>> {
         let konst = self.facts.konst(v).and_then(|t| t.ints());
-        let data = || self.facts.of(v).data.as_ref().map(|d| d.iter().map(Dim::known).collect());
-        konst.map(|ints| ints.into_iter().map(Some).collect()).or_else(data).unwrap_or_default()
+        let data = || {
+            self.facts
+                .of(v)
+                .data
+                .as_ref()
+                .map(|d| d.iter().map(Dim::known).collect())
+        };
+        konst
+            .map(|ints| ints.into_iter().map(Some).collect())
+            .or_else(data)
+            .unwrap_or_default()
     }
 
     /// Those of `numbers` that `v` does not have yet, and that are numbers there: -1 and 0 mean something else.
     fn stale(&self, v: ValueId, numbers: &Numbers) -> Numbers {
         let known = self.known(v);
-        let old = |k: &usize, n: &Number| known.get(*k).copied().flatten().is_none_or(|x| x != n.new && x > 0);
-        numbers.iter().filter(|(k, n)| old(k, n)).map(|(k, n)| (*k, *n)).collect()
+        let old = |k: &usize, n: &Number| {
+            known
+                .get(*k)
+                .copied()
+                .flatten()
+                .is_none_or(|x| x != n.new && x > 0)
+        };
+        numbers
+            .iter()
+            .filter(|(k, n)| old(k, n))
+            .map(|(k, n)| (*k, *n))
+            .collect()
     }
 
     fn number(&self, space: &Space) -> Number {
@@ -192,7 +211,13 @@ impl<'a> Speller<'a> {
         Ok(())
     }
 
-    fn constant(&mut self, stem: &str, dtype: DType, dims: &[usize], list: Vec<i64>) -> Result<ValueId, String> {
+    fn constant(
+        &mut self,
+        stem: &str,
+        dtype: DType,
+        dims: &[usize],
+        list: Vec<i64>,
+    ) -> Result<ValueId, String> {
         let g = &mut self.model.graph;
         let name = g.fresh(stem);
         let tensor = Arc::new(tensor(dtype, dims, &list)?);
@@ -226,16 +251,23 @@ impl<'a> Speller<'a> {
             }
             return Ok(v);
         }
-        let made = links.producer(v).filter(|(_, slot)| *slot == 0 && way.depth < DEEP);
+        let made = links
+            .producer(v)
+            .filter(|(_, slot)| *slot == 0 && way.depth < DEEP);
         let Some((id, _)) = made else {
             return self.literal(v, numbers);
         };
-        let way = Way { depth: way.depth + 1, own };
+        let way = Way {
+            depth: way.depth + 1,
+            own,
+        };
         let inputs = g[id].inputs.clone();
         let new = match &*g[id].op {
             "Constant" => return self.spelt(v, id, numbers, own),
             "Concat" => self.parts_of(&inputs, numbers, way)?,
-            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => self.each(&inputs, &[0], numbers, way)?,
+            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => {
+                self.each(&inputs, &[0], numbers, way)?
+            }
             "Where" => self.each(&inputs, &[1, 2], numbers, way)?,
             "Mul" => match self.factor(&inputs, numbers, way)? {
                 Some(new) => new,
@@ -251,7 +283,13 @@ impl<'a> Speller<'a> {
         let (mut new, mut at) = (inputs.clone(), 0);
         for (i, part) in inputs.iter().enumerate() {
             let Some(part) = *part else { continue };
-            let len = self.trace.facts.of(part).ty.dims().map_or(1, |d| d.iter().product());
+            let len = self
+                .trace
+                .facts
+                .of(part)
+                .ty
+                .dims()
+                .map_or(1, |d| d.iter().product());
             let here: Numbers = numbers.range(at..at + len).map(|(k, n)| (k - at, *n)).collect();
             new[i] = Some(self.value(part, &here, way)?);
             at += len;
@@ -263,10 +301,17 @@ impl<'a> Speller<'a> {
     fn each(&mut self, inputs: &Ids, which: &[usize], numbers: &Numbers, way: Way) -> Result<Ids, String> {
         let mut new = inputs.clone();
         for &i in which {
-            let Some(x) = inputs.get(i).copied().flatten() else { continue };
+            let Some(x) = inputs.get(i).copied().flatten() else {
+                continue;
+            };
             let has = self.known(x);
-            let here = |k: &usize, n: &Number| which.len() == 1 || has.get(*k).copied().flatten() == Some(n.old);
-            let numbers: Numbers = numbers.iter().filter(|(k, n)| here(k, n)).map(|(k, n)| (*k, *n)).collect();
+            let here =
+                |k: &usize, n: &Number| which.len() == 1 || has.get(*k).copied().flatten() == Some(n.old);
+            let numbers: Numbers = numbers
+                .iter()
+                .filter(|(k, n)| here(k, n))
+                .map(|(k, n)| (*k, *n))
+                .collect();
             new[i] = Some(self.value(x, &numbers, way)?);
         }
         Ok(new)
@@ -279,11 +324,19 @@ impl<'a> Speller<'a> {
         };
         for (i, x) in inputs.iter().enumerate() {
             let Some(x) = *x else { continue };
-            let is = self.trace.facts.konst(x).filter(|_| self.fixed(x, 0).is_some()).and_then(|t| t.ints());
+            let is = self
+                .trace
+                .facts
+                .konst(x)
+                .filter(|_| self.fixed(x, 0).is_some())
+                .and_then(|t| t.ints());
             if let Some(&[c]) = is.as_deref().filter(|_| old != 0)
                 && c * new % old == 0
             {
-                let number = Number { old: c, new: c * new / old };
+                let number = Number {
+                    old: c,
+                    new: c * new / old,
+                };
                 let mut made = inputs.clone();
                 made[i] = Some(self.value(x, &Numbers::from([(0, number)]), way)?);
                 return Ok(Some(made));
@@ -301,7 +354,12 @@ impl<'a> Speller<'a> {
     /// A constant in the place of `v`, which is computed from other sizes than those that change.
     fn literal(&mut self, v: ValueId, numbers: &Numbers) -> Result<ValueId, String> {
         let ty = self.trace.facts.of(v).ty.clone();
-        let computed = || format!("{:?}, a list of sizes, is computed from values", self.model.graph[v].name);
+        let computed = || {
+            format!(
+                "{:?}, a list of sizes, is computed from values",
+                self.model.graph[v].name
+            )
+        };
         let (dims, dtype) = ty.dims().zip(ty.dtype()).ok_or_else(computed)?;
         let len = dims.iter().product();
         let all: Option<Vec<i64>> = (0..len).map(|k| self.fixed(v, k)).collect();
@@ -347,7 +405,11 @@ impl<'a> Speller<'a> {
             return Ok(v);
         };
         let (list, dtype, dims) = match &value {
-            AttrValue::Tensor(c) => (c.tensor.ints().unwrap_or_default(), c.tensor.dtype(), c.tensor.dims().to_vec()),
+            AttrValue::Tensor(c) => (
+                c.tensor.ints().unwrap_or_default(),
+                c.tensor.dtype(),
+                c.tensor.dims().to_vec(),
+            ),
             AttrValue::Ints(list) => (list.clone(), DType::I64, vec![list.len()]),
             AttrValue::Int(x) => (vec![x.unwrap_or(0)], DType::I64, vec![]),
             _ => return Ok(v),

@@ -55,15 +55,25 @@ pub fn squares(_: &str, t: &Tensor) -> Option<Vec<f64>> {
 impl Groups<'_> {
     /// For each group and each of its indices the mean of `score` over all elements that would go with the index.
     pub fn scores(&self, score: Score) -> Vec<Vec<f64>> {
-        let place: HashMap<Letter, usize> = self.groups.iter().enumerate().map(|(i, g)| (g.letter, i)).collect();
+        let place: HashMap<Letter, usize> = self
+            .groups
+            .iter()
+            .enumerate()
+            .map(|(i, g)| (g.letter, i))
+            .collect();
         let mut sums: Vec<Vec<(f64, f64)>> = self.groups.iter().map(|g| vec![(0.0, 0.0); g.size]).collect();
         for h in &self.held {
-            let Some(tensor) = h.site.constant(self.trace.model).map(|c| &c.tensor) else { continue };
-            let axes: Vec<Vec<(usize, Vec<usize>)>> = self.axes(h).iter().map(|s| self.digits(s, &place)).collect();
+            let Some(tensor) = h.site.constant(self.trace.model).map(|c| &c.tensor) else {
+                continue;
+            };
+            let axes: Vec<Vec<(usize, Vec<usize>)>> =
+                self.axes(h).iter().map(|s| self.digits(s, &place)).collect();
             if axes.iter().all(Vec::is_empty) {
                 continue;
             }
-            let Some(elements) = score(&h.name, tensor) else { continue };
+            let Some(elements) = score(&h.name, tensor) else {
+                continue;
+            };
             for (axis, digits) in axes.iter().enumerate().filter(|(_, d)| !d.is_empty()) {
                 let (along, count) = along(&elements, tensor.dims(), axis);
                 for (group, digit) in digits {
@@ -75,7 +85,9 @@ impl Groups<'_> {
             }
         }
         let mean = |(sum, n): (f64, f64)| sum / n.max(1.0);
-        sums.into_iter().map(|s| s.into_iter().map(mean).collect()).collect()
+        sums.into_iter()
+            .map(|s| s.into_iter().map(mean).collect())
+            .collect()
     }
 
     /// For each group in `space` the index of it that each index of the space has, or none.
@@ -83,7 +95,9 @@ impl Groups<'_> {
         let mut letters = self.trace.spaces.leaves(space);
         letters.sort();
         letters.dedup();
-        let found = letters.into_iter().filter_map(|l| Some((*place.get(&l)?, self.trace.spaces.digits(space, l))));
+        let found = letters
+            .into_iter()
+            .filter_map(|l| Some((*place.get(&l)?, self.trace.spaces.digits(space, l))));
         found.collect()
     }
 
@@ -107,9 +121,17 @@ impl Groups<'_> {
         let width = |l: Letter| widths.get(&l).copied();
         let held = self.held.iter().filter(|h| {
             let counts = |t: &Tensor| !matches!(t.dtype(), DType::I64 | DType::Bool | DType::String);
-            h.site.constant(self.trace.model).is_some_and(|c| counts(&c.tensor))
+            h.site
+                .constant(self.trace.model)
+                .is_some_and(|c| counts(&c.tensor))
         });
-        held.map(|h| self.axes(h).iter().map(|s| self.trace.spaces.kept(s, &width) as u64).product::<u64>()).sum()
+        held.map(|h| {
+            self.axes(h)
+                .iter()
+                .map(|s| self.trace.spaces.kept(s, &width) as u64)
+                .product::<u64>()
+        })
+        .sum()
     }
 
     fn macs_at(&self, widths: &HashMap<Letter, usize>) -> f64 {
@@ -117,10 +139,17 @@ impl Groups<'_> {
         let ratio = |s: &Space| t.spaces.kept(s, &width) as f64 / t.spaces.size(s).max(1) as f64;
         let mut all = 0.0;
         for (id, node) in t.model.graph.iter() {
-            let Dim::Known(n) = macs(t.model, &t.facts, id) else { continue };
+            let Dim::Known(n) = macs(t.model, &t.facts, id) else {
+                continue;
+            };
             let out = node.outputs.first().copied().flatten().and_then(|v| t.of.get(&v));
             let made: f64 = out.into_iter().flatten().map(ratio).product();
-            let summed: f64 = t.sums.iter().filter(|s| s.node == id).map(|s| ratio(&s.space)).product();
+            let summed: f64 = t
+                .sums
+                .iter()
+                .filter(|s| s.node == id)
+                .map(|s| ratio(&s.space))
+                .product();
             all += n as f64 * made * summed;
         }
         all
@@ -133,7 +162,10 @@ impl Groups<'_> {
     /// If the share is none, a name fits nothing, or no group may be cut.
     pub fn choose(&self, scores: &[Vec<f64>], how: &Shrink, sizes: &Sizes) -> Result<Narrow, MethodError> {
         if !(0.0..1.0).contains(&how.share) {
-            return Err(MethodError::goal(format!("expected a share from 0 to below 1, found {}", how.share)));
+            return Err(MethodError::goal(format!(
+                "expected a share from 0 to below 1, found {}",
+                how.share
+            )));
         }
         let free = self.free(how)?;
         let kept = match (how.scope, how.of) {
@@ -141,14 +173,20 @@ impl Groups<'_> {
             (Scope::Layer, _) => self.even_share(&free, how),
             (Scope::Global, _) => self.together(&free, scores, how),
         };
-        let groups = free.iter().zip(kept).filter(|&(&g, kept)| kept < self.groups[g].size);
+        let groups = free
+            .iter()
+            .zip(kept)
+            .filter(|&(&g, kept)| kept < self.groups[g].size);
         let keep = |(&g, kept): (&usize, usize)| Keep {
             group: self.groups[g].name.clone(),
             size: self.groups[g].size,
             keep: largest(&scores[g], kept),
         };
         let groups = groups.map(keep).collect();
-        Ok(Narrow { sizes: sizes.clone(), groups })
+        Ok(Narrow {
+            sizes: sizes.clone(),
+            groups,
+        })
     }
 
     /// The groups that may be cut.
@@ -158,7 +196,10 @@ impl Groups<'_> {
             std::iter::once(&*g.name).chain(g.axes.iter().map(|p| &*p.constant))
         };
         let all = 0..self.groups.len();
-        let mut free: Vec<usize> = all.clone().filter(|&i| how.kinds.contains(&self.groups[i].kind)).collect();
+        let mut free: Vec<usize> = all
+            .clone()
+            .filter(|&i| how.kinds.contains(&self.groups[i].kind))
+            .collect();
         for glob in &how.keep {
             let fits = |i: usize| names(i).any(|n| crate::matches(glob, n));
             if !all.clone().any(fits) {
@@ -190,7 +231,9 @@ impl Groups<'_> {
     }
 
     fn evenly(&self, free: &[usize], how: &Shrink, stay: f64) -> Vec<usize> {
-        free.iter().map(|&g| self.rounded(g, self.groups[g].size as f64 * stay, how)).collect()
+        free.iter()
+            .map(|&g| self.rounded(g, self.groups[g].size as f64 * stay, how))
+            .collect()
     }
 
     /// The same share of each group, so that the measure is reached.
@@ -212,7 +255,10 @@ impl Groups<'_> {
         let at = |gone: usize| {
             let mut left: Vec<usize> = free.iter().map(|&g| self.groups[g].size).collect();
             order[..gone].iter().for_each(|&(_, i)| left[i] -= 1);
-            let rounded = free.iter().zip(left).map(|(&g, w)| self.rounded(g, w as f64, how));
+            let rounded = free
+                .iter()
+                .zip(left)
+                .map(|(&g, w)| self.rounded(g, w as f64, how));
             rounded.collect::<Vec<_>>()
         };
         let target = self.measure(free, &at(0), how) * (1.0 - how.share);
@@ -228,7 +274,12 @@ impl Groups<'_> {
     }
 
     fn measure(&self, free: &[usize], widths: &[usize], how: &Shrink) -> f64 {
-        let of = || free.iter().zip(widths).map(|(&g, &w)| (self.groups[g].letter, w)).collect();
+        let of = || {
+            free.iter()
+                .zip(widths)
+                .map(|(&g, &w)| (self.groups[g].letter, w))
+                .collect()
+        };
         match how.of {
             Of::Channels => widths.iter().sum::<usize>() as f64,
             Of::Parameters => self.parameters_at(&of()) as f64,

@@ -125,7 +125,10 @@ pub struct Groups<'m> {
 impl fmt::Debug for Groups<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let (groups, uncut) = (&self.groups, &self.uncut);
-        f.debug_struct("Groups").field("groups", groups).field("uncut", uncut).finish()
+        f.debug_struct("Groups")
+            .field("groups", groups)
+            .field("uncut", uncut)
+            .finish()
     }
 }
 
@@ -187,7 +190,9 @@ fn examples(model: &Model, sizes: &Sizes, example: usize) -> Examples {
         let ty = p.ty.as_ref().map(|d| &d.ty)?;
         let dim = |(i, d): (usize, &Dim)| -> usize {
             let named = || sizes.get(&d.to_string()).copied();
-            d.size().or_else(named).unwrap_or(if i == 0 { 1 } else { example })
+            d.size()
+                .or_else(named)
+                .unwrap_or(if i == 0 { 1 } else { example })
         };
         let dims: Vec<usize> = ty.shape()?.iter().enumerate().map(dim).collect();
         Some((p.value, Type::tensor(ty.dtype().unwrap_or(DType::F32), dims)))
@@ -198,13 +203,19 @@ fn examples(model: &Model, sizes: &Sizes, example: usize) -> Examples {
 /// The constants of the main graph.
 fn held(model: &Model) -> Vec<Held> {
     let g = &model.graph;
-    let here = places(model).into_iter().filter(|p| p.site.scope == Default::default());
+    let here = places(model)
+        .into_iter()
+        .filter(|p| p.site.scope == Default::default());
     let held = |p: crate::place::Place| {
         let value = match p.site.at {
             At::Initializer(v) => v,
             At::Attr(node, _) => g[node].outputs.first().copied().flatten()?,
         };
-        Some(Held { value, site: p.site, name: p.name })
+        Some(Held {
+            value,
+            site: p.site,
+            name: p.name,
+        })
     };
     here.filter_map(held).collect()
 }
@@ -250,13 +261,27 @@ impl Groups<'_> {
             let image = images.contains_key(&h.value);
             for (axis, space) in self.axes(h).iter().enumerate().filter(|_| float) {
                 let space = self.trace.spaces.resolve(space);
-                self.see(&space, Seen { image, ..Seen::default() }, &mut seen);
+                self.see(
+                    &space,
+                    Seen {
+                        image,
+                        ..Seen::default()
+                    },
+                    &mut seen,
+                );
                 let leaves = self.trace.spaces.leaves(&space);
                 for (digit, l) in leaves.iter().enumerate() {
-                    let part = Part { constant: h.name.clone(), axis };
+                    let part = Part {
+                        constant: h.name.clone(),
+                        axis,
+                    };
                     let parts = axes.entry(*l).or_default();
                     let matrix = self.axes(h).len() > 1;
-                    let digit = if leaves.len() > 1 { format!(".{digit}") } else { String::new() };
+                    let digit = if leaves.len() > 1 {
+                        format!(".{digit}")
+                    } else {
+                        String::new()
+                    };
                     let name = format!("{}[{axis}]{digit}", h.name);
                     match order.iter_mut().find(|o| o.0 == *l) {
                         None if !(image && axis > 1) => order.push((*l, name, matrix)),

@@ -74,7 +74,11 @@ fn split(v: &mut View) -> Option<()> {
     let (whole, parts) = (v.input(0, axis)?, parts?);
     v.tie(&whole, &Space::Sum(parts.clone()));
     (0..parts.len()).for_each(|o| v.tie_axes(0, o, Some(axis)));
-    let at = if v.n.opset() < 13 { Slot::Attr("split") } else { Slot::Input(1) };
+    let at = if v.n.opset() < 13 {
+        Slot::Attr("split")
+    } else {
+        Slot::Input(1)
+    };
     v.fix(at, What::Parts(parts));
     Some(())
 }
@@ -89,7 +93,11 @@ fn reshape(v: &mut View) -> Option<()> {
         v.tie(&Space::Product(a), &Space::Product(b));
     }
     if &*v.n.node().op == "Reshape" {
-        let at = if v.n.opset() < 5 { Slot::Attr("shape") } else { Slot::Input(1) };
+        let at = if v.n.opset() < 5 {
+            Slot::Attr("shape")
+        } else {
+            Slot::Input(1)
+        };
         v.fix(at, What::Sizes(outs.into_iter().map(Some).collect()));
     }
     Some(())
@@ -105,7 +113,11 @@ fn blocks(v: &View, a: &[Space], b: &[Space]) -> Vec<(Axes, Axes)> {
     while a.peek().is_some() || b.peek().is_some() {
         let (mut x, mut y): (Axes, Axes) = (a.next().into_iter().collect(), b.next().into_iter().collect());
         while size(&x) != size(&y) {
-            let (short, more) = if size(&x) < size(&y) { (&mut x, a.next()) } else { (&mut y, b.next()) };
+            let (short, more) = if size(&x) < size(&y) {
+                (&mut x, a.next())
+            } else {
+                (&mut y, b.next())
+            };
             match more {
                 Some(s) => short.push(s),
                 None => break,
@@ -166,7 +178,8 @@ fn grouped(v: &mut View, (out, of): (usize, usize), (group_in, group_out): (usiz
         v.stated();
         return Some(());
     }
-    let [channels, outputs, w_out, w_in] = [v.input(0, 1)?, v.output(0, 1)?, v.input(1, out)?, v.input(1, of)?];
+    let [channels, outputs, w_out, w_in] =
+        [v.input(0, 1)?, v.output(0, 1)?, v.input(1, out)?, v.input(1, of)?];
     let g = v.spaces.fresh(groups);
     let both = |inner: &Space| Space::Product(vec![g.clone(), inner.clone()]);
     // In a `Conv` the outputs are in groups, in a `ConvTranspose` the inputs.
@@ -187,9 +200,14 @@ fn grouped(v: &mut View, (out, of): (usize, usize), (group_in, group_out): (usiz
         v.tie(&a, &b);
     }
     v.sum(one_in, &[0, 1]);
-    let window: Vec<Space> = (0..2).flat_map(|i| v.ins[i].iter().flatten().skip(2).cloned()).collect();
+    let window: Vec<Space> = (0..2)
+        .flat_map(|i| v.ins[i].iter().flatten().skip(2).cloned())
+        .collect();
     let image: Vec<Space> = v.outs.first()?.iter().flatten().skip(2).cloned().collect();
-    window.iter().chain(&image).for_each(|s| v.pin(s, "it is the place of a window"));
+    window
+        .iter()
+        .chain(&image)
+        .for_each(|s| v.pin(s, "it is the place of a window"));
     v.fix(Slot::Attr("group"), What::Size(g));
     Some(())
 }
@@ -207,7 +225,11 @@ fn group_norm(v: &mut View) -> Option<()> {
     x.iter().skip(2).for_each(|s| v.pin(s, "it is normalised over"));
     for i in [1, 2] {
         let scale = v.input(i, 0)?;
-        let like = if v.spaces.size(&scale) == channels { &y[1] } else { &g };
+        let like = if v.spaces.size(&scale) == channels {
+            &y[1]
+        } else {
+            &g
+        };
         v.tie(&scale, &like.clone());
     }
     v.fix(Slot::Attr("num_groups"), What::Size(g));
@@ -244,14 +266,31 @@ fn recurrent<const GATES: usize>(v: &mut View) -> Option<()> {
     v.tie(&x, &w);
     v.sum(x, &[0, 1]);
     v.tie(&v.input(2, 0)?, &directions);
-    let (steps, batch) = if first { (v.input(0, 1)?, v.input(0, 0)?) } else { (v.input(0, 0)?, v.input(0, 1)?) };
+    let (steps, batch) = if first {
+        (v.input(0, 1)?, v.input(0, 0)?)
+    } else {
+        (v.input(0, 0)?, v.input(0, 1)?)
+    };
     v.pin(&steps, "they are its steps");
     if let Some(lens) = v.input(4, 0) {
         v.tie(&lens, &batch);
     }
-    let state = if first { [batch.clone(), directions.clone(), hidden.clone()] } else { [directions.clone(), batch.clone(), hidden.clone()] };
-    let all = if first { [batch, steps, directions, hidden.clone()] } else { [steps, directions, batch, hidden.clone()] };
-    let states = [v.ins.get(5).cloned(), v.ins.get(6).cloned(), v.outs.get(1).cloned(), v.outs.get(2).cloned()];
+    let state = if first {
+        [batch.clone(), directions.clone(), hidden.clone()]
+    } else {
+        [directions.clone(), batch.clone(), hidden.clone()]
+    };
+    let all = if first {
+        [batch, steps, directions, hidden.clone()]
+    } else {
+        [steps, directions, batch, hidden.clone()]
+    };
+    let states = [
+        v.ins.get(5).cloned(),
+        v.ins.get(6).cloned(),
+        v.outs.get(1).cloned(),
+        v.outs.get(2).cloned(),
+    ];
     for axes in states.into_iter().flatten().flatten() {
         axes.iter().zip(&state).for_each(|(a, b)| v.tie(a, b));
     }
@@ -280,11 +319,19 @@ fn slice(v: &mut View) -> Option<()> {
         true => list("axes", 3)?,
         false => (0..ins.len() as i64).collect(),
     };
-    let steps = if v.n.has(4) { list("steps", 4)? } else { vec![1; axes.len()] };
+    let steps = if v.n.has(4) {
+        list("steps", 4)?
+    } else {
+        vec![1; axes.len()]
+    };
     let starts = list("starts", 1);
     let mut places: Vec<(usize, i64, Option<i64>)> = vec![];
     for (p, &a) in axes.iter().enumerate() {
-        places.push((NodeRef::axis(a, ins.len()).ok()?, *steps.get(p)?, starts.as_ref().and_then(|s| s.get(p).copied())));
+        places.push((
+            NodeRef::axis(a, ins.len()).ok()?,
+            *steps.get(p)?,
+            starts.as_ref().and_then(|s| s.get(p).copied()),
+        ));
     }
     for (axis, (i, o)) in ins.iter().zip(&outs).enumerate() {
         match places.iter().position(|x| x.0 == axis) {
@@ -294,7 +341,17 @@ fn slice(v: &mut View) -> Option<()> {
                 let size = v.spaces.size(i) as i64;
                 let start = start.map(|s| if s < 0 { s + size } else { s }.clamp(0, size));
                 match start {
-                    Some(start) => taken(v, i, o, Taken { start: start as usize, step, place }, axes.len()),
+                    Some(start) => taken(
+                        v,
+                        i,
+                        o,
+                        Taken {
+                            start: start as usize,
+                            step,
+                            place,
+                        },
+                        axes.len(),
+                    ),
                     None => {
                         v.pin(i, "where it begins depends on values");
                         v.pin(o, "where it begins depends on values");
@@ -314,7 +371,13 @@ fn taken(v: &mut View, i: &Space, o: &Space, t: Taken, of: usize) {
             let [before, after] = [t.start, all - t.start - len].map(|n| (n > 0).then(|| v.spaces.fresh(n)));
             let parts = [before.clone(), Some(o.clone()), after.clone()];
             v.tie(i, &Space::Sum(parts.into_iter().flatten().collect()));
-            let at = |name, input| if v.n.opset() < 10 { Slot::Attr(name) } else { Slot::Input(input) };
+            let at = |name, input| {
+                if v.n.opset() < 10 {
+                    Slot::Attr(name)
+                } else {
+                    Slot::Input(input)
+                }
+            };
             let (starts, ends) = (at("starts", 1), at("ends", 2));
             let sizes = |space: Space| {
                 let mut sizes = vec![None; of];
@@ -329,7 +392,11 @@ fn taken(v: &mut View, i: &Space, o: &Space, t: Taken, of: usize) {
                 v.fix(ends, sizes(upto));
             }
         }
-        step if step > 1 && all % step as usize == 0 && len == all / step as usize && t.start < step as usize => {
+        step if step > 1
+            && all % step as usize == 0
+            && len == all / step as usize
+            && t.start < step as usize =>
+        {
             let digit = v.spaces.fresh(step as usize);
             v.pin(&digit, "it takes every so many");
             v.tie(i, &Space::Product(vec![o.clone(), digit]));
@@ -343,7 +410,11 @@ fn taken(v: &mut View, i: &Space, o: &Space, t: Taken, of: usize) {
 
 /// The axes [b, c, h, w] of the image and the size of a block.
 fn block(v: &View, o: bool) -> Option<(Axes, usize)> {
-    let axes = if o { v.outs.first()?.clone()? } else { v.ins.first()?.clone()? };
+    let axes = if o {
+        v.outs.first()?.clone()?
+    } else {
+        v.ins.first()?.clone()?
+    };
     let block = usize::try_from(v.n.int("blocksize").ok()??).ok()?;
     (axes.len() == 4).then_some((axes, block))
 }
@@ -366,7 +437,10 @@ fn depth(v: &mut View, deep: Axes, wide: Axes, b: usize, columns: bool) -> Optio
     let parts = if columns { vec![c, window] } else { vec![window, c] };
     v.tie(deep.get(1)?, &Space::Product(parts));
     v.tie(deep.first()?, wide.first()?);
-    deep[2..].iter().chain(&wide[2..]).for_each(|s| v.pin(s, "they are places of a block"));
+    deep[2..]
+        .iter()
+        .chain(&wide[2..])
+        .for_each(|s| v.pin(s, "they are places of a block"));
     Some(())
 }
 

@@ -246,7 +246,9 @@ impl Spaces {
                     taken.push(part);
                 } else {
                     let halves = self.split(&part, &[missing, has - missing])?;
-                    let [first, second] = &halves[..] else { return Err(Unlike) };
+                    let [first, second] = &halves[..] else {
+                        return Err(Unlike);
+                    };
                     taken.push(first.clone());
                     left.push(second.clone());
                     missing = 0;
@@ -443,10 +445,6 @@ mod tests {
         s.pin(&a, &Rc::from("first"));
         s.unify(&a, &Space::Product(vec![h.clone(), d.clone()])).unwrap();
         s.pin(&h, &Rc::from("second"));
-        assert!(
-            [h, d]
-                .iter()
-                .all(|x| s.pinned(s.leaves(x)[0]) == Some("first"))
-        );
+        assert!([h, d].iter().all(|x| s.pinned(s.leaves(x)[0]) == Some("first")));
     }
 }

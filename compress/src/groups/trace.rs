@@ -146,7 +146,9 @@ impl<'m> Trace<'m> {
             "Shape" => read(0).and_then(|v| self.of.get(&v).cloned()).unwrap_or_default(),
             "Size" => read(0).and_then(|v| self.of.get(&v).cloned()).unwrap_or_default(),
             "Gather" => read(0).map(|v| self.picked(v, read(1))).unwrap_or_default(),
-            "Slice" => read(0).map(|v| self.sliced(v, [read(1), read(2)])).unwrap_or_default(),
+            "Slice" => read(0)
+                .map(|v| self.sliced(v, [read(1), read(2)]))
+                .unwrap_or_default(),
             "ConstantOfShape" => vec![],
             op if SHAPED.contains(&op) => read(0).map(of).unwrap_or_default(),
             _ => node.inputs.iter().flatten().flat_map(|&v| of(v)).collect(),
@@ -186,7 +188,10 @@ impl<'m> Trace<'m> {
         let which = indices.and_then(|i| self.facts.konst(i)?.ints()).filter(|_| list);
         let at = |i: i64| usize::try_from(if i < 0 { i + all.len() as i64 } else { i }).ok();
         match which {
-            Some(which) => which.into_iter().filter_map(|i| all.get(at(i)?).cloned()).collect(),
+            Some(which) => which
+                .into_iter()
+                .filter_map(|i| all.get(at(i)?).cloned())
+                .collect(),
             None => all,
         }
     }
@@ -207,7 +212,11 @@ impl<'m> Trace<'m> {
             fixes: &mut self.fixes,
             sums: &mut self.sums,
         };
-        let known = view.ins.iter().zip(&node.inputs).all(|(a, v)| a.is_some() || v.is_none());
+        let known = view
+            .ins
+            .iter()
+            .zip(&node.inputs)
+            .all(|(a, v)| a.is_some() || v.is_none());
         match rules::find(node) {
             Some(rule) if known => view.by(rule),
             _ => view.stated(),
@@ -249,7 +258,14 @@ impl View<'_, '_> {
     }
 
     pub(crate) fn pin_all(&mut self, what: &str) {
-        let all: Vec<_> = self.ins.iter().chain(&self.outs).flatten().flatten().cloned().collect();
+        let all: Vec<_> = self
+            .ins
+            .iter()
+            .chain(&self.outs)
+            .flatten()
+            .flatten()
+            .cloned()
+            .collect();
         all.iter().for_each(|s| self.pin(s, what));
     }
 
@@ -276,7 +292,9 @@ impl View<'_, '_> {
     /// Notes a sum over `space` of products of inputs.
     pub(crate) fn sum(&mut self, space: Space, inputs: &[usize]) {
         let node = self.n.node();
-        let operands = inputs.iter().filter_map(|&i| node.inputs.get(i).copied().flatten());
+        let operands = inputs
+            .iter()
+            .filter_map(|&i| node.inputs.get(i).copied().flatten());
         self.sums.push(Sum {
             node: self.id,
             space,
@@ -302,17 +320,30 @@ impl View<'_, '_> {
         for tie in &axes.0 {
             self.follow(tie);
             for &(i, a) in &tie.inputs {
-                told.get_mut(i).and_then(|t| t.get_mut(a)).into_iter().for_each(|t| *t = true);
+                told.get_mut(i)
+                    .and_then(|t| t.get_mut(a))
+                    .into_iter()
+                    .for_each(|t| *t = true);
             }
             if let Some(o) = tie.output {
-                made.first_mut().and_then(|t| t.get_mut(o)).into_iter().for_each(|t| *t = true);
+                made.first_mut()
+                    .and_then(|t| t.get_mut(o))
+                    .into_iter()
+                    .for_each(|t| *t = true);
             }
         }
         let axes = self.ins.iter().zip(&told).chain(self.outs.iter().zip(&made));
         let rest: Vec<Space> = axes
-            .flat_map(|(a, told)| a.iter().flatten().zip(told).filter(|(_, t)| !**t).map(|(s, _)| s.clone()))
+            .flat_map(|(a, told)| {
+                a.iter()
+                    .flatten()
+                    .zip(told)
+                    .filter(|(_, t)| !**t)
+                    .map(|(s, _)| s.clone())
+            })
             .collect();
-        rest.iter().for_each(|s| self.pin(s, "it mixes what lies along the axis"));
+        rest.iter()
+            .for_each(|s| self.pin(s, "it mixes what lies along the axis"));
     }
 
     fn follow(&mut self, tie: &Tie) {
@@ -336,7 +367,18 @@ impl View<'_, '_> {
 }
 
 /// Operators of which only the first input is computed with; the others say shapes and places.
-static SHAPED: &[&str] = &["Expand", "Pad", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze", "Upsample"];
+static SHAPED: &[&str] = &[
+    "Expand",
+    "Pad",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Unsqueeze",
+    "Upsample",
+];
 
 /// Reductions in which zeros have no say.
 static ADDS: &[&str] = &["ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare", "Einsum"];

@@ -126,7 +126,8 @@ impl<'a, 'm> Vanish<'a, 'm> {
     fn all(&self, node: &Node, inputs: impl Iterator<Item = usize>) -> Letters {
         let there = inputs.filter(|&i| node.inputs.get(i).is_some_and(Option::is_some));
         let sets = there.map(|i| self.input(node, i));
-        sets.reduce(|a, b| a.intersection(&b).copied().collect()).unwrap_or_default()
+        sets.reduce(|a, b| a.intersection(&b).copied().collect())
+            .unwrap_or_default()
     }
 
     fn any(&self, node: &Node, inputs: &[usize]) -> Letters {
@@ -139,7 +140,12 @@ impl<'a, 'm> Vanish<'a, 'm> {
             return Letters::new();
         }
         match &*node.op {
-            "Constant" => node.outputs.iter().flatten().flat_map(|&v| self.letters(v)).collect(),
+            "Constant" => node
+                .outputs
+                .iter()
+                .flatten()
+                .flat_map(|&v| self.letters(v))
+                .collect(),
             "Add" | "Sub" | "Sum" | "Max" | "Min" | "Mean" => self.all(node, 0..node.inputs.len()),
             "Where" => self.all(node, 1..3),
             "Mul" => self.any(node, &[0, 1]),

@@ -6,16 +6,18 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::compress::groups::{Groups, Kind, Shrink, Sizes, squares};
-use secateur::compress::{Change, Effort, Narrow, PATTERNS, Pattern, Plan, Report, Scope, apply_with, groups, preview};
+use secateur::compress::{
+    Change, Effort, Narrow, PATTERNS, Pattern, Plan, Report, Scope, apply_with, groups, preview,
+};
 use serde_json::{Value, json};
 
+use super::super::Outcome;
 use super::super::card::{self, Card};
 use super::super::pruning::percent;
 use super::super::table::{Table, thousands};
 use super::super::timing::Trial;
 use super::super::ui::Ui;
 use super::super::written::{Receipt, Target};
-use super::super::Outcome;
 use super::flags::Flags;
 
 /// What `--pattern` says.
@@ -59,7 +61,10 @@ impl FromStr for Shape {
             return Ok(Shape::Cut(name, kinds));
         }
         let zeros = PATTERNS.iter().map(|(n, _)| *n);
-        let known: Vec<String> = zeros.chain(CUTS.iter().map(|(n, _)| *n)).map(String::from).collect();
+        let known: Vec<String> = zeros
+            .chain(CUTS.iter().map(|(n, _)| *n))
+            .map(String::from)
+            .collect();
         let near = || secateur::engine::run::nearest(text, &known);
         let zero = text.parse().map(Shape::Zero);
         zero.map_err(|_| format!("no pattern {text:?}{}; there are: {}", near(), known.join(", ")))
@@ -75,8 +80,18 @@ pub(super) fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let place = || flags.model.display().to_string();
     let trial = Trial::of(&old, &flags.inputs, ui)?;
     let found = groups(&old, &sizes).with_context(place)?;
-    let cut = found.choose(&found.scores(&squares), &how, &sizes).with_context(place)?;
-    let job = Job { old: &old, flags, how: &how, found: &found, cut: &cut, trial, ui };
+    let cut = found
+        .choose(&found.scores(&squares), &how, &sizes)
+        .with_context(place)?;
+    let job = Job {
+        old: &old,
+        flags,
+        how: &how,
+        found: &found,
+        cut: &cut,
+        trial,
+        ui,
+    };
     let (after, report) = match &target {
         Some(target) => job.write(target)?,
         None => job.preview()?,
@@ -91,7 +106,10 @@ fn how(flags: &Flags, ui: &Ui) -> Result<Shrink> {
         bail!("--pattern {} cuts nothing away", flags.pattern);
     };
     if flags.method() != "magnitude" || !flags.include.is_empty() || flags.sparse_initializers {
-        bail!("--pattern {} goes by magnitude and takes no --threshold, --include or --sparse-initializers", flags.pattern);
+        bail!(
+            "--pattern {} goes by magnitude and takes no --threshold, --include or --sparse-initializers",
+            flags.pattern
+        );
     }
     let share = flags.sparsity.unwrap_or_else(|| {
         ui.note("how much was not said: taken as --sparsity 50%");
@@ -130,7 +148,8 @@ impl Job<'_> {
     }
 
     fn preview(&self) -> Result<(Cards, Report)> {
-        let report = preview(&self.plan(), self.old, &Effort::default()).with_context(|| self.flags.model.display().to_string())?;
+        let report = preview(&self.plan(), self.old, &Effort::default())
+            .with_context(|| self.flags.model.display().to_string())?;
         let mut new = self.old.clone();
         apply_with(&self.plan(), &mut new, &Effort::default(), None)?;
         Ok(([self.before(), Card::of(&new, None, &self.trial.shapes)], report))
@@ -149,7 +168,10 @@ impl Job<'_> {
         receipt.sign(&mut new);
         target.write(&new)?;
         let new = card::load(&target.output)?;
-        let mut cards = [self.before(), Card::of(&new, Some(&target.output), &self.trial.shapes)];
+        let mut cards = [
+            self.before(),
+            Card::of(&new, Some(&target.output), &self.trial.shapes),
+        ];
         let times = self.trial.race([self.old, &new], self.ui);
         cards.iter_mut().zip(times).for_each(|(c, ms)| c.ms = ms);
         Ok((cards, report))
@@ -189,7 +211,11 @@ impl Job<'_> {
             percent(self.how.share),
             self.asked()["of"].as_str().unwrap_or_default()
         );
-        self.ui.say(&format!("{head}\n\n{}\n\n{}{table}", self.widths(report), self.uncut()));
+        self.ui.say(&format!(
+            "{head}\n\n{}\n\n{}{table}",
+            self.widths(report),
+            self.uncut()
+        ));
         let mut json = json!({
             "model": self.flags.model.display().to_string(),
             "output": null,
@@ -207,12 +233,20 @@ impl Job<'_> {
     }
 
     fn kept(&self, report: &Report, name: &str, size: usize) -> usize {
-        report.widths.iter().find(|w| w.group == name).map_or(size, |w| w.after)
+        report
+            .widths
+            .iter()
+            .find(|w| w.group == name)
+            .map_or(size, |w| w.after)
     }
 
     fn groups(&self, report: &Report) -> Value {
         let row = |g: &secateur::compress::Group| {
-            let axes: Vec<Value> = g.axes.iter().map(|p| json!({"constant": p.constant, "axis": p.axis})).collect();
+            let axes: Vec<Value> = g
+                .axes
+                .iter()
+                .map(|p| json!({"constant": p.constant, "axis": p.axis}))
+                .collect();
             json!({
                 "name": g.name,
                 "kind": g.kind.to_string(),
@@ -263,6 +297,9 @@ mod tests {
         }
         assert_eq!("2:4".parse(), Ok(Shape::Zero(Pattern::Most { keep: 2, of: 4 })));
         let error = "chanel".parse::<Shape>().unwrap_err();
-        assert!(error.contains("did you mean \"channel\"") && error.contains("block4x1"), "{error}");
+        assert!(
+            error.contains("did you mean \"channel\"") && error.contains("block4x1"),
+            "{error}"
+        );
     }
 }

@@ -1,0 +1,7 @@
+//! Groups of axes found and cut: architectures, operators, random graphs, and what the literature says of removing neurons.
+
+mod archs;
+mod operators;
+mod random;
+mod removal;
+mod sketch;
