@@ -1,5 +1,6 @@
 //! Plans applied. Nothing else in this crate edits a model.
 
+mod bypass;
 mod narrow;
 mod spell;
 
@@ -77,8 +78,10 @@ pub fn apply_with(
     let edits = masked(plan, &mut new, effort, room)?;
     let mut widths = vec![];
     for change in &plan.0 {
-        if let Change::Narrow(n) = change {
-            widths.extend(narrow::narrow(n, &mut new)?);
+        match change {
+            Change::Mask(_) => {}
+            Change::Narrow(n) => widths.extend(narrow::narrow(n, &mut new)?),
+            Change::Bypass(b) => bypass::bypass(b, &mut new)?,
         }
     }
     *model = new;
@@ -115,7 +118,7 @@ fn masked(
 fn masks(plan: &Plan) -> impl Iterator<Item = &Mask> {
     plan.0.iter().filter_map(|c| match c {
         Change::Mask(m) => Some(m),
-        Change::Narrow(_) => None,
+        Change::Narrow(_) | Change::Bypass(_) => None,
     })
 }
 
@@ -133,8 +136,8 @@ pub fn preview(plan: &Plan, model: &Model, effort: &Effort) -> Result<Report, Ap
     };
     let edits = masks(plan).zip(sites).map(edit).collect::<Result<_, _>>()?;
     let mut widths = vec![];
-    if plan.0.iter().any(|c| matches!(c, Change::Narrow(_))) {
-        let only = plan.0.iter().filter(|c| matches!(c, Change::Narrow(_))).cloned();
+    if plan.0.iter().any(|c| !matches!(c, Change::Mask(_))) {
+        let only = plan.0.iter().filter(|c| !matches!(c, Change::Mask(_))).cloned();
         widths = apply(&Plan(only.collect()), &mut model.clone())?.widths;
     }
     Ok(Report { edits, widths })

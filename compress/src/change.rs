@@ -16,6 +16,17 @@ pub enum Change {
     Mask(Mask),
     /// Groups of axes become shorter.
     Narrow(Narrow),
+    /// A residual block is left out.
+    Bypass(Bypass),
+}
+
+/// A sum of two values becomes one of them: of `x + f(x)` stays `x`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bypass {
+    /// The name of the sum.
+    pub sum: String,
+    /// Which input stays: 0 or 1.
+    pub stays: usize,
 }
 
 /// Of [groups](crate::groups()) of axes only some indices stay, in all that they run through.
@@ -76,11 +87,12 @@ pub enum Cut {
 pub struct Plan(pub Vec<Change>);
 
 impl Change {
-    /// The name of the value, or of the first group, that is changed.
+    /// The name of the value, the first group or the sum that is changed.
     pub fn value(&self) -> &str {
         match self {
             Change::Mask(m) => &m.value,
             Change::Narrow(n) => n.groups.first().map_or("", |k| &k.group),
+            Change::Bypass(b) => &b.sum,
         }
     }
 }
@@ -90,6 +102,7 @@ impl fmt::Display for Change {
         match self {
             Change::Mask(m) => m.fmt(f),
             Change::Narrow(n) => n.fmt(f),
+            Change::Bypass(b) => write!(f, "bypass {:?}: input {} stays", b.sum, b.stays),
         }
     }
 }

@@ -74,6 +74,8 @@ pub enum ApplyErrorKind {
     Spill(io::Error),
     /// The model has no group of that name.
     NoGroup,
+    /// The model has no sum of two values of that name.
+    NoBlock,
     /// Shapes would not be what they should.
     Shape(String),
 }
@@ -103,6 +105,10 @@ impl fmt::Display for ApplyError {
             ApplyErrorKind::Mismatch(what) => write!(f, "value {value:?}: {what}"),
             ApplyErrorKind::Spill(e) => write!(f, "value {value:?}: cannot be kept in a file: {e}"),
             ApplyErrorKind::NoGroup => write!(f, "group {value:?}: the model has none of that name"),
+            ApplyErrorKind::NoBlock => write!(
+                f,
+                "block {value:?}: the model has no sum of two values of that name"
+            ),
             ApplyErrorKind::Shape(what) => write!(f, "group {value:?} and others: {what}"),
         }
     }

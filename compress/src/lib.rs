@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod blocks;
 mod change;
 mod contraction;
 mod error;
@@ -39,7 +40,8 @@ pub mod stats;
 mod weights;
 
 pub use apply::{Edit, Report, Room, Width, apply, apply_with, forced, preview};
-pub use change::{Change, Cut, Keep, Mask, Narrow, Plan};
+pub use blocks::{Block, blocks, least};
+pub use change::{Bypass, Change, Cut, Keep, Mask, Narrow, Plan};
 pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind};
 pub use glob::Choice;
 pub use groups::{Group, Groups, groups};

@@ -171,7 +171,8 @@ pub fn groups<'m>(model: &'m Model, sizes: &Sizes) -> Result<Groups<'m>, NodeErr
 /// Types of inputs with numbers for all sizes.
 type Examples = HashMap<ValueId, Type>;
 
-fn traced<'m>(model: &'m Model, sizes: &Sizes) -> Result<(Trace<'m>, Examples), NodeError> {
+/// The axes of `model`, and the example sizes for which they were followed.
+pub(crate) fn traced<'m>(model: &'m Model, sizes: &Sizes) -> Result<(Trace<'m>, Examples), NodeError> {
     let with = |example| {
         let inputs = examples(model, sizes, example);
         Ok((Trace::new(model, &inputs)?, inputs))

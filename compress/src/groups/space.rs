@@ -268,7 +268,7 @@ impl Spaces {
         let space = self.resolve(space);
         let all = self.size(&space);
         match space {
-            _ if size == 0 || all % size != 0 => Err(Unlike),
+            _ if size == 0 || !all.is_multiple_of(size) => Err(Unlike),
             _ if size == 1 => Ok((space, ONE)),
             _ if size == all => Ok((ONE, space)),
             Space::Letter(l) => {

@@ -1,7 +1,7 @@
 //! Neurons that do nothing, and the examples of structured pruning.
 
 use secateur_compress::groups::{Group, Sizes, squares};
-use secateur_compress::{Keep, Narrow, groups};
+use secateur_compress::{Change, Keep, Narrow, Plan, apply, blocks, groups, least};
 use secateur_engine::ir::ValueId;
 use secateur_engine::{Model, Tensor};
 
@@ -232,5 +232,26 @@ fn a_block_that_was_driven_to_zero_is_deleted() {
     secateur_engine::opt::optimize(&mut new, secateur_engine::opt::Scope::Portable).unwrap();
     let adds = |m: &Model| m.graph.iter().filter(|(_, n)| n.is("Add")).count();
     assert_eq!((adds(&model), adds(&new)), (3, 2));
+    // The same block is found by its score, and its removal changes no bit.
+    let found = blocks(&model, &Sizes::new()).unwrap();
+    assert_eq!(
+        (found.len(), found[1].nodes.len(), found[1].parameters),
+        (3, 5, 2 * 160 + 16 - 16)
+    );
+    let plan = Plan(least(&found, 0.34).into_iter().map(Change::Bypass).collect());
+    assert_eq!(plan, Plan(vec![Change::Bypass(found[1].bypass())]));
+    let mut less = model.clone();
+    apply(&plan, &mut less).unwrap();
+    assert_eq!(outputs(&model, &Sizes::new()), outputs(&less, &Sizes::new()));
+    assert_eq!(
+        (adds(&less), less.graph.order.len()),
+        (2, model.graph.order.len() - 6)
+    );
+    // The last one makes an output.
+    let mut last = model.clone();
+    apply(&Plan(vec![Change::Bypass(found[2].bypass())]), &mut last).unwrap();
+    assert_eq!(outputs(&last, &Sizes::new()).len(), 1);
+    let again = apply(&plan, &mut less).unwrap_err();
+    assert!(again.to_string().contains("no sum"), "{again}");
     assert!(new.graph.order.len() < model.graph.order.len());
 }

@@ -3,22 +3,22 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use secateur::Model;
-use secateur::compress::groups::{Groups, Kind, Shrink, Sizes, squares};
+use secateur::compress::groups::{Kind, Shrink, Sizes, squares};
 use secateur::compress::{
-    Change, Effort, Narrow, PATTERNS, Pattern, Plan, Report, Scope, apply_with, groups, preview,
+    Change, Effort, PATTERNS, Pattern, Plan, Report, Scope, apply_with, blocks, groups, least, preview,
 };
 use serde_json::{Value, json};
 
 use super::super::Outcome;
 use super::super::card::{self, Card};
 use super::super::pruning::percent;
-use super::super::table::{Table, thousands};
 use super::super::timing::Trial;
 use super::super::ui::Ui;
 use super::super::written::{Receipt, Target};
 use super::flags::Flags;
+use super::found::Found;
 
 /// What `--pattern` says.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,8 +29,12 @@ pub(super) enum Shape {
     Cut(&'static str, &'static [Kind]),
 }
 
+/// The pattern that leaves out whole residual blocks.
+const BLOCK: &str = "block";
+
 /// Patterns that cut, by name.
 static CUTS: &[(&str, &[Kind])] = &[
+    (BLOCK, &[]),
     ("channel", &[Kind::Channel]),
     ("head", &[Kind::Head]),
     ("head-width", &[Kind::HeadWidth]),
@@ -79,16 +83,17 @@ pub(super) fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let sizes: Sizes = ui.common.sizes.iter().cloned().collect();
     let place = || flags.model.display().to_string();
     let trial = Trial::of(&old, &flags.inputs, ui)?;
-    let found = groups(&old, &sizes).with_context(place)?;
-    let cut = found
-        .choose(&found.scores(&squares), &how, &sizes)
-        .with_context(place)?;
+    let (found, plan) = match flags.pattern {
+        Shape::Cut(BLOCK, _) => all_blocks(&old, &how, &sizes),
+        _ => all_groups(&old, &how, &sizes),
+    }
+    .with_context(place)?;
     let job = Job {
         old: &old,
         flags,
         how: &how,
-        found: &found,
-        cut: &cut,
+        found,
+        plan,
         trial,
         ui,
     };
@@ -99,6 +104,22 @@ pub(super) fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let mut json = job.report(&after, &report);
     json["output"] = json!(target.map(|t| t.output.display().to_string()));
     Ok(Outcome::done(json))
+}
+
+fn all_groups<'m>(old: &'m Model, how: &Shrink, sizes: &Sizes) -> Result<(Found<'m>, Plan)> {
+    let found = groups(old, sizes)?;
+    let cut = found.choose(&found.scores(&squares), how, sizes)?;
+    Ok((Found::Groups(found), Plan(vec![Change::Narrow(cut)])))
+}
+
+fn all_blocks<'m>(old: &'m Model, how: &Shrink, sizes: &Sizes) -> Result<(Found<'m>, Plan)> {
+    let found = blocks(old, sizes)?;
+    ensure!(
+        !found.is_empty(),
+        "nothing to cut: the model has no residual blocks with weights"
+    );
+    let plan = least(&found, how.share).into_iter().map(Change::Bypass).collect();
+    Ok((Found::Blocks(found), Plan(plan)))
 }
 
 fn how(flags: &Flags, ui: &Ui) -> Result<Shrink> {
@@ -129,8 +150,8 @@ struct Job<'a> {
     old: &'a Model,
     flags: &'a Flags,
     how: &'a Shrink,
-    found: &'a Groups<'a>,
-    cut: &'a Narrow,
+    found: Found<'a>,
+    plan: Plan,
     trial: Trial,
     ui: &'a Ui,
 }
@@ -139,26 +160,22 @@ struct Job<'a> {
 type Cards = [Card; 2];
 
 impl Job<'_> {
-    fn plan(&self) -> Plan {
-        Plan(vec![Change::Narrow(self.cut.clone())])
-    }
-
     fn before(&self) -> Card {
         Card::of(self.old, Some(&self.flags.model), &self.trial.shapes)
     }
 
     fn preview(&self) -> Result<(Cards, Report)> {
-        let report = preview(&self.plan(), self.old, &Effort::default())
+        let report = preview(&self.plan, self.old, &Effort::default())
             .with_context(|| self.flags.model.display().to_string())?;
         let mut new = self.old.clone();
-        apply_with(&self.plan(), &mut new, &Effort::default(), None)?;
+        apply_with(&self.plan, &mut new, &Effort::default(), None)?;
         Ok(([self.before(), Card::of(&new, None, &self.trial.shapes)], report))
     }
 
     fn write(&self, target: &Target) -> Result<(Cards, Report)> {
         let mut new = self.old.clone();
         let place = || self.flags.model.display().to_string();
-        let report = apply_with(&self.plan(), &mut new, &Effort::default(), None).with_context(place)?;
+        let report = apply_with(&self.plan, &mut new, &Effort::default(), None).with_context(place)?;
         let receipt = Receipt {
             verb: "prune",
             flags: self.asked(),
@@ -194,12 +211,15 @@ impl Job<'_> {
 
     fn total(&self, report: &Report) -> Value {
         let sum = |of: fn(&secateur::compress::Width) -> usize| report.widths.iter().map(of).sum::<usize>();
-        json!({
-            "groups": self.found.groups.len(),
-            "cut": report.widths.len(),
-            "widths_before": sum(|w| w.before),
-            "widths": sum(|w| w.after),
-        })
+        match &self.found {
+            Found::Groups(found) => json!({
+                "groups": found.groups.len(),
+                "cut": report.widths.len(),
+                "widths_before": sum(|w| w.before),
+                "widths": sum(|w| w.after),
+            }),
+            Found::Blocks(found) => json!({"blocks": found.len(), "cut": self.plan.0.len()}),
+        }
     }
 
     fn report(&self, cards: &Cards, report: &Report) -> Value {
@@ -213,8 +233,8 @@ impl Job<'_> {
         );
         self.ui.say(&format!(
             "{head}\n\n{}\n\n{}{table}",
-            self.widths(report),
-            self.uncut()
+            self.found.table(report, &self.plan),
+            self.found.uncut()
         ));
         let mut json = json!({
             "model": self.flags.model.display().to_string(),
@@ -222,66 +242,15 @@ impl Job<'_> {
             "seed": self.ui.common.seed,
             "before": before.json(),
             "after": after.json(),
-            "groups": self.groups(report),
-            "uncut": self.found.uncut.iter().map(|u| json!({"name": u.name, "size": u.size, "reason": u.reason})).collect::<Value>(),
             "total": self.total(report),
         });
+        if let (Value::Object(json), Value::Object(more)) = (&mut json, self.found.json(report, &self.plan)) {
+            json.extend(more);
+        }
         if let (Value::Object(json), Value::Object(asked)) = (&mut json, self.asked()) {
             json.extend(asked);
         }
         json
-    }
-
-    fn kept(&self, report: &Report, name: &str, size: usize) -> usize {
-        report
-            .widths
-            .iter()
-            .find(|w| w.group == name)
-            .map_or(size, |w| w.after)
-    }
-
-    fn groups(&self, report: &Report) -> Value {
-        let row = |g: &secateur::compress::Group| {
-            let axes: Vec<Value> = g
-                .axes
-                .iter()
-                .map(|p| json!({"constant": p.constant, "axis": p.axis}))
-                .collect();
-            json!({
-                "name": g.name,
-                "kind": g.kind.to_string(),
-                "size": g.size,
-                "kept": self.kept(report, &g.name, g.size),
-                "axes": axes,
-            })
-        };
-        self.found.groups.iter().map(row).collect()
-    }
-
-    fn widths(&self, report: &Report) -> Table {
-        let mut table = Table::new(&["group", "kind", "axes", "before", "after"]);
-        for g in &self.found.groups {
-            let kept = self.kept(report, &g.name, g.size);
-            table.row([
-                g.name.clone(),
-                g.kind.to_string(),
-                g.axes.len().to_string(),
-                thousands(g.size as u64),
-                thousands(kept as u64),
-            ]);
-        }
-        table
-    }
-
-    fn uncut(&self) -> String {
-        if self.found.uncut.is_empty() {
-            return String::new();
-        }
-        let mut table = Table::new(&["stays whole", "size", "because"]);
-        for u in &self.found.uncut {
-            table.row([u.name.clone(), thousands(u.size as u64), u.reason.clone()]);
-        }
-        format!("{table}\n\n")
     }
 }
 

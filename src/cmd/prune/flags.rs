@@ -34,7 +34,8 @@ pub(super) struct Flags {
     method: Option<String>,
     /// Which weights are zero together: unstructured, block4x1 (four neighbouring outputs), block1x4 (inputs), row (an
     /// output), column (an input); or 2:4, 4:8, 1:4: how many of so many neighbouring inputs stay. Cut away instead, so that
-    /// the model is smaller and dense: channel, neuron, head, head-width (of each head), structured (the first three)
+    /// the model is smaller and dense: channel, neuron, head, head-width (of each head), structured (the first three),
+    /// block (whole residual blocks)
     #[arg(long, value_name = "NAME", default_value_t)]
     pub(super) pattern: Shape,
     /// The share of weights that is zero afterwards: 0.8, 80% or 80; above 1 it is percent [default: 50%, or what the

@@ -2,6 +2,7 @@
 
 mod cut;
 mod flags;
+mod found;
 mod layers;
 
 use std::path::Path;
