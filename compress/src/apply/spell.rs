@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use secateur_engine::Tensor;
-use secateur_engine::ir::{AttrValue, Constant, DType, Dim, Model, Node, NodeId, Type, ValueId};
+use secateur_engine::ir::{AttrValue, Constant, DType, Dim, Graph, Model, Node, NodeId, Type, ValueId};
 use secateur_engine::ops::Fact;
 use secateur_engine::opt::Facts;
 use secateur_engine::opt::infer::{infer, infer_node};
@@ -386,7 +386,7 @@ impl<'a> Speller<'a> {
         let node = Node {
             inputs: new,
             outputs: vec![Some(out)],
-            name: g[id].name.as_ref().map(|n| format!("{n}_cut").into()),
+            name: g[id].name.as_ref().map(|n| unused(g, n).into()),
             ..g[id].clone()
         };
         let copy = g.node(node);
@@ -434,6 +434,16 @@ impl<'a> Speller<'a> {
 fn replaced(list: &[i64], numbers: &Numbers) -> Vec<i64> {
     let number = |(i, &x): (usize, &i64)| numbers.get(&i).filter(|n| n.old == x).map_or(x, |n| n.new);
     list.iter().enumerate().map(number).collect()
+}
+
+/// A name like `name` that no node has: runtimes refuse two nodes of one name.
+fn unused(g: &Graph, name: &str) -> String {
+    let taken = |new: &str| g.nodes.iter().any(|n| n.name.as_deref() == Some(new));
+    let mut new = format!("{name}_cut");
+    while taken(&new) {
+        new.push('\'');
+    }
+    new
 }
 
 fn tensor(dtype: DType, dims: &[usize], list: &[i64]) -> Result<Tensor, String> {

@@ -291,6 +291,32 @@ fn a_list_of_sizes_that_others_read_stays_for_them() {
 }
 
 #[test]
+fn copies_of_nodes_have_names_of_their_own() {
+    // A list put together once for two folds that are cut differently, and for an output.
+    let mut s = Sketch::new(7);
+    let x = s.input("x", &[1, 5, 4]);
+    let (first, rest) = (s.ints(&[1, 5]), s.ints(&[2, 3]));
+    let shape = s.op("Concat", &[first, rest], &[("axis", int(0))]);
+    let wide = [0, 1, 2].map(|_| linear(&mut s, x, 4, 6));
+    let wide = wide.map(|v| s.op("Reshape", &[v, shape], &[]));
+    let back = s.ints(&[1, 5, -1]);
+    let ends = [wide[0], wide[1]].map(|v| {
+        let v = s.op("Reshape", &[v, back], &[]);
+        linear(&mut s, v, 6, 2)
+    });
+    let mut model = s.done(&[ends[0], ends[1], wide[2]]);
+    let nodes = model.graph.nodes.iter_mut().enumerate();
+    nodes.for_each(|(i, n)| n.name = Some(format!("n{i}").into()));
+    let (_, new) = agrees("shared node", &model, &to_70(&ALL), &Sizes::new());
+    let mut names: Vec<_> = new.graph.iter().map(|(_, n)| n.name.clone()).collect();
+    let all = names.len();
+    assert_eq!(all, model.graph.order.len() + 2, "two copies");
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}
+
+#[test]
 fn a_change_for_another_model_is_refused() {
     let model = between(|s, x| s.op("Relu", &[x], &[]));
     let found = secateur_compress::groups(&model, &Sizes::new()).unwrap();
