@@ -1,5 +1,9 @@
 //! Plans applied. Nothing else in this crate edits a model.
 
+mod bypass;
+mod narrow;
+mod spell;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -15,12 +19,15 @@ use crate::math::tiles::{Gone, Grid};
 use crate::math::{Float, Kind, mask};
 use crate::place::{Site, places};
 use crate::scan::Effort;
+pub use narrow::{Width, forced};
 
 /// What applying a plan changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// One entry for each change of the plan, in order.
+    /// One entry for each change of the plan that concerns the elements of one constant, in order.
     pub edits: Vec<Edit>,
+    /// One entry for each group that was cut, in order.
+    pub widths: Vec<Width>,
 }
 
 /// What one change did to one constant.
@@ -70,6 +77,27 @@ pub fn apply_with(
     effort: &Effort,
     room: Option<&Room>,
 ) -> Result<Report, ApplyError> {
+    let mut new = model.clone();
+    let edits = masked(plan, &mut new, effort, room)?;
+    let mut widths = vec![];
+    for change in &plan.0 {
+        match change {
+            Change::Mask(_) | Change::Replace(_) => {}
+            Change::Narrow(n) => widths.extend(narrow::narrow(n, &mut new)?),
+            Change::Bypass(b) => bypass::bypass(b, &mut new)?,
+        }
+    }
+    *model = new;
+    Ok(Report { edits, widths })
+}
+
+/// Applies what `plan` says of single constants.
+fn masked(
+    plan: &Plan,
+    model: &mut Model,
+    effort: &Effort,
+    room: Option<&Room>,
+) -> Result<Vec<Edit>, ApplyError> {
     let sites = sites(plan, model)?;
     effort.watch.begin("pruning", bytes(model, &sites));
     let mut edited = Edited {
@@ -78,11 +106,11 @@ pub fn apply_with(
         left: room.map_or(usize::MAX, |r| r.memory),
         room,
     };
-    let changes = plan.0.iter().zip(sites);
+    let changes = edits(plan).zip(sites);
     let edits = changes
         .map(|(change, site)| match change {
-            Change::Mask(m) => edited.mask(m, site, effort),
-            Change::Replace(r) => edited.replace(r, site),
+            Edits::Mask(m) => edited.mask(m, site, effort),
+            Edits::Replace(r) => edited.replace(r, site),
         })
         .collect::<Result<_, _>>()?;
     for (site, new) in edited.new {
@@ -90,7 +118,35 @@ pub fn apply_with(
             *c = new;
         }
     }
-    Ok(Report { edits })
+    Ok(edits)
+}
+
+/// A change of the elements of one constant.
+#[derive(Clone, Copy)]
+enum Edits<'a> {
+    Mask(&'a Mask),
+    Replace(&'a Replace),
+}
+
+impl<'a> Edits<'a> {
+    fn of(change: &'a Change) -> Option<Edits<'a>> {
+        match change {
+            Change::Mask(m) => Some(Edits::Mask(m)),
+            Change::Replace(r) => Some(Edits::Replace(r)),
+            Change::Narrow(_) | Change::Bypass(_) => None,
+        }
+    }
+
+    fn value(self) -> &'a str {
+        match self {
+            Edits::Mask(m) => &m.value,
+            Edits::Replace(r) => &r.value,
+        }
+    }
+}
+
+fn edits(plan: &Plan) -> impl Iterator<Item = Edits<'_>> {
+    plan.0.iter().filter_map(Edits::of)
 }
 
 /// What [`apply`] would report, if each change were the only one.
@@ -101,15 +157,21 @@ pub fn apply_with(
 pub fn preview(plan: &Plan, model: &Model, effort: &Effort) -> Result<Report, ApplyError> {
     let sites = sites(plan, model)?;
     effort.watch.begin("counting zeros", bytes(model, &sites));
-    let edit = |(change, site): (&Change, Site)| {
+    let edit = |(change, site): (Edits, Site)| {
         let c = site.constant(model).ok_or_else(|| unknown(change.value()))?;
         match change {
-            Change::Mask(m) => Ok(edit(m, &c.tensor, effort)?.0),
-            Change::Replace(r) => replaced(r, &c.tensor),
+            Edits::Mask(m) => Ok(edit(m, &c.tensor, effort)?.0),
+            Edits::Replace(r) => replaced(r, &c.tensor),
         }
     };
-    let edits = plan.0.iter().zip(sites).map(edit).collect::<Result<_, _>>()?;
-    Ok(Report { edits })
+    let edits = edits(plan).zip(sites).map(edit).collect::<Result<_, _>>()?;
+    let mut widths = vec![];
+    let cuts = plan.0.iter().filter(|c| Edits::of(c).is_none());
+    if cuts.clone().count() > 0 {
+        let only = cuts.cloned();
+        widths = apply(&Plan(only.collect()), &mut model.clone())?.widths;
+    }
+    Ok(Report { edits, widths })
 }
 
 /// Which elements of a tensor become zero.
@@ -246,8 +308,8 @@ fn bytes(model: &Model, sites: &[Site]) -> u64 {
 /// Where the values are that the changes name.
 fn sites(plan: &Plan, model: &Model) -> Result<Vec<Site>, ApplyError> {
     let all: HashMap<String, Site> = places(model).into_iter().map(|p| (p.name, p.site)).collect();
-    let find = |c: &Change| all.get(c.value()).cloned().ok_or_else(|| unknown(c.value()));
-    plan.0.iter().map(find).collect()
+    let find = |c: Edits| all.get(c.value()).cloned().ok_or_else(|| unknown(c.value()));
+    edits(plan).map(find).collect()
 }
 
 fn unknown(value: &str) -> ApplyError {

@@ -22,7 +22,10 @@ use super::recovery::RecoveryFlags;
 /// A recipe and what it is applied to.
 pub(super) struct Chain<'a> {
     pub(super) recipe: &'a Recipe,
+    /// The model before anything was done.
     pub(super) old: &'a Model,
+    /// What the first step begins with.
+    pub(super) start: &'a Model,
     pub(super) name: &'a Path,
     pub(super) flags: &'a RecoveryFlags,
     pub(super) inputs: &'a InputFlags,
@@ -102,7 +105,7 @@ impl Chain<'_> {
     /// Takes all steps.
     pub(super) fn run(&self) -> Result<Cooked> {
         let mut cooked = Cooked {
-            model: self.old.clone(),
+            model: self.start.clone(),
             samples: 0,
             steps: vec![],
             test: None,

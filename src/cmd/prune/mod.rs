@@ -1,8 +1,10 @@
 //! `secateur prune`: a model in which weights are zero.
 
 mod chain;
+mod cut;
 mod examples;
 mod flags;
+mod found;
 mod layers;
 mod lesson;
 mod recovery;
@@ -28,6 +30,7 @@ use super::ui::Ui;
 use super::written::{Receipt, Target};
 use super::{Cmd, Outcome};
 use chain::{Chain, Cooked};
+use cut::Shape;
 use examples::{Shown, Source};
 use flags::Flags;
 use layers::{Layers, compared};
@@ -55,7 +58,11 @@ impl Cmd for Prune {
         target.as_ref().map_or(Ok(()), Target::check)?;
         let force = target.as_ref().is_some_and(|t| t.force);
         flags.recovery.check(force)?;
-        let prune = || Ok(flags.prune(&flags.goal(ui)?));
+        let pattern = match flags.pattern {
+            Shape::Zero(pattern) => pattern,
+            Shape::Cut(..) => return cut::run(&flags, ui),
+        };
+        let prune = || Ok(flags.prune(&flags.goal(pattern, ui)?));
         let recipe = flags.recovery.recipe(prune, ui.common.seed)?;
         let ui = &seeded(ui, &recipe);
         let old = card::load(&flags.model)?;
@@ -243,6 +250,7 @@ impl<'a> Job<'a> {
             inputs: &self.flags.inputs,
             recipe: self.recipe,
             old: self.old,
+            start: self.old,
             name: &self.flags.model,
             flags: &self.flags.recovery,
             effort: self.effort(),

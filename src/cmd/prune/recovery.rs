@@ -81,6 +81,11 @@ pub(super) struct RecoveryFlags {
 }
 
 impl RecoveryFlags {
+    /// The examples.
+    pub(super) fn data(&self) -> Option<&str> {
+        self.data.as_deref()
+    }
+
     /// Whether there is more to do than to prune at once.
     pub(super) fn more(&self) -> bool {
         self.trains() || self.data.is_some()
@@ -116,6 +121,25 @@ impl RecoveryFlags {
         };
         recipe.check().map_err(anyhow::Error::msg)?;
         Ok(recipe)
+    }
+
+    /// What follows where something was cut away, if anything does.
+    ///
+    /// # Errors
+    ///
+    /// If rounds are asked for: there is only one.
+    pub(super) fn after(&self, seed: u64) -> Result<Option<Recipe>> {
+        if self.rounds.is_some_and(|n| n > 1) || self.recipe.is_some() || self.save_recipe.is_some() {
+            bail!(
+                "what cuts away takes one round, and is no step of a recipe; leave out --rounds, --recipe and --save-recipe"
+            );
+        }
+        let recover = self.repairs().map(Step::Recover);
+        let finetune = self.finetune.and(self.lesson()).map(Step::Finetune);
+        let step: Vec<_> = recover.into_iter().chain(finetune).collect();
+        let seed = Some(seed);
+        let recipe = Recipe { seed, step };
+        Ok((!recipe.step.is_empty()).then_some(recipe))
     }
 
     fn schedule(&self) -> Result<Ramp> {
