@@ -35,11 +35,12 @@ mod pattern;
 mod place;
 mod scan;
 pub mod stats;
+pub mod ticket;
 mod weights;
 
 pub use apply::{Edit, Report, Room, apply, apply_with, preview};
 pub use change::{Change, Cut, Mask, Plan};
-pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind};
+pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind, TicketError, TicketErrorKind};
 pub use glob::Choice;
 pub use methods::{Amount, Goal, METHODS, Method, Scope, Task};
 pub use pattern::{Matrix, PATTERNS, Pattern, Role};
