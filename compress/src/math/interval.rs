@@ -61,7 +61,10 @@ mod tests {
     fn intervals_are_those_of_the_textbook() {
         // Of 1 to 5: s = 1.5811, t = 2.7764.
         let found = Interval::of(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
-        assert!(found.mean == 3.0 && (found.half - 1.9632).abs() < 1e-4, "{found:?}");
+        assert!(
+            found.mean == 3.0 && (found.half - 1.9632).abs() < 1e-4,
+            "{found:?}"
+        );
         let equal = Interval::of(&[2.0, 2.0]).unwrap();
         assert_eq!((equal.mean, equal.half), (2.0, 0.0));
         assert!(Interval::of(&[]).is_none());
@@ -71,7 +74,11 @@ mod tests {
     #[test]
     fn quantiles_go_on_beyond_the_table() {
         for (freedom, known) in [(30, 2.0423), (31, 2.0395), (60, 2.0003), (1000, 1.9623)] {
-            assert!((quantile(freedom) - known).abs() < 1e-4, "{freedom}: {}", quantile(freedom));
+            assert!(
+                (quantile(freedom) - known).abs() < 1e-4,
+                "{freedom}: {}",
+                quantile(freedom)
+            );
         }
     }
 

@@ -83,9 +83,13 @@ fn readers(graph: &Graph, weight: ValueId, moving: &HashSet<ValueId>) -> Vec<Nod
 /// The nodes that read what `nodes` make, and what is made of that.
 fn behind(graph: &Graph, nodes: &[NodeId]) -> HashSet<NodeId> {
     let made = graph.iter().filter(|(id, _)| nodes.contains(id));
-    let mut values: HashSet<ValueId> = made.flat_map(|(_, n)| n.outputs.iter().flatten().copied()).collect();
+    let mut values: HashSet<ValueId> = made
+        .flat_map(|(_, n)| n.outputs.iter().flatten().copied())
+        .collect();
     spread(graph, &mut values);
-    let reads = graph.iter().filter(|(_, n)| n.inputs.iter().flatten().any(|v| values.contains(v)));
+    let reads = graph
+        .iter()
+        .filter(|(_, n)| n.inputs.iter().flatten().any(|v| values.contains(v)));
     reads.map(|(id, _)| id).collect()
 }
 

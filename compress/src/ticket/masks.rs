@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use secateur_engine::Tensor;
 use secateur_engine::ir::{DType, Model, Node, Opset, Type};
-use secateur_engine::random::Random;
 use secateur_engine::ops;
+use secateur_engine::random::Random;
 
 use crate::error::TicketError;
 use crate::methods::Scope;
@@ -81,13 +81,16 @@ impl Masks {
             .collect::<Result<_, _>>()?;
         let left = |i: usize| {
             let kept = self.0[i].kept.iter().zip(&values[i]).enumerate();
-            kept.filter(|(_, (k, _))| **k).map(move |(j, (_, x))| (x.abs(), i, j))
+            kept.filter(|(_, (k, _))| **k)
+                .map(move |(j, (_, x))| (x.abs(), i, j))
         };
         let pools: Vec<(f64, Vec<Rank>)> = match rate.scope {
             Scope::Global => vec![(rate.share, (0..self.0.len()).flat_map(left).collect())],
             Scope::Layer => {
                 let half = |i: usize| if last.contains(&self.0[i].name) { 0.5 } else { 1.0 };
-                (0..self.0.len()).map(|i| (half(i) * rate.share, left(i).collect())).collect()
+                (0..self.0.len())
+                    .map(|i| (half(i) * rate.share, left(i).collect()))
+                    .collect()
             }
         };
         for (share, mut pool) in pools {
@@ -95,7 +98,9 @@ impl Masks {
             if gone > 0 {
                 pool.select_nth_unstable_by(gone - 1, smaller);
             }
-            pool[..gone].iter().for_each(|&(_, i, j)| next.0[i].kept[j] = false);
+            pool[..gone]
+                .iter()
+                .for_each(|&(_, i, j)| next.0[i].kept[j] = false);
         }
         Ok(next)
     }
@@ -173,7 +178,10 @@ impl Layer {
         let found = model.graph.find(&self.name).and_then(|v| model.graph.konst(v));
         let found = found.filter(|t| t.dims() == self.dims).and_then(Tensor::floats);
         found.ok_or_else(|| {
-            let what = format!("the model has no weight {:?} of dimensions {:?}", self.name, self.dims);
+            let what = format!(
+                "the model has no weight {:?} of dimensions {:?}",
+                self.name, self.dims
+            );
             TicketError::wrong(what)
         })
     }
@@ -239,7 +247,9 @@ mod tests {
         let first = model(&[("w", vec![0.5, -0.2, 0.1, 0.9])]);
         let trained = [("w", vec![1.2, -0.01, 0.4, -0.05])];
         let masks = whole(&trained);
-        let masks = masks.next(&model(&trained), rate(0.5, Scope::Layer), &[]).unwrap();
+        let masks = masks
+            .next(&model(&trained), rate(0.5, Scope::Layer), &[])
+            .unwrap();
         assert_eq!(masks.0[0].kept, [true, false, true, false]);
         let ticket = masks.applied(&first).unwrap();
         // The largest initial weight goes.

@@ -176,7 +176,9 @@ impl<'a> Search<'a> {
         let past: Vec<_> = past.rows.iter().map(|r| (r.round, r.arm)).collect();
         let ready = search.done == 0 || search.task(search.done).is_none() || search.masks.is_some();
         if order != past || !ready || (search.done > 0 && search.start.is_none()) {
-            return Err(TicketError::wrong("what was done before is not of this search for tickets"));
+            return Err(TicketError::wrong(
+                "what was done before is not of this search for tickets",
+            ));
         }
         if search.done == 0 {
             (search.start, search.masks) = (None, None);
@@ -202,7 +204,9 @@ impl<'a> Search<'a> {
             Some(i) => i,
         };
         let (round, place) = (i / (controls.len() + 1), i % (controls.len() + 1));
-        let round = u32::try_from(round + 1).ok().filter(|r| *r <= self.trial.rounds)?;
+        let round = u32::try_from(round + 1)
+            .ok()
+            .filter(|r| *r <= self.trial.rounds)?;
         Some((round, controls.get(place).copied().unwrap_or(Arm::Ticket)))
     }
 
@@ -235,10 +239,17 @@ impl<'a> Search<'a> {
         let leads = matches!(arm, Arm::Dense | Arm::Ticket) && round < self.trial.rounds;
         let next = leads.then(|| lesson.masks.next(&learned.trained, self.trial.rate, &self.last));
         let next = next.transpose()?;
-        let ticket = (arm == Arm::Ticket).then(|| lesson.masks.applied(&lesson.start)).transpose()?;
+        let ticket = (arm == Arm::Ticket)
+            .then(|| lesson.masks.applied(&lesson.start))
+            .transpose()?;
         self.target = Some(target);
         if arm == Arm::Dense {
-            self.start = Some(learned.rewound.clone().unwrap_or_else(|| self.trial.model.clone()));
+            self.start = Some(
+                learned
+                    .rewound
+                    .clone()
+                    .unwrap_or_else(|| self.trial.model.clone()),
+            );
         }
         self.masks = next.clone().or(self.masks.take());
         self.done += 1;
@@ -253,7 +264,11 @@ impl<'a> Search<'a> {
 
     /// What a training begins with.
     fn lesson(&self, round: u32, arm: Arm) -> Result<Lesson, TicketError> {
-        let masks = self.masks.as_ref().filter(|_| arm != Arm::Dense).unwrap_or(&self.whole);
+        let masks = self
+            .masks
+            .as_ref()
+            .filter(|_| arm != Arm::Dense)
+            .unwrap_or(&self.whole);
         let start = || self.start.clone().unwrap_or_else(|| self.trial.model.clone());
         let mut lesson = Lesson {
             start: start(),
@@ -312,7 +327,11 @@ impl Trial<'_> {
                 self.steps, self.every, self.rewind
             )));
         }
-        match self.controls.iter().all(|c| matches!(c, Arm::Reinit | Arm::RandomMask)) {
+        match self
+            .controls
+            .iter()
+            .all(|c| matches!(c, Arm::Reinit | Arm::RandomMask))
+        {
             true => Ok(()),
             false => Err(TicketError::wrong("dense network and tickets are no controls")),
         }

@@ -47,11 +47,7 @@ impl Learned {
 
 impl Lesson {
     /// Trains to the last step.
-    pub(super) fn learn(
-        &self,
-        trial: &Trial,
-        watch: &mut dyn FnMut(Event),
-    ) -> Result<Learned, TicketError> {
+    pub(super) fn learn(&self, trial: &Trial, watch: &mut dyn FnMut(Event)) -> Result<Learned, TicketError> {
         let begun = Instant::now();
         let masks = self.masks.tensors();
         let mut school = School::new(trial, &self.start, &masks)?;

@@ -29,7 +29,11 @@ impl Probe {
             let Some(v) = s.weight else { continue };
             let name = trainer.model.graph[v].name.to_string();
             // What inference does not read is not there any more.
-            if let Some(v) = model.graph.find(&name).filter(|&v| model.graph.konst(v).is_some()) {
+            if let Some(v) = model
+                .graph
+                .find(&name)
+                .filter(|&v| model.graph.konst(v).is_some())
+            {
                 freed(&mut model, v)?;
                 weights.push((name, i));
             }
