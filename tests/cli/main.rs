@@ -12,6 +12,7 @@ mod hostile;
 mod new;
 mod prune;
 mod sweep;
+mod ticket;
 mod train;
 mod usage;
 

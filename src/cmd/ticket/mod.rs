@@ -319,6 +319,9 @@ impl Job<'_> {
     /// The same with receipts in its models.
     fn signed(&self, mut done: Done) -> Done {
         let row = &done.row;
+        let mut figures = report::figures(row);
+        // What was interrupted ends in the same file.
+        figures.as_object_mut().map(|f| f.remove("seconds"));
         let receipt = written::Receipt {
             verb: "ticket",
             flags: json!({
@@ -328,7 +331,7 @@ impl Job<'_> {
                 "round": row.round,
             }),
             seed: row.seed,
-            figures: report::figures(row),
+            figures,
         };
         let models: [Option<&mut Model>; 2] = [done.ticket.as_mut(), Some(&mut done.trained)];
         models.into_iter().flatten().for_each(|m| receipt.sign(m));
