@@ -65,13 +65,23 @@ impl Folder {
         &self.0
     }
 
+    /// How many trainings of a seed are done.
+    pub(super) fn done(&self, seed: u64) -> u64 {
+        let rows = json(&self.room(seed).join(ROWS)).ok();
+        rows.and_then(|r| r.as_array().map(Vec::len)).unwrap_or(0) as u64
+    }
+
+    fn room(&self, seed: u64) -> PathBuf {
+        self.0.join(format!("seed-{seed}"))
+    }
+
     /// The folder of a seed, whose first weights are those of `first`.
     ///
     /// # Errors
     ///
     /// If they were others when the search began, or the system refuses.
     pub(super) fn seed(&self, seed: u64, first: &Model) -> Result<Room> {
-        let room = Room(self.0.join(format!("seed-{seed}")));
+        let room = Room(self.room(seed));
         fs::create_dir_all(&room.0).with_context(|| room.0.display().to_string())?;
         let file = room.0.join("first.onnx");
         let bytes = onnx::to_bytes(first);
