@@ -1,11 +1,11 @@
-//! Searches for lottery tickets, on the digits.
+//! Rows E15, E17 and E18 of the founding documents: lottery tickets, looked for among the digits.
 
 #![allow(clippy::unwrap_used, reason = "tests end where they cannot go on")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use secateur_compress::ticket::{Arm, Done, Past, Point, Rate, Row, Search, Trial};
+use secateur_compress::ticket::{Arm, Done, Layer, Past, Point, Rate, Row, Search, Trial};
 use secateur_compress::{Scope, TicketError};
 use secateur_engine::ir::DType;
 use secateur_engine::{Model, Tensor};
@@ -163,7 +163,7 @@ fn of(all: &[Done], arm: Arm, round: u32) -> &Done {
 }
 
 #[test]
-fn what_is_left_of_a_ticket_has_the_bits_of_the_first_weights() {
+fn e15_what_is_left_of_a_ticket_has_the_bits_of_the_first_weights() {
     let first = model(1);
     let all = whole(&first, USUAL);
     assert_eq!(of(&all, Arm::Dense, 0).start.as_ref(), Some(&first));
@@ -185,7 +185,7 @@ fn what_is_left_of_a_ticket_has_the_bits_of_the_first_weights() {
 }
 
 #[test]
-fn masks_are_the_smallest_of_what_was_trained() {
+fn e15_masks_are_the_smallest_of_what_was_trained() {
     let all = whole(&model(1), USUAL);
     let (before, after) = (of(&all, Arm::Dense, 0), of(&all, Arm::Ticket, 1));
     let masked = zeros(after.ticket.as_ref().unwrap());
@@ -200,13 +200,14 @@ fn masks_are_the_smallest_of_what_was_trained() {
 }
 
 #[test]
-fn after_every_step_what_is_masked_is_zero_and_nothing_else_became_so() {
+fn e18_what_is_masked_is_zero_after_every_step_and_nothing_else_becomes_so() {
     let first = model(1);
     let all = whole(&first, Setting { rounds: 1, ..USUAL });
     let done = of(&all, Arm::Ticket, 1);
     let ticket = done.ticket.clone().unwrap();
     assert_eq!(zeros(&ticket), zeros(&done.trained));
     let masks = of(&all, Arm::Dense, 0).next.clone().unwrap();
+    let layers = &masks.0;
     with(&first, USUAL, |trial| {
         let masks = masks.tensors();
         let spec = Spec {
@@ -220,6 +221,18 @@ fn after_every_step_what_is_masked_is_zero_and_nothing_else_became_so() {
             assert_eq!(trainer.steps().0, step);
             assert_eq!(zeros(&trainer.model().unwrap()), zeros(&ticket), "step {step}");
         }
+        // Nor did gradients leave anything in what the optimiser keeps: means, and means of squares.
+        let mut kept = 0;
+        for (state, now) in trainer.graph().state.iter().zip(trainer.state()) {
+            let of = |l: &&Layer| state.weight.is_none() && state.input.starts_with(&format!("{}.", l.name));
+            let Some(layer) = layers.iter().find(of) else {
+                continue;
+            };
+            kept += 1;
+            let masked = bits(now).into_iter().zip(&layer.kept).filter(|(_, k)| !**k);
+            assert!(masked.map(|(b, _)| b).all(|b| b == 0), "{}", state.input);
+        }
+        assert_eq!(kept, 2 * layers.len());
         // These are the steps that the search took, too.
         assert_eq!(weights(&trainer.model().unwrap()), weights(&done.trained));
     });
@@ -252,7 +265,7 @@ fn it_goes_back_to_the_step_that_is_asked_for() {
 }
 
 #[test]
-fn controls_differ_in_one_thing() {
+fn e17_controls_differ_in_one_thing() {
     let (first, other) = (model(1), model(2));
     let all = whole(&first, USUAL);
     let [ticket, reinit, random] = [Arm::Ticket, Arm::Reinit, Arm::RandomMask].map(|a| of(&all, a, 2));

@@ -43,7 +43,7 @@ fn an_architecture_has_tickets() {
         let fit = rows
             .iter()
             .filter(move |r| r["arm"] == arm && r["round"] == round);
-        fit.map(|r| r["remaining"].as_f64().unwrap())
+        fit.map(move |r| r["remaining"].as_f64().unwrap())
     };
     assert!(of("dense", 0).all(|x| x == 1.0) && of("dense", 0).count() == 2);
     for arm in ["ticket", "reinit", "random-mask"] {

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_come_from_trained_weights_and_values_from_initial_ones() {
+    fn e15_masks_come_from_trained_weights_and_values_from_initial_ones() {
         let first = model(&[("w", vec![0.5, -0.2, 0.1, 0.9])]);
         let trained = [("w", vec![1.2, -0.01, 0.4, -0.05])];
         let masks = whole(&trained);

@@ -95,30 +95,38 @@ impl Report {
         }
     }
 
-    /// The seeds' figures of an arm in a round, in the order of the seeds.
-    fn figures(&self, round: u32, arm: Arm, of: fn(&Row) -> f64) -> Vec<f64> {
-        let fit = self.rows.iter().filter(|r| (r.round, r.arm) == (round, arm));
-        fit.map(of).collect()
+    /// What came of an arm in a round with a seed.
+    fn row(&self, arm: Arm, round: u32, seed: u64) -> Option<&Row> {
+        let fits = |r: &&Row| (r.arm, r.round, r.seed) == (arm, round, seed);
+        self.rows.iter().find(fits)
+    }
+
+    /// How far tickets lead others with the same seeds; those of a round, or the dense networks.
+    fn lead(&self, round: u32, over: Arm) -> Option<Lead> {
+        let other = if over == Arm::Dense { 0 } else { round };
+        let tickets = self
+            .rows
+            .iter()
+            .filter(|r| (r.arm, r.round) == (Arm::Ticket, round));
+        let pairs = tickets.filter_map(|t| Some((t, self.row(over, other, t.seed)?)));
+        let (tickets, others): (Vec<&Row>, Vec<&Row>) = pairs.unzip();
+        let paired = |of: fn(&Row) -> f64| {
+            let [a, b] = [&tickets, &others].map(|rows| rows.iter().map(|r| of(r)).collect::<Vec<_>>());
+            Interval::paired(&a, &b)
+        };
+        Some(Lead {
+            round,
+            over,
+            accuracy: paired(|r| r.accuracy)?,
+            last: paired(|r| r.final_accuracy)?,
+        })
     }
 
     fn leads(&self) -> Vec<Lead> {
-        let lead = |g: &Group, over: Arm| {
-            let paired = |of: fn(&Row) -> f64| {
-                let round = if over == Arm::Dense { 0 } else { g.round };
-                let others = self.figures(round, over, of);
-                Interval::paired(&self.figures(g.round, Arm::Ticket, of), &others)
-            };
-            Some(Lead {
-                round: g.round,
-                over,
-                accuracy: paired(|r| r.accuracy)?,
-                last: paired(|r| r.final_accuracy)?,
-            })
-        };
         let tickets = self.groups.iter().filter(|g| g.arm == Arm::Ticket);
         let over = [Arm::Dense, Arm::Reinit, Arm::RandomMask];
         tickets
-            .flat_map(|g| over.into_iter().filter_map(move |o| lead(g, o)))
+            .flat_map(|g| over.into_iter().filter_map(move |o| self.lead(g.round, o)))
             .collect()
     }
 
