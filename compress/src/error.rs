@@ -158,3 +158,45 @@ impl std::error::Error for ApplyError {
         }
     }
 }
+
+/// Why a search for lottery tickets cannot go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TicketError(TicketErrorKind);
+
+/// What kind of [`TicketError`] it is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum TicketErrorKind {
+    /// What was asked for does not fit the model, or what was done before.
+    Wrong(String),
+    /// The model cannot be trained.
+    Train(TrainError),
+}
+
+impl TicketError {
+    pub(crate) fn wrong(what: impl Into<String>) -> TicketError {
+        TicketError(TicketErrorKind::Wrong(what.into()))
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> &TicketErrorKind {
+        &self.0
+    }
+}
+
+impl fmt::Display for TicketError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.0 {
+            TicketErrorKind::Wrong(what) => f.write_str(what),
+            TicketErrorKind::Train(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TicketError {}
+
+impl From<TrainError> for TicketError {
+    fn from(e: TrainError) -> TicketError {
+        TicketError(TicketErrorKind::Train(e))
+    }
+}

@@ -42,13 +42,14 @@ pub mod recover;
 pub mod rounds;
 mod scan;
 pub mod stats;
+pub mod ticket;
 mod weights;
 
 pub use apply::{Edit, Report, Room, Width, apply, apply_with, forced, preview};
 pub use blocks::{Block, blocks, least};
 pub use bytes::{Bits, Raw};
 pub use change::{Bypass, Change, Cut, Keep, Mask, Narrow, Plan, Replace};
-pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind};
+pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind, TicketError, TicketErrorKind};
 pub use glob::Choice;
 pub use groups::{Group, Groups, groups};
 pub use methods::{Amount, Goal, METHODS, Method, Scope, Task};

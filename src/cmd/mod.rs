@@ -19,6 +19,7 @@ mod shapes;
 mod source;
 mod sweep;
 mod table;
+mod ticket;
 mod timing;
 mod train;
 mod ui;
@@ -64,6 +65,7 @@ pub(crate) static CMDS: &[&dyn Cmd] = &[
     &prune::Prune,
     &run::Run,
     &sweep::Sweep,
+    &ticket::Ticket,
     &train::Train,
     &verify::Verify,
 ];

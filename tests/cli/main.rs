@@ -14,6 +14,7 @@ mod new;
 mod prune;
 mod prune_rounds;
 mod sweep;
+mod ticket;
 mod train;
 mod usage;
 

@@ -270,7 +270,7 @@ fn recognize(model: &mut Model, spec: &Spec) -> Result<(), TrainError> {
 }
 
 /// Makes an input of an initialiser; its elements.
-fn freed(model: &mut Model, v: ValueId) -> Result<Tensor, TrainError> {
+pub(crate) fn freed(model: &mut Model, v: ValueId) -> Result<Tensor, TrainError> {
     let graph = &mut model.graph;
     let konst = graph[v].konst.take();
     let konst = konst.ok_or_else(|| TrainError::wrong(format!("{:?} is no initialiser", graph[v].name)))?;

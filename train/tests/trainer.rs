@@ -293,3 +293,63 @@ fn digits_are_learnt() {
         assert!(accuracy > 0.9, "{accuracy}");
     });
 }
+
+#[test]
+fn however_training_is_divided_it_ends_in_the_same() {
+    let whole = trained(&USUAL);
+    let (divided, stops) = with(&model(), &USUAL, |t| {
+        let mut stops = vec![];
+        // An epoch has 13 steps: within epochs, at their ends, and beyond the last.
+        for until in [1, 5, 13, 13, 14, 30, 39, 99] {
+            let more = t.advance(until, &mut |_| ()).unwrap();
+            stops.push((t.steps().0, more));
+        }
+        assert_eq!(t.rows().len(), 3);
+        (t.model().unwrap(), stops)
+    });
+    assert_eq!(divided, whole);
+    let expected = [1, 5, 13, 13, 14, 30].map(|n| (n, true));
+    assert_eq!(stops[..6], expected);
+    assert_eq!(stops[6..], [(39, false), (39, false)]);
+}
+
+#[test]
+fn weights_are_measured_as_a_file_would_be() {
+    let (_, validation) = loaders(100);
+    let validation = validation.unwrap();
+    with(&model(), &USUAL, |t| {
+        let first = t.state().to_vec();
+        t.advance(20, &mut |_| ()).unwrap();
+        let now = t.state().to_vec();
+        let file = t.score(&validation).unwrap();
+        let weights = t.score_state(&now, &validation).unwrap();
+        assert!(
+            (file.loss - weights.loss).abs() < 1e-5 * file.loss,
+            "{file:?} {weights:?}"
+        );
+        assert_eq!(file.terms[1], weights.terms[1]);
+        // The state before is still what it was.
+        let before = t.score_state(&first, &validation).unwrap();
+        assert!(before.loss > weights.loss);
+        assert!(t.score_state(&first[1..], &validation).is_err());
+    });
+}
+
+#[test]
+fn training_can_begin_later() {
+    let rates = |from: u64| {
+        let mut seen = vec![];
+        with(&model(), &USUAL, |t| {
+            t.begin_at(from);
+            t.run(&mut |event| match event {
+                Event::Step {
+                    done, epoch, rate, ..
+                } => seen.push((done, epoch, rate)),
+                Event::Epoch(_) => {}
+            })
+            .unwrap();
+        });
+        seen
+    };
+    assert_eq!(rates(17), rates(0)[17..]);
+}

@@ -3,6 +3,7 @@
 pub mod chance;
 pub mod factor;
 pub mod float;
+pub mod interval;
 pub mod layout;
 pub mod mask;
 pub mod select;
@@ -11,5 +12,6 @@ pub mod tiles;
 pub mod window;
 
 pub use float::{Float, Kind};
+pub use interval::Interval;
 pub use select::Search;
 pub use tiles::Tiles;

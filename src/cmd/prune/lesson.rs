@@ -42,10 +42,10 @@ impl Lesson {
         let how = finetune.or(alone.as_ref()).context("there are no examples")?;
         let flags = Flags::of(&given(how))?;
         flags.check()?;
-        let start = Start::given(model.clone(), name.display().to_string(), &flags, ui)?;
+        let start = Start::given(model.clone(), name.display().to_string(), &flags.learning, ui)?;
         let named = |e: String| anyhow!(e);
         let (label, soft) = (
-            loss(flags.loss(start.classes)).map_err(named)?,
+            loss(flags.learning.loss(start.classes)).map_err(named)?,
             loss(&flags.soft(start.classes)).map_err(named)?,
         );
         let teacher = match how.teacher.as_deref() {
@@ -84,16 +84,16 @@ impl Lesson {
         let told = told.transpose()?;
         let teachers: Vec<_> = self.teacher.iter().zip(&told).map(teacher).collect();
         let terms = self.terms(&of, &taught);
-        let (optimizer, groups) = (flags.optimizer()?, flags.groups());
+        let (optimizer, groups) = (flags.learning.optimizer()?, flags.learning.groups());
         let course = Course {
             spec: Spec {
                 groups: &groups,
-                clip: flags.clip(),
+                clip: flags.learning.clip(),
                 seed: ui.common.seed as u32,
                 ..Spec::new(&terms, &*optimizer)
             },
-            rate: flags.rate(&*optimizer),
-            schedule: &flags.schedule,
+            rate: flags.learning.rate(&*optimizer),
+            schedule: &flags.learning.schedule,
             epochs: flags.epochs,
             patience: None,
             teachers: &teachers,
@@ -102,7 +102,7 @@ impl Lesson {
             threads: ui.threads(),
             rates: &crate::rates::cached(),
         };
-        let (examples, measured) = start.loaders(flags, ui)?;
+        let (examples, measured) = start.loaders(&flags.learning, ui)?;
         with(&mut Recovery {
             original,
             course,
@@ -117,7 +117,7 @@ impl Lesson {
 
     /// Steps of all rounds together.
     pub(super) fn steps(&self, ui: &Ui) -> Result<u64> {
-        let (examples, _) = self.start.loaders(&self.flags, &ui.quiet())?;
+        let (examples, _) = self.start.loaders(&self.flags.learning, &ui.quiet())?;
         Ok(self.flags.epochs * examples.batches() as u64)
     }
 

@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use super::super::ui::Ui;
 use super::super::written::Target;
 use super::super::{Cmd, Outcome};
-use super::{Flags, Job, Start};
+use super::{Flags, Job, Learning, Start};
 
 /// The verb.
 pub(in crate::cmd) struct Finetune;
@@ -29,7 +29,11 @@ struct FinetuneFlags {
 impl Cmd for Finetune {
     fn command(&self) -> Command {
         let about = "Trains a model further; zeros stay zeros";
-        FinetuneFlags::augment_args(Command::new("finetune").about(about).after_help(Flags::names()))
+        FinetuneFlags::augment_args(
+            Command::new("finetune")
+                .about(about)
+                .after_help(Learning::names()),
+        )
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
@@ -42,6 +46,6 @@ impl Cmd for Finetune {
             ui,
         };
         job.check()?;
-        job.run(&Start::file(&flags.model, &flags.how, ui)?)
+        job.run(&Start::file(&flags.model, &flags.how.learning, ui)?)
     }
 }

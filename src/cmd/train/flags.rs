@@ -7,17 +7,14 @@ use clap::{Args, Command, FromArgMatches};
 use secateur::train::data::{Augment, Options, Part, Task};
 use secateur::train::optim::optimizer;
 use secateur::train::{Clip, Group, LOSSES, OPTIMIZERS, Optimizer, Schedule, Segments, schedule};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-/// The flags of both verbs.
+/// The flags of all verbs that train: examples, and what a step does.
 #[derive(clap::Args)]
-pub(crate) struct Flags {
+pub(crate) struct Learning {
     /// Examples: `digits` (built in), IDX files (MNIST), a CSV or NPZ file, or a folder of images with one folder a class
     #[arg(long, value_name = "D")]
     pub(crate) data: String,
-    /// How often all training examples are seen
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) epochs: u64,
     /// Examples in a step
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch: Option<u32>,
@@ -66,6 +63,16 @@ pub(crate) struct Flags {
     /// The column of a table that is the label [default: the last]
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
+}
+
+/// The flags of `train` and `finetune`.
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(crate) learning: Learning,
+    /// How often all training examples are seen
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) epochs: u64,
     /// End after N epochs without a smaller loss of the validation examples, with the weights of the best epoch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) patience: Option<u64>,
@@ -144,7 +151,9 @@ impl Flags {
         let matches = command.try_get_matches_from(args).map_err(said)?;
         Flags::from_arg_matches(&matches).map_err(said)
     }
+}
 
+impl Learning {
     /// What is said of names below the flags.
     pub(crate) fn names() -> String {
         let rows = |title: &str, rows: Vec<(String, String)>| {
@@ -233,6 +242,35 @@ impl Flags {
         self.loss.as_deref().unwrap_or(usual)
     }
 
+    /// As the receipt has them.
+    pub(crate) fn json(&self, rate: f64, batch: usize) -> Map<String, Value> {
+        let said = json!({
+            "data": self.data,
+            "batch": batch,
+            "optimizer": self.optimizer,
+            "lr": rate,
+            "schedule": self.schedule.to_string(),
+            "loss": self.loss,
+            "clip": {"norm": self.clip().norm, "value": self.clip().value},
+            "l1": self.l1,
+            "l2": self.l2,
+            "freeze": self.freeze,
+            "augment": self.augment,
+            "normalize": self.normalize,
+            "segments": self.segments,
+            "validation": self.validation.to_string(),
+            "test": self.test.map(|t| t.to_string()),
+            "task": format!("{:?}", self.task).to_lowercase(),
+            "label": self.label,
+        });
+        match said {
+            Value::Object(said) => said,
+            _ => Map::new(),
+        }
+    }
+}
+
+impl Flags {
     /// The loss by which a teacher's outputs are learned: of classes softened, of numbers as they are.
     pub(crate) fn soft(&self, classes: Option<usize>) -> String {
         match classes {
@@ -251,30 +289,16 @@ impl Flags {
 
     /// As the receipt has them.
     pub(crate) fn json(&self, rate: f64, batch: usize, hold_zeros: bool) -> Value {
-        json!({
-            "data": self.data,
+        let mut said = self.learning.json(rate, batch);
+        let more = json!({
             "epochs": self.epochs,
-            "batch": batch,
-            "optimizer": self.optimizer,
-            "lr": rate,
-            "schedule": self.schedule.to_string(),
-            "loss": self.loss,
-            "clip": {"norm": self.clip().norm, "value": self.clip().value},
-            "l1": self.l1,
-            "l2": self.l2,
-            "freeze": self.freeze,
-            "augment": self.augment,
-            "normalize": self.normalize,
             "patience": self.patience,
-            "segments": self.segments,
-            "validation": self.validation.to_string(),
-            "test": self.test.map(|t| t.to_string()),
-            "task": format!("{:?}", self.task).to_lowercase(),
-            "label": self.label,
             "hold_zeros": hold_zeros,
             "teacher_weight": self.teacher.as_ref().map(|_| self.teacher_weight),
             "temperature": self.teacher.as_ref().map(|_| self.temperature),
             "teacher": self.teacher.as_ref().map(|t| t.display().to_string()),
-        })
+        });
+        said.extend(more.as_object().cloned().unwrap_or_default());
+        Value::Object(said)
     }
 }

@@ -23,7 +23,7 @@ use super::ui::Ui;
 use super::written::{self, Receipt, Target};
 use super::{Cmd, Outcome, new};
 pub(super) use finetune::Finetune;
-pub(super) use flags::Flags;
+pub(super) use flags::{Flags, Learning};
 pub(super) use start::{Start, classes_of, output};
 
 /// The verb.
@@ -45,7 +45,7 @@ struct TrainFlags {
 impl Cmd for Train {
     fn command(&self) -> Command {
         let about = "Trains an architecture or a model on examples";
-        TrainFlags::augment_args(Command::new("train").about(about).after_help(Flags::names()))
+        TrainFlags::augment_args(Command::new("train").about(about).after_help(Learning::names()))
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
@@ -58,7 +58,12 @@ impl Cmd for Train {
             ui,
         };
         job.check()?;
-        job.run(&Start::arch_or_file(&flags.model, &flags.set, &flags.how, ui)?)
+        job.run(&Start::arch_or_file(
+            &flags.model,
+            &flags.set,
+            &flags.how.learning,
+            ui,
+        )?)
     }
 }
 
@@ -90,14 +95,13 @@ impl Job<'_> {
     }
 
     fn run(&self, start: &Start) -> Result<Outcome> {
-        let (how, ui) = (self.how, self.ui);
-        let optimizer = how.optimizer()?;
+        let (how, learning, ui) = (self.how, &self.how.learning, self.ui);
+        let optimizer = learning.optimizer()?;
         let named = |e: String| anyhow!(e);
-        let label = loss(how.loss(start.classes)).map_err(named)?;
+        let label = loss(learning.loss(start.classes)).map_err(named)?;
         let soft = loss(&how.soft(start.classes)).map_err(named)?;
-        let seen = |model: &Model, loss: &dyn Loss, name: &str| {
-            start::output(model, loss).with_context(|| name.to_owned())
-        };
+        let seen =
+            |model: &Model, loss: &dyn Loss, name: &str| output(model, loss).with_context(|| name.to_owned());
         let output = seen(&start.model, &*label, &start.name)?;
         let of = [output.as_str(), "label"];
         let taught = seen(&start.model, &*soft, &start.name)?;
@@ -117,19 +121,19 @@ impl Job<'_> {
                 output,
             })
             .collect();
-        let groups = how.groups();
-        let rate = how.rate(&*optimizer);
+        let groups = learning.groups();
+        let rate = learning.rate(&*optimizer);
         let course = Course {
             spec: Spec {
                 groups: &groups,
-                clip: how.clip(),
-                segments: how.segments(),
+                clip: learning.clip(),
+                segments: learning.segments(),
                 hold_zeros: self.hold_zeros,
                 seed: ui.common.seed as u32,
                 ..Spec::new(&terms, &*optimizer)
             },
             rate,
-            schedule: &how.schedule,
+            schedule: &learning.schedule,
             epochs: how.epochs,
             patience: how.patience,
             teachers: &teachers,
@@ -139,7 +143,7 @@ impl Job<'_> {
             rates: &crate::rates::cached(),
         };
         let mut trainer =
-            Trainer::new(&start.model, course, start.loaders(how, ui)?).context(start.name.clone())?;
+            Trainer::new(&start.model, course, start.loaders(learning, ui)?).context(start.name.clone())?;
         if how.resume && !trainer.resume()? {
             ui.note("there is no checkpoint yet; training begins");
         }

@@ -12,7 +12,7 @@ use secateur::train::{Loss, standardize};
 use super::super::card;
 use super::super::shapes::{Wanted, wanted};
 use super::super::ui::Ui;
-use super::flags::Flags;
+use super::flags::Learning;
 
 /// A model and examples that fit it.
 pub(in crate::cmd) struct Start {
@@ -26,6 +26,8 @@ pub(in crate::cmd) struct Start {
     pub(in crate::cmd) batch: usize,
     /// Whether the model takes batches of that size only.
     fixed: bool,
+    /// What it was drawn as, and with which settings, if it was not read from a file.
+    arch: Option<(&'static dyn Arch, Vec<(String, String)>)>,
 }
 
 impl Start {
@@ -33,7 +35,7 @@ impl Start {
     pub(in crate::cmd) fn arch_or_file(
         name: &str,
         set: &[(String, String)],
-        flags: &Flags,
+        flags: &Learning,
         ui: &Ui,
     ) -> Result<Start> {
         let arch = ARCHS.iter().find(|a| a.name() == name);
@@ -53,7 +55,7 @@ impl Start {
     }
 
     /// An architecture with sizes that follow from the data, unless they are set.
-    fn arch(arch: &dyn Arch, set: &[(String, String)], flags: &Flags, ui: &Ui) -> Result<Start> {
+    fn arch(arch: &'static dyn Arch, set: &[(String, String)], flags: &Learning, ui: &Ui) -> Result<Start> {
         let given = |name: &str| set.iter().rev().find(|(n, _)| n == name)?.1.parse().ok();
         let image = match (given("channels"), given("height"), given("width")) {
             (Some(c), Some(h), Some(w)) => Some([c, h, w]),
@@ -68,22 +70,36 @@ impl Start {
         all.extend(set.iter().cloned());
         let built = arch.build(&all, ui.common.seed);
         let model = built.context(arch.name().to_owned())?;
-        Start::new(model, arch.name().into(), splits, flags)
+        let start = Start::new(model, arch.name().into(), splits, flags)?;
+        Ok(Start {
+            arch: Some((arch, all)),
+            ..start
+        })
+    }
+
+    /// The model drawn with another seed; `None` if it was read from a file.
+    pub(in crate::cmd) fn redrawn(&self, flags: &Learning, seed: u64) -> Result<Option<Model>> {
+        let Some((arch, settings)) = &self.arch else {
+            return Ok(None);
+        };
+        let mut model = arch.build(settings, seed).context(self.name.clone())?;
+        standardized(&mut model, &self.splits, flags)?;
+        Ok(Some(model))
     }
 
     /// A model in a file.
-    pub(in crate::cmd) fn file(path: &Path, flags: &Flags, ui: &Ui) -> Result<Start> {
+    pub(in crate::cmd) fn file(path: &Path, flags: &Learning, ui: &Ui) -> Result<Start> {
         Start::given(card::load(path)?, path.display().to_string(), flags, ui)
     }
 
     /// A model called `name`.
-    pub(in crate::cmd) fn given(model: Model, name: String, flags: &Flags, ui: &Ui) -> Result<Start> {
+    pub(in crate::cmd) fn given(model: Model, name: String, flags: &Learning, ui: &Ui) -> Result<Start> {
         let image = wanted(&model).first().and_then(Wanted::image);
         let splits = open(flags, image, ui)?;
         Start::new(model, name, splits, flags)
     }
 
-    fn new(mut model: Model, name: String, splits: Splits, flags: &Flags) -> Result<Start> {
+    fn new(mut model: Model, name: String, splits: Splits, flags: &Learning) -> Result<Start> {
         let known = wanted(&model);
         let fixed = known.iter().find_map(Wanted::batch);
         let batch = match (flags.batch.map(|b| b as usize), fixed) {
@@ -101,9 +117,7 @@ impl Start {
             validation: splits.validation.as_deref().map(fit).transpose()?.map(Into::into),
             test: splits.test.as_deref().map(fit).transpose()?.map(Into::into),
         };
-        if let (true, Some(input)) = (flags.normalize, known.first()) {
-            standardize(&mut model, &input.name, &Normalize::of(&splits.train)?)?;
-        }
+        standardized(&mut model, &splits, flags)?;
         Ok(Start {
             model,
             name,
@@ -111,11 +125,12 @@ impl Start {
             classes,
             batch,
             fixed: fixed.is_some(),
+            arch: None,
         })
     }
 
     /// What loads the training examples, and those by which epochs are measured.
-    pub(in crate::cmd) fn loaders(&self, flags: &Flags, ui: &Ui) -> Result<(Loader, Option<Loader>)> {
+    pub(in crate::cmd) fn loaders(&self, flags: &Learning, ui: &Ui) -> Result<(Loader, Option<Loader>)> {
         let train = LoaderOptions {
             batch: self.batch,
             seed: ui.common.seed,
@@ -164,7 +179,15 @@ impl Start {
     }
 }
 
-fn open(flags: &Flags, image: Option<[usize; 3]>, ui: &Ui) -> Result<Splits> {
+/// Lets `model` standardise its input, if that is wanted.
+fn standardized(model: &mut Model, splits: &Splits, flags: &Learning) -> Result<()> {
+    if let (true, Some(input)) = (flags.normalize, wanted(model).first()) {
+        standardize(model, &input.name, &Normalize::of(&splits.train)?)?;
+    }
+    Ok(())
+}
+
+fn open(flags: &Learning, image: Option<[usize; 3]>, ui: &Ui) -> Result<Splits> {
     Ok(data::open(
         &flags.data,
         &flags.options(image, ui.common.seed, ui.threads()),

@@ -199,7 +199,7 @@ impl Data {
     }
 
     /// What tells these examples from others: which they are of the source, and their labels.
-    pub(crate) fn fingerprint(&self) -> u64 {
+    pub fn fingerprint(&self) -> u64 {
         let rows = self.rows.iter().map(|row| u64::from(*row));
         let rows = rows.fold(SEED, |h, row| fingerprint(h, &row.to_le_bytes()));
         match &self.store.labels {

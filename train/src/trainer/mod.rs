@@ -3,6 +3,7 @@
 mod checkpoint;
 mod diverged;
 mod evaluate;
+mod probe;
 mod run;
 mod teacher;
 
@@ -24,6 +25,7 @@ use crate::schedule::Patience;
 use crate::{Schedule, Spec, StepGraph, TrainError, step};
 use checkpoint::Purpose;
 use evaluate::{Sums, score};
+use probe::Probe;
 use teacher::Taught;
 
 /// How a model is trained.
@@ -101,6 +103,8 @@ pub struct Trainer<'a> {
     train: Loader,
     validation: Option<Loader>,
     purpose: Purpose,
+    /// Made when it is first asked for.
+    probe: Option<Probe>,
     now: Progress,
 }
 
@@ -178,6 +182,7 @@ impl<'a> Trainer<'a> {
         };
         let mut trainer = Trainer {
             purpose: Purpose::default(),
+            probe: None,
             teachers: teachers.collect::<Result<_, _>>()?,
             model,
             course,
@@ -213,6 +218,23 @@ impl<'a> Trainer<'a> {
     pub fn steps(&self) -> (u64, u64) {
         let all = self.course.epochs * self.train.batches() as u64;
         (self.now.log.steps, all)
+    }
+
+    /// What goes from step to step, as [`StepGraph::state`](crate::StepGraph::state) lists it, after the last step. [`StepGraph::put_back`] makes
+    /// a model of it.
+    pub fn state(&self) -> &[Tensor] {
+        &self.now.state
+    }
+
+    /// Begins after so many steps of the course instead of before the first: the rate and the examples are those that follow then, while
+    /// the weights and the optimiser's state are as they are at a beginning.
+    pub fn begin_at(&mut self, steps: u64) {
+        let batches = self.train.batches() as u64;
+        self.now.log.steps = steps;
+        self.now.log.position = Position {
+            epoch: steps / batches,
+            batch: (steps % batches) as usize,
+        };
     }
 
     /// What was measured of each epoch.

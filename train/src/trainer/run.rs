@@ -21,15 +21,30 @@ impl Trainer<'_> {
     /// If an example cannot be read, a checkpoint cannot be written, or the loss becomes infinite or no number: see
     /// [`Diverged`](super::Diverged).
     pub fn run(&mut self, watch: Watch) -> Result<(), TrainError> {
-        let mut written = Instant::now();
-        while self.now.log.position.epoch < self.course.epochs && !self.now.log.stopped {
-            self.epoch(&mut written, watch)?;
-        }
+        self.advance(u64::MAX, watch)?;
         Ok(())
     }
 
-    /// The rest of an epoch.
-    fn epoch(&mut self, written: &mut Instant, watch: Watch) -> Result<(), TrainError> {
+    /// The same, up to the step with the number `until`, from 1 over all epochs; whether there are more to come. Weights are the same
+    /// however training is divided.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::run`].
+    pub fn advance(&mut self, until: u64, watch: Watch) -> Result<bool, TrainError> {
+        let mut written = Instant::now();
+        while self.goes_on() && self.now.log.steps < until {
+            self.epoch(until, &mut written, watch)?;
+        }
+        Ok(self.goes_on())
+    }
+
+    fn goes_on(&self) -> bool {
+        self.now.log.position.epoch < self.course.epochs && !self.now.log.stopped
+    }
+
+    /// The rest of an epoch, or of it what comes up to the step `until`.
+    fn epoch(&mut self, until: u64, written: &mut Instant, watch: Watch) -> Result<(), TrainError> {
         let anchor = self.now.clone();
         let Position { epoch, batch } = self.now.log.position;
         let mut begun = Instant::now();
@@ -55,10 +70,16 @@ impl Trainer<'_> {
                 self.keep()?;
                 *written = Instant::now();
             }
+            if self.now.log.steps >= until {
+                break;
+            }
         }
         // The last step may have made what no loss has shown yet.
         if !self.is_sound() {
             return Err(self.diverged(anchor));
+        }
+        if self.now.log.position.batch < self.train.batches() {
+            return Ok(());
         }
         self.end(begun)?;
         self.keep()?;
