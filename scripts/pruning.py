@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SECTION = "## Without fine-tuning"
 SHARES = ["80%", "90%", "95%"]
-METHODS = ["magnitude", "random", "wanda", "taylor", "fisher", "obd", "movement", "sparsegpt"]
+METHODS = ["magnitude", "random", "wanda", "taylor", "fisher", "obd", "sparsegpt"]
 
 # name: (the data, the architecture and its flags)
 NETS = {
@@ -50,8 +50,7 @@ def network(args, data, recipe, folder):
         call(args.bin, "train", arch, dense, "--data", data, "--seed", seed, "-t", args.threads, *flags)
         found.setdefault((None, None, None), []).append(accuracy(args, dense, data, seed, folder))
         for method in args.methods:
-            scopes = ["layer"] if method == "sparsegpt" else ["global", "layer"]
-            for scope in scopes:
+            for scope in ("global", "layer"):
                 for share in SHARES:
                     pruned = folder / "pruned.onnx"
                     seen = [] if method in ("magnitude", "random") else ["--data", data, "--samples", args.samples]
@@ -99,7 +98,7 @@ def main():
     args.add_argument("--only", nargs="*", default=[])
     args.add_argument("--methods", nargs="*", default=METHODS)
     args.add_argument("--seeds", type=int, default=3)
-    args.add_argument("--samples", type=int, default=256)
+    args.add_argument("--samples", type=int, default=1000)
     args.add_argument("--threads", type=int, default=2)
     args.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "pruning.md")
     args = args.parse_args()

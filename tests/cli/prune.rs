@@ -405,8 +405,6 @@ fn bad_goals_are_refused() {
     assert!(refuse(&["--method", "wanda"]).contains("--data"));
     assert!(refuse(&["--method", "apoz", "--data", "digits"]).contains("--pattern column"));
     assert!(refuse(&["--method", "taylor", "-i", "ones"]).contains("labels"));
-    let global = ["--method", "sparsegpt", "--data", "digits", "--scope", "global"];
-    assert!(refuse(&global).contains("--scope layer"));
     assert!(refuse(&["--method", "wanda", "--data", "nowhere"]).contains("nowhere"));
     assert!(refuse(&["--method", "sparsegpt", "--data", "digits", "--pattern", "row"]).contains("row"));
     assert!(refuse(&["--method", "magnitude", "--threshold", "1"]).contains("takes a sparsity"));
