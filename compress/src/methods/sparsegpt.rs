@@ -55,44 +55,70 @@ impl Method for SparseGpt {
     }
 
     fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        let share = share(self.name(), task.goal.amount)?;
-        if task.goal.scope == Scope::Global && task.goal.pattern.share().is_none() {
-            let what = "method sparsegpt makes each layer right by itself; use --scope layer";
-            return Err(MethodError::goal(what));
-        }
-        let take = |inputs| match task.goal.pattern {
-            Pattern::Unstructured => Ok(Wanted::Share(share)),
-            Pattern::Most { keep, of } => {
-                agree(task.goal.pattern, share, [keep, of])?;
-                Ok(Wanted::Each(Take::AllBut { keep, of, inputs }))
-            }
-            pattern => Err(MethodError::goal(format!(
-                "method sparsegpt takes single weights, or N of M; not pattern {pattern}"
-            ))),
+        let (share, pattern) = (share(self.name(), task.goal.amount)?, task.goal.pattern);
+        let targets = task.targets()?;
+        let size = match task.goal.scope {
+            Scope::Global => targets.len(),
+            Scope::Layer => 1,
         };
-        let change = |w: &Weight| {
-            let layer = Layer::of(w, seen)?;
-            let takes = match take(layer.layout.inputs)? {
-                Wanted::Each(take) => vec![take; layer.layout.groups],
-                Wanted::Share(share) => layer.spread(&self.scores(task.model, w, seen)?, share),
+        let mut plan = vec![];
+        for group in targets.chunks(size) {
+            let takes = match pattern {
+                Pattern::Unstructured => self.spread(group, share, task, seen)?,
+                Pattern::Most { keep, of } => {
+                    agree(pattern, share, [keep, of])?;
+                    group.iter().map(|w| all_but(w, keep, of)).collect()
+                }
+                pattern => {
+                    let what = "method sparsegpt takes single weights, or N of M; not pattern";
+                    return Err(MethodError::goal(format!("{what} {pattern}")));
+                }
             };
-            layer.pruned(w, &takes, task.effort.threads)
-        };
-        Ok(Plan(
-            task.targets()?
-                .into_iter()
-                .map(change)
-                .collect::<Result<_, _>>()?,
-        ))
+            for (w, takes) in group.iter().zip(takes) {
+                plan.push(Layer::of(w, seen)?.pruned(w, &takes, task.effort.threads)?);
+            }
+        }
+        Ok(Plan(plan))
     }
 }
 
-/// What goes of a layer.
-enum Wanted {
-    /// A share of all its matrices together.
-    Share(f64),
-    /// The same of each.
-    Each(Take),
+impl SparseGpt {
+    /// How many weights go of each matrix of each of `weights`, so that `share` of all go, those of the least scores: exactly
+    /// `round(share · n)`.
+    fn spread(
+        &self,
+        weights: &[&Weight],
+        share: f64,
+        task: &Task,
+        seen: &Stats,
+    ) -> Result<Vec<Vec<Take>>, MethodError> {
+        let (mut counts, mut order) = (vec![], vec![]);
+        for (i, w) in weights.iter().enumerate() {
+            let scores = self.scores(task.model, w, seen)?;
+            let layer = Layer::of(w, seen)?;
+            let cells = layer.layout.cells().into_iter().zip(&layer.elements);
+            let one = |((c, &x), s): ((Cell, &f64), f32)| (if x == 0.0 { -1.0 } else { s }, i, c.group);
+            order.extend(cells.zip(scores).map(one));
+            counts.push(vec![0; layer.layout.groups]);
+        }
+        let gone = (share * order.len() as f64).round() as usize;
+        // Of equal ones the last go first.
+        order.reverse();
+        order.sort_by(|a, b| a.0.total_cmp(&b.0));
+        order.iter().take(gone).for_each(|&(_, w, g)| counts[w][g] += 1);
+        let takes = |n: Vec<usize>| n.into_iter().map(Take::Count).collect();
+        Ok(counts.into_iter().map(takes).collect())
+    }
+}
+
+/// What goes of each matrix of `weight` where `keep` of `of` neighbours stay.
+fn all_but(weight: &Weight, keep: usize, of: usize) -> Vec<Take> {
+    let layout = weight.matrix.as_ref().map(Layout::of);
+    let takes = |l: Layout| {
+        let inputs = l.inputs;
+        vec![Take::AllBut { keep, of, inputs }; l.groups]
+    };
+    layout.map(takes).unwrap_or_default()
 }
 
 /// A weight with what is known of its inputs.
@@ -146,23 +172,6 @@ impl<'a> Layer<'a> {
                 "the inputs of {name:?} have no inverse; are they finite?"
             ))),
         }
-    }
-
-    /// How many weights go of each matrix, so that `share` of all go, the least of `scores`: exactly `round(share · n)`.
-    fn spread(&self, scores: &[f32], share: f64) -> Vec<Take> {
-        let score = |at: usize| {
-            if self.elements[at] == 0.0 {
-                -1.0
-            } else {
-                scores[at]
-            }
-        };
-        let mut order: Vec<(usize, Cell)> = self.layout.cells().into_iter().enumerate().collect();
-        order.sort_by(|a, b| score(a.0).total_cmp(&score(b.0)).then(b.0.cmp(&a.0)));
-        let mut counts = vec![0; self.layout.groups];
-        let gone = (share * order.len() as f64).round() as usize;
-        order.iter().take(gone).for_each(|(_, c)| counts[c.group] += 1);
-        counts.into_iter().map(Take::Count).collect()
     }
 
     fn pruned(mut self, weight: &Weight, takes: &[Take], threads: usize) -> Result<Change, MethodError> {
