@@ -206,3 +206,58 @@ fn what_does_not_fit_is_refused() {
         assert!(!Path::new(&out).exists());
     }
 }
+
+#[test]
+fn without_labels_it_learns_from_what_it_was() {
+    let folder = Folder::new("prune-unlabelled");
+    let (a, out) = (trained(&folder), folder.file("out.onnx"));
+    // The images of the digits, as an archive of nothing else.
+    let data = secateur::train::data::open("digits", &Default::default())
+        .unwrap()
+        .train;
+    let all: Vec<usize> = (0..600).collect();
+    let x = data.batch(&all).unwrap().inputs.remove(0).1;
+    let archive = folder.file("x.npz");
+    let file = fs::File::create(&archive).unwrap();
+    secateur::train::data::npz::write(file, [("x", &x.reshaped(&[600, 64]).unwrap())]).unwrap();
+    let how = [
+        "--sparsity",
+        "0.9",
+        "--finetune",
+        "4",
+        "--batch",
+        "50",
+        "--lr",
+        "0.003",
+    ];
+    let said = done(
+        &[
+            &["prune", &a, &out, "--data", &archive, "--task", "none"][..],
+            &how,
+        ]
+        .concat(),
+    );
+    let row = &said["rounds"][0];
+    assert_eq!(row["after"]["accuracy"], Value::Null);
+    assert!(
+        number(&row["after"]["loss"]) < 0.5 * number(&row["before"]["loss"]),
+        "{row}"
+    );
+    let agreement = |file: &str| number(&done(&["verify", &a, file, "--data", "digits"])["argmax_agreement"]);
+    let once = folder.file("once.onnx");
+    done(&["prune", &a, &once, "--sparsity", "0.9"]);
+    assert!(agreement(&out) > agreement(&once), "{said}");
+    let labels = refused(&[
+        "prune",
+        &a,
+        &out,
+        "--force",
+        "--data",
+        "digits",
+        "--task",
+        "none",
+        "--finetune",
+        "1",
+    ]);
+    assert!(labels.contains("have labels"), "{labels}");
+}

@@ -258,7 +258,7 @@ impl Recipe {
     ///
     /// # Errors
     ///
-    /// If TOML has no such number: a seed from 2⁶³ on.
+    /// If a name cannot be written as TOML.
     pub fn toml(&self) -> Result<String, String> {
         toml::to_string(self).map_err(|e| e.to_string())
     }

@@ -18,7 +18,7 @@ impl Moments {
         let axis = usize::try_from(axis)
             .ok()
             .or_else(|| rank.checked_add_signed(axis));
-        let Some(axis) = axis.filter(|&a| a < rank) else {
+        let Some(axis) = axis.filter(|&a| a < rank && x.dtype().is_float()) else {
             return false;
         };
         let (channels, inner) = (x.dims()[axis], x.dims()[axis + 1..].iter().product::<usize>());

@@ -150,7 +150,7 @@ fn konst(model: &Model, name: &str) -> Vec<f64> {
 fn near(a: &[f64], b: &[f64]) {
     assert_eq!(a.len(), b.len());
     let off = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    assert!(off < 1e-4, "{a:?} {b:?}");
+    assert!(off < 1e-3, "{a:?} {b:?}");
 }
 
 #[test]
@@ -164,11 +164,11 @@ fn statistics_are_those_of_what_flows_in() {
     // What comes out has the mean of the shift and the deviation of the scale.
     let out = moments(&model, "BatchNormalization_out", 1, &rates);
     near(&out.means(), &[0.2; 6]);
-    let deviations: Vec<f64> = out.variances().iter().map(|v| v.sqrt()).collect();
-    assert!(
-        deviations.iter().all(|d| (d - 1.5).abs() < 0.01),
-        "{deviations:?}"
-    );
+    // Of a channel of which nothing is left the deviation is 0.
+    let scaled = |v: &f64| 1.5 * 1.5 * v / (v + 1e-5);
+    let expected: Vec<f64> = seen.variances().iter().map(scaled).collect();
+    assert!(expected.iter().any(|&v| v > 2.0) && expected.iter().any(|&v| v < 0.1));
+    near(&out.variances(), &expected);
 }
 
 #[test]

@@ -111,8 +111,13 @@ fn rounds_end_exactly_at_the_target_and_never_give_back() {
             run.run(&mut school, None, &mut tell).unwrap();
             let shares: Vec<f64> = run.rows().iter().map(|r| r.sparsity).collect();
             assert!(shares.is_sorted(), "{ramp} {pattern}: {shares:?}");
-            assert_eq!(zeros(run.model()), 96, "{ramp} {pattern}");
-            assert!((shares[4] - 0.8).abs() < 1e-12, "{ramp} {pattern}: {shares:?}");
+            // As few rows go as reach the share; one has 10 weights.
+            let more = zeros(run.model()) - 96;
+            assert!(
+                more == 0 || pattern == Pattern::Row && more < 10,
+                "{ramp} {pattern}: {more}"
+            );
+            assert_eq!(shares[4], 1.0 - (24 - more) as f64 / 120.0, "{ramp} {pattern}");
             assert_eq!(run.rows(), told);
             let numbers: Vec<u32> = school.recovered.iter().map(|t| t.round).collect();
             assert_eq!(numbers, [1, 2, 3, 4, 5]);

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use secateur::Model;
 use secateur::compress::recipe::{Finetune, Recover};
 use secateur::compress::recover::{REPAIRS, Recovery, Repair};
-use secateur::train::loss::{Accuracy, loss};
-use secateur::train::{Course, Loss, Spec, Teacher, Term};
+use secateur::train::loss::loss;
+use secateur::train::{Course, Loss, Spec, Teacher};
 
 use super::super::card;
-use super::super::train::{Flags, KEEP, Start, TEACHER, output};
+use super::super::train::{Flags, KEEP, Start, TEACHER, output, terms};
 use super::super::ui::Ui;
 
 /// Examples and what is made small, for one model.
@@ -48,8 +48,8 @@ impl Lesson {
             loss(flags.learning.loss(start.classes)).map_err(named)?,
             loss(&flags.soft(start.classes)).map_err(named)?,
         );
-        let teacher = match how.teacher.as_deref() {
-            None | Some("none") => None,
+        let teacher = match taught(how) {
+            None => None,
             Some("self") => Some(original.clone()),
             Some(file) => Some(card::load(Path::new(file))?),
         };
@@ -83,7 +83,7 @@ impl Lesson {
         let told = self.teacher.as_ref().map(|t| seen(t, &*self.soft, "--teacher"));
         let told = told.transpose()?;
         let teachers: Vec<_> = self.teacher.iter().zip(&told).map(teacher).collect();
-        let terms = self.terms(&of, &taught);
+        let terms = terms(flags, start, (&*self.label, &of), (&*self.soft, &taught));
         let (optimizer, groups) = (flags.learning.optimizer()?, flags.learning.groups());
         let course = Course {
             spec: Spec {
@@ -120,20 +120,6 @@ impl Lesson {
         let (examples, _) = self.start.loaders(&self.flags.learning, &ui.quiet())?;
         Ok(self.flags.epochs * examples.batches() as u64)
     }
-
-    fn terms<'t>(&'t self, of: &'t [&'t str], taught: &'t [&'t str]) -> Vec<Term<'t>> {
-        let share = match self.teacher {
-            Some(_) => self.flags.teacher_weight,
-            None => 0.0,
-        };
-        let term = |loss, of, weight| Term { loss, of, weight };
-        let mut terms = vec![term(&*self.label, of, 1.0 - share)];
-        terms.extend(self.teacher.iter().map(|_| term(&*self.soft, taught, share)));
-        if self.start.classes.is_some() {
-            terms.push(term(&Accuracy, of, 0.0));
-        }
-        terms
-    }
 }
 
 fn teacher<'a>((model, output): (&'a Model, &'a String)) -> Teacher<'a> {
@@ -144,11 +130,18 @@ fn teacher<'a>((model, output): (&'a Model, &'a String)) -> Teacher<'a> {
     }
 }
 
+/// Whom the model learns from; without labels from what it was, unless somebody else is named.
+fn taught(how: &Finetune) -> Option<&str> {
+    let unlabelled = how.task.as_deref() == Some("none");
+    let usual = unlabelled.then_some("self");
+    how.teacher.as_deref().filter(|t| *t != "none").or(usual)
+}
+
 /// The flags of `finetune` that say the same.
 fn given(how: &Finetune) -> Vec<(&'static str, String)> {
     let number = |x: Option<f64>| x.map(|x| x.to_string());
     // With a teacher's name the flags take its weight; which model it is, the lesson knows.
-    let taught = how.teacher.as_deref().filter(|t| *t != "none");
+    let taught = taught(how);
     let all = [
         ("data", Some(how.data.clone())),
         ("epochs", Some(how.epochs.to_string())),

@@ -63,7 +63,7 @@ pub(super) struct RecoveryFlags {
     /// Examples set apart to measure each round by: a number or a share [default: 10%]
     #[arg(long, value_name = "N", requires = "data")]
     validation: Option<String>,
-    /// What labels are: classes or values
+    /// What labels are: classes, values, or none, where the model learns from what it was [default: classes]
     #[arg(long, value_name = "NAME", requires = "data")]
     task: Option<String>,
     /// Keep the state after each round in F, and that of training beside it, so that it can go on when it is stopped at any moment

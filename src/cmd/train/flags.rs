@@ -57,7 +57,7 @@ pub(crate) struct Learning {
     /// Keep values of the forward pass at N places only and compute the others again: less memory, more time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     segments: Option<u32>,
-    /// What labels are: classes or numbers
+    /// What labels are: classes, numbers (values), or none, of arrays from which a teacher's outputs are learned
     #[arg(long, value_enum, default_value = "classes")]
     task: TaskFlag,
     /// The column of a table that is the label [default: the last]
@@ -104,6 +104,7 @@ pub(crate) struct Flags {
 enum TaskFlag {
     Classes,
     Values,
+    None,
 }
 
 /// A bound of gradients.
@@ -220,6 +221,7 @@ impl Learning {
             task: match self.task {
                 TaskFlag::Classes => Task::Classes,
                 TaskFlag::Values => Task::Values,
+                TaskFlag::None => Task::Unlabelled,
             },
             seed,
             validation: self.validation,
@@ -274,13 +276,22 @@ impl Flags {
     /// The loss by which a teacher's outputs are learned: of classes softened, of numbers as they are.
     pub(crate) fn soft(&self, classes: Option<usize>) -> String {
         match classes {
+            None if !self.labelled() => self.loss(classes).to_owned(),
             Some(_) => format!("distillation:temperature={}", self.temperature),
             None => "mse".into(),
         }
     }
 
+    /// Whether examples have labels that count.
+    pub(crate) fn labelled(&self) -> bool {
+        !matches!(self.task, TaskFlag::None)
+    }
+
     /// Refuses what does not fit together.
     pub(crate) fn check(&self) -> Result<()> {
+        if !self.labelled() && self.teacher.is_none() {
+            bail!("--task none: without labels there must be a --teacher to learn from");
+        }
         if !(0.0..=1.0).contains(&self.teacher_weight) {
             bail!("--teacher-weight is {}; expected 0 to 1", self.teacher_weight);
         }

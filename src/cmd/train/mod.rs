@@ -179,20 +179,7 @@ impl Job<'_> {
         (label, of): (&'t dyn Loss, &'t [&'t str]),
         (soft, taught): (&'t dyn Loss, &'t [&'t str]),
     ) -> Vec<Term<'t>> {
-        let share = if self.how.teacher.is_some() {
-            self.how.teacher_weight
-        } else {
-            0.0
-        };
-        let term = |loss, of, weight| Term { loss, of, weight };
-        let mut terms = vec![term(label, of, 1.0 - share)];
-        if self.how.teacher.is_some() {
-            terms.push(term(soft, taught, share));
-        }
-        if start.classes.is_some() {
-            terms.push(term(&Accuracy, of, 0.0));
-        }
-        terms
+        terms(self.how, start, (label, of), (soft, taught))
     }
 
     /// Writes the step, if that is wanted.
@@ -246,6 +233,32 @@ impl Job<'_> {
         json["after"] = after.json();
         Ok(Outcome::done(json))
     }
+}
+
+/// What is made small: the labels' part, the teacher's, and what is only shown.
+pub(super) fn terms<'t>(
+    how: &Flags,
+    start: &Start,
+    (label, of): (&'t dyn Loss, &'t [&'t str]),
+    (soft, taught): (&'t dyn Loss, &'t [&'t str]),
+) -> Vec<Term<'t>> {
+    let share = match (&how.teacher, how.labelled()) {
+        (Some(_), true) => how.teacher_weight,
+        (Some(_), false) => 1.0,
+        (None, _) => 0.0,
+    };
+    let term = |loss, of, weight| Term { loss, of, weight };
+    let mut terms = vec![];
+    if how.labelled() {
+        terms.push(term(label, of, 1.0 - share));
+    }
+    if how.teacher.is_some() {
+        terms.push(term(soft, taught, share));
+    }
+    if start.classes.is_some() {
+        terms.push(term(&Accuracy, of, 0.0));
+    }
+    terms
 }
 
 /// How long a run may lose when it is stopped.

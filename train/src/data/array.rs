@@ -116,7 +116,7 @@ fn labels(y: &Tensor, task: Task) -> Result<Labels, DataError> {
     let n = y.dims()[0];
     let width = y.len() / n;
     let none = || DataError::label(format!("elements of type {} are no labels", y.dtype()));
-    if task == Task::Values {
+    if task != Task::Classes {
         return Ok(Labels::Values(floats(y).ok_or_else(none)?, width));
     }
     if width != 1 {

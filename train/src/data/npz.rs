@@ -11,7 +11,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::array::{self, Pair};
-use super::options::Options;
+use super::options::{Options, Task};
 use super::store::{Parts, Store};
 use super::{DataError, file, npy};
 
@@ -62,6 +62,18 @@ impl Archive {
         let near = nearest(key, &self.keys);
         let none = DataError::missing(format!("no array {key:?}{near}; it has {:?}", self.keys));
         self.get(key)?.ok_or(none)
+    }
+}
+
+impl Archive {
+    /// The array `key`; zeros, one for each of `x`, where it is missing and there need be no labels.
+    fn labels(&mut self, key: &str, x: &Tensor, options: &Options) -> Result<Tensor, DataError> {
+        let n = x.dims().first().copied().unwrap_or(0);
+        let missing = !self.keys.iter().any(|k| k == key);
+        match options.task == Task::Unlabelled && missing {
+            true => Ok(Tensor::of(&[n], vec![0f32; n])),
+            false => self.need(key),
+        }
     }
 }
 
@@ -122,11 +134,9 @@ pub(super) fn examples(path: &Path, options: &Options) -> Result<Parts, DataErro
         train: match train {
             Some(train) => train,
             None => {
-                let pair = Pair {
-                    x: archive.need("x").map_err(wrong)?,
-                    y: archive.need("y").map_err(wrong)?,
-                };
-                array::store(pair, path, "array \"y\"", options)?
+                let x = archive.need("x").map_err(wrong)?;
+                let y = archive.labels("y", &x, options).map_err(wrong)?;
+                array::store(Pair { x, y }, path, "array \"y\"", options)?
             }
         },
         validation,
@@ -144,7 +154,7 @@ fn part(
     let Some(x) = archive.get(&format!("x{end}"))? else {
         return Ok(None);
     };
-    let y = archive.need(&format!("y{end}"))?;
+    let y = archive.labels(&format!("y{end}"), &x, options)?;
     let place = format!("array \"y{end}\"");
     array::store(Pair { x, y }, path, &place, options).map(Some)
 }
@@ -155,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::data::file::tests::Folder;
-    use crate::data::{Part, Task, open};
+    use crate::data::{Part, open};
 
     fn archive(arrays: &[(&str, &Tensor)]) -> Vec<u8> {
         let mut out = Cursor::new(vec![]);
@@ -173,6 +183,31 @@ mod tests {
             validation: Part::Count(0),
             ..Options::default()
         }
+    }
+
+    #[test]
+    fn without_labels_there_are_zeros() {
+        let folder = Folder::new();
+        let (x, y) = arrays(5);
+        let path = folder.file("x.npz", archive(&[("x", &x)]));
+        let of = |task| open(path.to_str().unwrap(), &Options { task, ..all() });
+        let train = of(Task::Unlabelled).unwrap().train;
+        assert_eq!(train.classes(), None);
+        let batch = train.batch(&[0, 1]).unwrap();
+        assert_eq!(batch.labels, Tensor::of(&[2, 1], vec![0f32; 2]));
+        assert!(
+            of(Task::Values)
+                .unwrap_err()
+                .to_string()
+                .contains("no array \"y\"")
+        );
+        // Where there are labels they do not matter, whatever they are.
+        let path = folder.file("xy.npz", archive(&[("x", &x), ("y", &y)]));
+        let task = Task::Unlabelled;
+        let both = open(path.to_str().unwrap(), &Options { task, ..all() }).unwrap();
+        assert_eq!(both.train.classes(), None);
+        let task = open("digits", &Options { task, ..all() });
+        assert!(task.unwrap_err().to_string().contains("have labels"));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Task {
     Classes,
     /// Numbers: labels are `f32[batch, values]`.
     Values,
+    /// There need be none; labels are zeros, `f32[batch, 1]`, if there are none.
+    Unlabelled,
 }
 
 /// How many examples a split has.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use secateur_engine::run::nearest;
 
-use super::options::Options;
+use super::options::{Options, Task};
 use super::split::{self, Splits};
 use super::store::Parts;
 use super::{DataError, digits, folder, idx, npz, table};
@@ -70,6 +70,10 @@ pub fn open(source: &str, options: &Options) -> Result<Splits, DataError> {
         let near = nearest(source, &["digits".to_owned()]);
         return Err(DataError::missing(format!("{what}: {}{near}", known.join("; "))).of(source));
     };
+    if options.task == Task::Unlabelled && found.name != "npz" {
+        let what = "examples of this kind have labels; only arrays (.npz) may have none";
+        return Err(DataError::choice(what).of(source));
+    }
     let parts = (found.read)(path, options).map_err(|e| e.of(source))?;
     split::splits(parts, options).map_err(|e| e.of(source))
 }

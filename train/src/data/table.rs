@@ -260,7 +260,7 @@ impl Table {
         for ((field, kind), name) in fields.iter().zip(&head.kinds).zip(&head.names) {
             let number = || number(field).map_err(|e| e.at(format!("line {line}, column {name:?}")));
             match kind {
-                Kind::Label if task == Task::Values => self.values.push(number()?),
+                Kind::Label if task != Task::Classes => self.values.push(number()?),
                 Kind::Label => self.said.add(field.trim(), line),
                 Kind::Number => self.numbers.push(number()?),
                 Kind::Text => text = text + field + " ",
@@ -282,7 +282,7 @@ impl Table {
         options: &Options,
     ) -> Result<Store, DataError> {
         let labels = match options.task {
-            Task::Values => Labels::Values(self.values, 1),
+            Task::Values | Task::Unlabelled => Labels::Values(self.values, 1),
             Task::Classes => {
                 let found = |(text, line): (&String, &usize)| {
                     classes::find(names, text).map_err(|e| e.at(format!("line {line}")).in_file(&self.path))
@@ -358,7 +358,7 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Parts, DataError> {
     };
     let names = match options.task {
         Task::Classes => classes::names(train.said.texts.iter().map(String::as_str)),
-        Task::Values => vec![].into(),
+        Task::Values | Task::Unlabelled => vec![].into(),
     };
     let store = |t: Table| t.store(&names, words.as_ref(), options);
     Ok(Parts {
