@@ -276,7 +276,7 @@ impl Flags {
     /// The loss by which a teacher's outputs are learned: of classes softened, of numbers as they are.
     pub(crate) fn soft(&self, classes: Option<usize>) -> String {
         match classes {
-            None if !self.labelled() => self.loss(classes).to_owned(),
+            None if !self.labelled() => self.learning.loss(classes).to_owned(),
             Some(_) => format!("distillation:temperature={}", self.temperature),
             None => "mse".into(),
         }
@@ -284,7 +284,7 @@ impl Flags {
 
     /// Whether examples have labels that count.
     pub(crate) fn labelled(&self) -> bool {
-        !matches!(self.task, TaskFlag::None)
+        !matches!(self.learning.task, TaskFlag::None)
     }
 
     /// Refuses what does not fit together.
