@@ -17,6 +17,7 @@ static RULES: &[(&str, Rule)] = &[
     ("ConstantOfShape", filled),
     ("Conv", conv),
     ("ConvTranspose", transposed),
+    ("DeformConv", mixes),
     ("DepthToSpace", depth_to_space),
     ("Expand", expand),
     ("Flatten", reshape),

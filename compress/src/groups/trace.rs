@@ -311,8 +311,9 @@ impl View<'_, '_> {
     /// What the operator's equation says; axes of which it says nothing cannot be cut.
     pub(crate) fn stated(&mut self) {
         let node = self.n.node();
-        let op = ops::find(node.domain(), &node.op);
-        let Some(axes) = op.and_then(|op| op.axes(self.n)) else {
+        let op = ops::find(node.domain(), &node.op).filter(|op| !op.laws().any && understood(node));
+        let made = self.outs.first().is_some_and(Option::is_some);
+        let Some(axes) = op.and_then(|op| op.axes(self.n)).filter(|_| made) else {
             return self.pin_all("it is not known what becomes of its axes");
         };
         let mut told: Vec<Vec<bool>> = self.ins.iter().map(|a| vec![false; rank(a)]).collect();
@@ -366,6 +367,26 @@ impl View<'_, '_> {
     }
 }
 
+/// Operators of other domains that spell out no sizes: all of what they do is in their equations. Sorted.
+static FOREIGN: &[&str] = &[
+    "BiasGelu",
+    "DequantizeLinear",
+    "FastGelu",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gelu",
+    "QuantizeLinear",
+    "QuickGelu",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+];
+
+fn understood(node: &Node) -> bool {
+    node.domain().is_empty() || FOREIGN.binary_search(&&*node.op).is_ok()
+}
+
 /// Operators of which only the first input is computed with; the others say shapes and places.
 static SHAPED: &[&str] = &[
     "Expand",
@@ -381,8 +402,18 @@ static SHAPED: &[&str] = &[
 ];
 
 /// Reductions in which zeros have no say.
-static ADDS: &[&str] = &["ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare", "Einsum"];
+static ADDS: &[&str] = &["Einsum", "ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare"];
 
 fn rank(axes: &Option<Axes>) -> usize {
     axes.as_ref().map_or(0, Vec::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_are_sorted() {
+        assert!(FOREIGN.is_sorted() && SHAPED.is_sorted() && ADDS.is_sorted());
+    }
 }

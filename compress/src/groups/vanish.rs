@@ -36,7 +36,6 @@ static KEEP: &[&str] = &[
     "Mish",
     "Neg",
     "PRelu",
-    "Pad",
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
@@ -156,6 +155,10 @@ impl<'a, 'm> Vanish<'a, 'm> {
             "LSTM" | "GRU" | "RNN" => self.all(node, 1..4),
             "Concat" => self.concat(node),
             "Clip" => self.clip(node),
+            // What it fills up with is not zero where it is given.
+            "Pad" if node.inputs.get(2).is_none_or(Option::is_none) && node.attr("value").is_none() => {
+                self.input(node, 0)
+            }
             op if KEEP.binary_search(&op).is_ok() => self.input(node, 0),
             _ => Letters::new(),
         }

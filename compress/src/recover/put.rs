@@ -3,7 +3,8 @@
 use secateur_engine::Tensor;
 use secateur_engine::ir::{Graph, Links, Model, ValueId};
 
-use crate::place::{At, Scope, Site, held};
+use crate::place::{At, Scope, Site, held, places};
+use crate::{Change, Plan, Raw, Replace, apply};
 
 /// Where the constant `v` of the main graph is held: an initialiser, or the tensor of a node `Constant`.
 fn site(graph: &Graph, v: ValueId) -> Option<Site> {
@@ -28,12 +29,19 @@ pub(super) fn own(model: &Model, links: &Links, v: ValueId) -> Option<Tensor> {
 
 /// Gives the constant `v` of the main graph these elements, in its own type. Whether it is one of as many.
 pub(super) fn put(model: &mut Model, v: ValueId, elements: &[f64]) -> bool {
-    let constant = site(&model.graph, v).and_then(|site| site.constant_mut(model));
-    let fits = constant.filter(|c| c.tensor.len() == elements.len());
-    let new = fits.and_then(|c| {
-        let new = Tensor::rounded(c.tensor.dtype(), c.tensor.dims(), elements)?;
-        *c = c.with(new);
-        Some(())
-    });
-    new.is_some()
+    let change = replacement(model, v, elements);
+    change.is_some_and(|change| apply(&Plan(vec![change]), model).is_ok())
+}
+
+fn replacement(model: &Model, v: ValueId, elements: &[f64]) -> Option<Change> {
+    let site = site(&model.graph, v)?;
+    let place = places(model).into_iter().find(|p| p.site == site)?;
+    let old = &place.site.constant(model)?.tensor;
+    let fits = Some(old).filter(|t| t.len() == elements.len());
+    let new = fits.and_then(|t| Tensor::rounded(t.dtype(), t.dims(), elements))?;
+    Some(Change::Replace(Replace {
+        value: place.name,
+        elements: new.len() as u64,
+        data: Raw(new.bytes().to_vec()),
+    }))
 }
