@@ -24,6 +24,11 @@ SEARCHES = {
     "--rounds 5 --rate 37% --scope global --arms ticket,reinit --seeds 3",
 }
 
+# name: what is to be known of a search
+NOTES = {
+    "conv4": " This search is sized for minutes: half the filters of `new conv4`, and so few steps that the dense network is best at its last.",
+}
+
 HEAD = "## Lottery tickets\n"
 ARMS = ["ticket", "reinit", "random-mask"]
 
@@ -73,8 +78,13 @@ def section(name, said, flags):
         )
     table = "\n".join("| " + " | ".join(r) + " |" for r in rows)
     last = max(r for r, _ in groups)
-    lead = leads[last, "reinit"]["accuracy"]
-    sure = "all of it above 0" if lead["half"] is not None and lead["mean"] > lead["half"] else "which includes 0"
+
+    def ahead(over):
+        x = leads[last, over]["accuracy"]
+        half = float("inf") if x["half"] is None else x["half"]
+        side = "which includes 0" if abs(x["mean"]) <= half else "all of it above 0" if x["mean"] > 0 else "all of it below 0"
+        return f"{share(x)} points ({side})"
+
     winner = said["winner"]
     if winner:
         found = (
@@ -90,8 +100,10 @@ def section(name, said, flags):
 `{command}` (seeds {said['seed']} to {said['seed'] + seeds - 1})
 
 Dense: {share(dense['accuracy'])} % of the test examples ({share(dense['final_accuracy'])} % with the last weights), whose validation
-accuracy it reaches after {steps(dense)} steps. {found} With {100 * groups[last, 'ticket']['remaining']:.2f} % of the weights the ticket leads other
-first weights under the same mask by {share(lead)} points ({sure}).
+accuracy it reaches after {steps(dense)} steps. {found}
+
+With {100 * groups[last, 'ticket']['remaining']:.2f} % of the weights the ticket's test accuracy less the dense network's is {ahead('dense')}; less that of
+other first weights under the same mask it is {ahead('reinit')}.{NOTES.get(name, '')}
 
 {table}
 

@@ -14,6 +14,9 @@ use super::super::shapes::{Wanted, wanted};
 use super::super::ui::Ui;
 use super::flags::Learning;
 
+/// An architecture and its settings.
+type Drawn = (&'static dyn Arch, Vec<(String, String)>);
+
 /// A model and examples that fit it.
 pub(in crate::cmd) struct Start {
     /// What it was before.
@@ -27,7 +30,7 @@ pub(in crate::cmd) struct Start {
     /// Whether the model takes batches of that size only.
     fixed: bool,
     /// What it was drawn as, and with which settings, if it was not read from a file.
-    arch: Option<(&'static dyn Arch, Vec<(String, String)>)>,
+    arch: Option<Drawn>,
 }
 
 impl Start {
