@@ -102,7 +102,6 @@ def main():
     args.add_argument("--threads", type=int, default=2)
     args.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "pruning.md")
     args = args.parse_args()
-    page = sections(args.out.read_text() if args.out.exists() else "# Pruned networks\n")
     lines = [
         SECTION,
         "",
@@ -118,6 +117,8 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             found = network(args, data.format(data=args.data), recipe, shares, Path(folder))
         lines += table(name, recipe, shares, data, found)
+        # Other sections may have changed meanwhile.
+        page = sections(args.out.read_text() if args.out.exists() else "# Pruned networks\n\n")
         page[SECTION] = lines
         args.out.write_text("\n".join(line for part in page.values() for line in part).rstrip() + "\n")
         print("\n".join(table(name, recipe, shares, data, found)), flush=True)
