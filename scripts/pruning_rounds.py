@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Prunes trained networks in rounds and at once, with as much fine-tuning, and writes a section of docs/results/pruning.md.
 
-    pruning_rounds.py DATA [--bin PATH] [--seeds N] [--epochs N] [--threads N] [--out FILE] [--only NAME...]
+    pruning_rounds.py DATA [--bin PATH] [--seeds N] [--epochs N] [--threads N] [--out FILE]
+        [--only NAME...] [--shares X...] [--ways NAME...]
 
 DATA is where `scripts/fetch.sh DATA mnist` has put MNIST; `digits` needs nothing. Other sections of the file stay as they are.
 """
@@ -39,18 +40,19 @@ def said(command, threads, seed):
     return json.loads(made.stdout)
 
 
-def table(binary, name, data, seeds, threads, folder, epochs=None):
+def table(args, name, folder):
     """The accuracy before pruning, and those of each share and way, one for each seed."""
     training, shared, usual = NETS[name]
-    epochs = epochs or usual
-    shared = shared.format(data=data).split()
+    binary, epochs, threads = args.bin, args.epochs or usual, args.threads
+    shared = shared.format(data=args.data).split()
     dense, found = [], {}
-    for seed in range(seeds):
+    for seed in range(args.seeds):
         base, out = folder / "base.onnx", folder / "out.onnx"
         train = [binary, "train", "lenet-300-100", str(base), *training.split(), *shared]
         dense.append(100 * said(train, threads, seed)["test"]["accuracy"])
-        for share in SHARES:
-            for way, flags in WAYS.items():
+        for share in args.shares:
+            for way in args.ways:
+                flags = WAYS[way]
                 prune = [binary, "prune", str(base), str(out), "--sparsity", f"{share}%", "--finetune", str(epochs), *shared, *flags]
                 found.setdefault((share, way), []).append(100 * said(prune, threads, seed)["test"]["after"]["accuracy"])
                 print(name, seed, share, way, f"{found[share, way][-1]:.2f}", flush=True)
@@ -74,7 +76,7 @@ def section(args):
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name in args.only or NETS:
-            dense, found = table(args.bin, name, args.data, args.seeds, args.threads, Path(folder), args.epochs)
+            dense, found = table(args, name, Path(folder))
             training, shared, usual = NETS[name]
             text += [
                 "",
@@ -82,11 +84,11 @@ def section(args):
                 f"`secateur prune A.onnx B.onnx --sparsity X --finetune {args.epochs or usual} {shared.format(data='DATA')} "
                 f"--rounds {ROUNDS} --schedule NAME`:",
                 "",
-                f"| zeros | {' | '.join(WAYS)} | cubic − one-shot |",
-                "|---|" + "---|" * (len(WAYS) + 1),
+                f"| zeros | {' | '.join(args.ways)} | cubic − one-shot |",
+                "|---|" + "---|" * (len(args.ways) + 1),
             ]
-            for share in SHARES:
-                rows = {way: found[share, way] for way in WAYS}
+            for share in args.shares:
+                rows = {way: found[share, way] for way in args.ways}
                 gains = [a - b for a, b in zip(rows["cubic"], rows["one-shot"])]
                 text.append(f"| {share} % | {' | '.join(cell(v) for v in rows.values())} | {cell(gains)} |")
     return "\n".join(text) + "\n"
@@ -109,6 +111,8 @@ def main():
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", choices=list(NETS))
+    parser.add_argument("--shares", nargs="*", type=int, default=SHARES)
+    parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS), help="one-shot and cubic must be among them")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/pruning.md")
     args = parser.parse_args()
     new = section(args)

@@ -1,5 +1,7 @@
 //! Importance methods on small models whose numbers are known.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should end there")]
+
 use secateur_compress::math::chance::uniform;
 use secateur_compress::math::layout::Layout;
 use secateur_compress::{

@@ -46,7 +46,7 @@ pub struct Recipe {
 #[non_exhaustive]
 pub enum Step {
     /// Weights become zero.
-    Prune(Prune),
+    Prune(Box<Prune>),
     /// The model is trained further; its zeros stay.
     Finetune(Finetune),
     /// The model is repaired without training.

@@ -30,7 +30,7 @@ fn a_recipe_comes_back_as_it_was_written() {
     let recipe = Recipe {
         seed: Some(7),
         step: vec![
-            Step::Prune(prune),
+            Step::Prune(prune.into()),
             Step::Recover(recover),
             Step::Finetune(finetune),
         ],
@@ -51,7 +51,7 @@ fn what_is_left_out_is_as_usual() {
     let Some(Step::Prune(prune)) = recipe.step.first() else {
         panic!("{recipe:?}");
     };
-    assert_eq!(*prune, Prune::default());
+    assert_eq!(**prune, Prune::default());
     assert_eq!(prune.goal().amount, Amount::Sparsity(0.5));
     let Ok([Step::Prune(prune)]) =
         read("prune = {pattern = '1:4'}").map(|r| <[Step; 1]>::try_from(r.step).unwrap())

@@ -14,7 +14,7 @@ use crate::{ApplyError, MethodError};
 /// Why rounds of pruning and recovery ended early. The model is as it was after the last round that ended.
 #[derive(Debug)]
 pub struct RecoverError {
-    kind: RecoverErrorKind,
+    kind: Box<RecoverErrorKind>,
     /// In which round, counted from 1.
     round: Option<(u32, u32)>,
 }
@@ -39,7 +39,10 @@ pub enum RecoverErrorKind {
 
 impl RecoverError {
     pub(crate) fn new(kind: RecoverErrorKind) -> RecoverError {
-        RecoverError { kind, round: None }
+        RecoverError {
+            kind: kind.into(),
+            round: None,
+        }
     }
 
     pub(crate) fn wrong(what: impl Into<String>) -> RecoverError {
@@ -66,7 +69,7 @@ impl RecoverError {
 
     /// Whether training made numbers that are none.
     pub fn diverged(&self) -> bool {
-        match &self.kind {
+        match &*self.kind {
             RecoverErrorKind::Train(e) => matches!(e.kind(), TrainErrorKind::Diverged(_)),
             _ => false,
         }
@@ -78,7 +81,7 @@ impl fmt::Display for RecoverError {
         if let Some((round, of)) = self.round.filter(|(_, of)| *of > 1) {
             write!(f, "round {round} of {of}: ")?;
         }
-        match &self.kind {
+        match &*self.kind {
             RecoverErrorKind::Method(e) => e.fmt(f),
             RecoverErrorKind::Apply(e) => e.fmt(f),
             RecoverErrorKind::Train(e) => e.fmt(f),

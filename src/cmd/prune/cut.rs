@@ -130,7 +130,7 @@ fn all_groups<'m>(
         }
     };
     let cut = found.choose(&scores, how, sizes)?;
-    Ok((Found::Groups(found), Plan(vec![Change::Narrow(cut)])))
+    Ok((Found::Groups(found.into()), Plan(vec![Change::Narrow(cut)])))
 }
 
 /// By name of a weight how important the method of `flags` finds its elements.

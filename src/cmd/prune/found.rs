@@ -9,7 +9,7 @@ use super::super::table::{Table, thousands};
 /// What could be cut.
 pub(super) enum Found<'m> {
     /// Groups of axes.
-    Groups(Groups<'m>),
+    Groups(Box<Groups<'m>>),
     /// Residual blocks.
     Blocks(Vec<Block>),
 }

@@ -108,7 +108,7 @@ impl Cmd for Prune {
 /// The first step that prunes, whose weights are those of the tables; one that prunes nothing where there is none.
 fn pruned(recipe: &Recipe) -> Pruned {
     let mut prunes = recipe.step.iter().filter_map(|step| match step {
-        Step::Prune(prune) => Some(prune.clone()),
+        Step::Prune(prune) => Some((**prune).clone()),
         _ => None,
     });
     prunes.next().unwrap_or_else(|| Pruned {

@@ -117,7 +117,7 @@ impl RecoveryFlags {
         };
         let recipe = Recipe {
             seed: Some(seed),
-            step: vec![Step::Prune(prune)],
+            step: vec![Step::Prune(prune.into())],
         };
         recipe.check().map_err(anyhow::Error::msg)?;
         Ok(recipe)
