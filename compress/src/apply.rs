@@ -1,5 +1,9 @@
 //! Plans applied. Nothing else in this crate edits a model.
 
+mod bypass;
+mod narrow;
+mod spell;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -15,12 +19,15 @@ use crate::math::tiles::{Gone, Grid};
 use crate::math::{Float, Kind, mask};
 use crate::place::{Site, places};
 use crate::scan::Effort;
+pub use narrow::{Width, forced};
 
 /// What applying a plan changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// One entry for each change of the plan, in order.
+    /// One entry for each change of elements in the plan, in order.
     pub edits: Vec<Edit>,
+    /// One entry for each group that was cut, in order.
+    pub widths: Vec<Width>,
 }
 
 /// What one change did to one constant.
@@ -70,6 +77,27 @@ pub fn apply_with(
     effort: &Effort,
     room: Option<&Room>,
 ) -> Result<Report, ApplyError> {
+    let mut new = model.clone();
+    let edits = edited(plan, &mut new, effort, room)?;
+    let mut widths = vec![];
+    for change in &plan.0 {
+        match change {
+            Change::Mask(_) | Change::Replace(_) => {}
+            Change::Narrow(n) => widths.extend(narrow::narrow(n, &mut new)?),
+            Change::Bypass(b) => bypass::bypass(b, &mut new)?,
+        }
+    }
+    *model = new;
+    Ok(Report { edits, widths })
+}
+
+/// Applies what `plan` says of elements.
+fn edited(
+    plan: &Plan,
+    model: &mut Model,
+    effort: &Effort,
+    room: Option<&Room>,
+) -> Result<Vec<Edit>, ApplyError> {
     let sites = sites(plan, model)?;
     effort.watch.begin("pruning", bytes(model, &sites));
     let mut edited = Edited {
@@ -78,11 +106,12 @@ pub fn apply_with(
         left: room.map_or(usize::MAX, |r| r.memory),
         room,
     };
-    let changes = plan.0.iter().zip(sites);
+    let changes = of_elements(plan).zip(sites);
     let edits = changes
         .map(|(change, site)| match change {
             Change::Mask(m) => edited.mask(m, site, effort),
             Change::Replace(r) => edited.replace(r, site),
+            Change::Narrow(_) | Change::Bypass(_) => Err(unknown(change.value())),
         })
         .collect::<Result<_, _>>()?;
     for (site, new) in edited.new {
@@ -90,7 +119,14 @@ pub fn apply_with(
             *c = new;
         }
     }
-    Ok(Report { edits })
+    Ok(edits)
+}
+
+/// The changes that leave all shapes as they are. They are made before the others.
+fn of_elements(plan: &Plan) -> impl Iterator<Item = &Change> {
+    plan.0
+        .iter()
+        .filter(|c| matches!(c, Change::Mask(_) | Change::Replace(_)))
 }
 
 /// What [`apply`] would report, if each change were the only one.
@@ -106,10 +142,20 @@ pub fn preview(plan: &Plan, model: &Model, effort: &Effort) -> Result<Report, Ap
         match change {
             Change::Mask(m) => Ok(edit(m, &c.tensor, effort)?.0),
             Change::Replace(r) => replaced(r, &c.tensor),
+            Change::Narrow(_) | Change::Bypass(_) => Err(unknown(change.value())),
         }
     };
-    let edits = plan.0.iter().zip(sites).map(edit).collect::<Result<_, _>>()?;
-    Ok(Report { edits })
+    let edits = of_elements(plan).zip(sites).map(edit).collect::<Result<_, _>>()?;
+    let cuts = plan
+        .0
+        .iter()
+        .filter(|c| matches!(c, Change::Narrow(_) | Change::Bypass(_)));
+    let cuts: Vec<Change> = cuts.cloned().collect();
+    let widths = match cuts.is_empty() {
+        true => vec![],
+        false => apply(&Plan(cuts), &mut model.clone())?.widths,
+    };
+    Ok(Report { edits, widths })
 }
 
 /// Which elements of a tensor become zero.
@@ -247,7 +293,7 @@ fn bytes(model: &Model, sites: &[Site]) -> u64 {
 fn sites(plan: &Plan, model: &Model) -> Result<Vec<Site>, ApplyError> {
     let all: HashMap<String, Site> = places(model).into_iter().map(|p| (p.name, p.site)).collect();
     let find = |c: &Change| all.get(c.value()).cloned().ok_or_else(|| unknown(c.value()));
-    plan.0.iter().map(find).collect()
+    of_elements(plan).map(find).collect()
 }
 
 fn unknown(value: &str) -> ApplyError {

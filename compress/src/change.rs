@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::{Bits, Raw};
+use crate::groups::Sizes;
 use crate::math::Tiles;
 
 /// One change.
@@ -16,6 +17,40 @@ pub enum Change {
     Mask(Mask),
     /// All elements of a constant become others.
     Replace(Replace),
+    /// Groups of axes become shorter.
+    Narrow(Narrow),
+    /// A residual block is left out.
+    Bypass(Bypass),
+}
+
+/// A sum of two values becomes one of them: of `x + f(x)` stays `x`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bypass {
+    /// The name of the sum.
+    pub sum: String,
+    /// Which input stays: 0 or 1.
+    pub stays: usize,
+}
+
+/// Of [groups](crate::groups()) of axes only some indices stay, in all that they run through.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Narrow {
+    /// The sizes of free dimensions that the groups were found with.
+    #[serde(default, skip_serializing_if = "Sizes::is_empty")]
+    pub sizes: Sizes,
+    /// What stays of each group.
+    pub groups: Vec<Keep>,
+}
+
+/// What stays of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The group; see [`Group::name`](crate::groups::Group::name).
+    pub group: String,
+    /// The number of indices it has.
+    pub size: usize,
+    /// The indices that stay, ascending; at least one.
+    pub keep: Vec<usize>,
 }
 
 /// One constant gets other elements. Its type and shape stay.
@@ -68,11 +103,13 @@ pub enum Cut {
 pub struct Plan(pub Vec<Change>);
 
 impl Change {
-    /// The name of the value that is changed.
+    /// The name of the value, the first group or the sum that is changed.
     pub fn value(&self) -> &str {
         match self {
             Change::Mask(m) => &m.value,
             Change::Replace(r) => &r.value,
+            Change::Narrow(n) => n.groups.first().map_or("", |k| &k.group),
+            Change::Bypass(b) => &b.sum,
         }
     }
 }
@@ -88,7 +125,26 @@ impl fmt::Display for Change {
                 r.elements,
                 r.data.0.len()
             ),
+            Change::Narrow(n) => n.fmt(f),
+            Change::Bypass(b) => write!(f, "bypass {:?}: input {} stays", b.sum, b.stays),
         }
+    }
+}
+
+impl fmt::Display for Narrow {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (i, k) in self.groups.iter().enumerate() {
+            let end = if i + 1 < self.groups.len() { "\n" } else { "" };
+            write!(f, "{k}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (group, size, keep) = (&self.group, self.size, &self.keep);
+        write!(f, "narrow {group:?} from {size} to {}: {keep:?} stay", keep.len())
     }
 }
 

@@ -108,6 +108,12 @@ pub enum ApplyErrorKind {
     Mismatch(String),
     /// The file system refused to keep a tensor.
     Spill(io::Error),
+    /// The model has no group of that name.
+    NoGroup,
+    /// The model has no sum of two values of that name.
+    NoBlock,
+    /// Shapes would not be what they should.
+    Shape(String),
 }
 
 impl ApplyError {
@@ -134,6 +140,12 @@ impl fmt::Display for ApplyError {
             ApplyErrorKind::Unknown => write!(f, "value {value:?}: the model has no such constant"),
             ApplyErrorKind::Mismatch(what) => write!(f, "value {value:?}: {what}"),
             ApplyErrorKind::Spill(e) => write!(f, "value {value:?}: cannot be kept in a file: {e}"),
+            ApplyErrorKind::NoGroup => write!(f, "group {value:?}: the model has none of that name"),
+            ApplyErrorKind::NoBlock => write!(
+                f,
+                "block {value:?}: the model has no sum of two values of that name"
+            ),
+            ApplyErrorKind::Shape(what) => write!(f, "group {value:?} and others: {what}"),
         }
     }
 }

@@ -33,7 +33,10 @@ impl Choice {
                     w.exempt = exempt.clone();
                 }
                 if !found {
-                    return Err(MethodError::unmatched(pattern, nearest(pattern, weights)));
+                    return Err(MethodError::unmatched(
+                        pattern,
+                        nearest(pattern, weights.iter().flat_map(names)),
+                    ));
                 }
             }
         }
@@ -50,9 +53,9 @@ fn names(w: &Weight) -> impl Iterator<Item = &str> {
 const NEAREST: usize = 5;
 
 /// The names that are most like `pattern`.
-fn nearest(pattern: &str, weights: &[Weight]) -> Vec<String> {
+pub(crate) fn nearest<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let letters = pattern.replace(['*', '?'], "");
-    let mut names: Vec<&str> = weights.iter().flat_map(names).filter(|n| !n.is_empty()).collect();
+    let mut names: Vec<&str> = names.filter(|n| !n.is_empty()).collect();
     names.sort();
     names.dedup();
     let within = |name: &str| name.to_lowercase().contains(&letters.to_lowercase());

@@ -25,11 +25,13 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod blocks;
 mod bytes;
 mod change;
 mod contraction;
 mod error;
 mod glob;
+pub mod groups;
 pub mod math;
 pub mod methods;
 pub mod observe;
@@ -42,11 +44,13 @@ mod scan;
 pub mod stats;
 mod weights;
 
-pub use apply::{Edit, Report, Room, apply, apply_with, preview};
+pub use apply::{Edit, Report, Room, Width, apply, apply_with, forced, preview};
+pub use blocks::{Block, blocks, least};
 pub use bytes::{Bits, Raw};
-pub use change::{Change, Cut, Mask, Plan, Replace};
+pub use change::{Bypass, Change, Cut, Keep, Mask, Narrow, Plan, Replace};
 pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind};
 pub use glob::Choice;
+pub use groups::{Group, Groups, groups};
 pub use methods::{Amount, Goal, METHODS, Method, Scope, Task};
 pub use observe::{Examples, Need, Run, Stats, observe};
 pub use pattern::{Matrix, PATTERNS, Pattern, Role};

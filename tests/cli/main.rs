@@ -4,6 +4,7 @@
 
 mod cache;
 mod calibrate;
+mod cut;
 mod demo;
 mod explain;
 mod figures;

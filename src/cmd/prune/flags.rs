@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
+use secateur::compress::groups::Of;
 use secateur::compress::recipe::Prune;
 use secateur::compress::{Amount, Goal, METHODS, Method, Pattern, Scope, methods};
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use super::super::pruning::{ScopeFlag, percent, share};
 use super::super::source::InputFlags;
 use super::super::ui::Ui;
 use super::super::written::Target;
+use super::cut::Shape;
 use super::recovery::RecoveryFlags;
 
 /// The flags of the verb.
@@ -32,25 +35,33 @@ pub(super) struct Flags {
     #[arg(long, value_parser = PossibleValuesParser::new(METHODS.iter().map(|m| m.name())))]
     method: Option<String>,
     /// Which weights are zero together: unstructured, block4x1 (four neighbouring outputs), block1x4 (inputs), row (an
-    /// output), column (an input); or 2:4, 4:8, 1:4: how many of so many neighbouring inputs stay
+    /// output), column (an input); or 2:4, 4:8, 1:4: how many of so many neighbouring inputs stay. Cut away instead, so that
+    /// the model is smaller and dense: channel, neuron, head, head-width (of each head), structured (the first three),
+    /// block (whole residual blocks)
     #[arg(long, value_name = "NAME", default_value_t)]
-    pub(super) pattern: Pattern,
+    pub(super) pattern: Shape,
     /// The share of weights that is zero afterwards: 0.8, 80% or 80; above 1 it is percent [default: 50%, or what the
     /// pattern says]
     #[arg(long, value_name = "X", value_parser = share, conflicts_with = "threshold")]
-    sparsity: Option<f64>,
+    pub(super) sparsity: Option<f64>,
     /// Weights of at most this magnitude become zero
     #[arg(long, value_name = "X")]
-    threshold: Option<f64>,
-    /// What --sparsity is a share of [default: global; layer for sparsegpt]
+    pub(super) threshold: Option<f64>,
+    /// What --sparsity is a share of [default: global; layer for sparsegpt, and where channels, neurons or heads are cut away]
     #[arg(long, value_enum, conflicts_with = "threshold")]
-    scope: Option<ScopeFlag>,
+    pub(super) scope: Option<ScopeFlag>,
+    /// What --sparsity is a share of where channels, neurons or heads are cut away
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) of: OfFlag,
+    /// Numbers of channels and neurons become multiples of this where they are larger
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) round_to: u32,
     /// Leave these alone: names of weights or of nodes that read them; `*` is any text, `?` any character
     #[arg(long, value_name = "GLOB", num_args = 1..)]
-    keep: Vec<String>,
+    pub(super) keep: Vec<String>,
     /// Prune these too though they would be left alone, such as embeddings
     #[arg(long, value_name = "GLOB", num_args = 1..)]
-    include: Vec<String>,
+    pub(super) include: Vec<String>,
     /// On how many examples of --data, or of the inputs of -i where these are random, methods see the model at work
     /// [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -62,6 +73,28 @@ pub(super) struct Flags {
     pub(super) recovery: RecoveryFlags,
     #[command(flatten)]
     pub(super) inputs: InputFlags,
+}
+
+/// What a share is a share of, as a flag.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum OfFlag {
+    /// Widths: numbers of channels, neurons and heads
+    #[default]
+    Channels,
+    /// Elements of the weights
+    Parameters,
+    /// Multiply-adds
+    Macs,
+}
+
+impl From<OfFlag> for Of {
+    fn from(flag: OfFlag) -> Of {
+        match flag {
+            OfFlag::Channels => Of::Channels,
+            OfFlag::Parameters => Of::Parameters,
+            OfFlag::Macs => Of::Macs,
+        }
+    }
 }
 
 impl Flags {
@@ -77,8 +110,16 @@ impl Flags {
         methods::find(self.name()).context("no such method")
     }
 
+    /// The pattern in which weights become zero.
+    fn zero(&self) -> Pattern {
+        match self.pattern {
+            Shape::Zero(pattern) => pattern,
+            Shape::Cut(..) => Pattern::default(),
+        }
+    }
+
     /// The method's name.
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         let default = match self.threshold {
             Some(_) => "threshold",
             None => "magnitude",
@@ -92,7 +133,7 @@ impl Flags {
             (_, Some(share), _) => Amount::Sparsity(share),
             (_, _, Some(x)) => Amount::Threshold(x),
             ("threshold", ..) => bail!("--method threshold needs --threshold X"),
-            _ => Amount::Sparsity(self.pattern.share().unwrap_or_else(|| {
+            _ => Amount::Sparsity(self.zero().share().unwrap_or_else(|| {
                 ui.note("how much was not said: taken as --sparsity 50%");
                 0.5
             })),
@@ -103,7 +144,7 @@ impl Flags {
                 Some(scope) => scope.into(),
                 None => self.method()?.scope(),
             },
-            pattern: self.pattern,
+            pattern: self.zero(),
         })
     }
 

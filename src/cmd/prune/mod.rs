@@ -1,8 +1,10 @@
 //! `secateur prune`: a model in which weights are zero.
 
 mod chain;
+mod cut;
 mod examples;
 mod flags;
+mod found;
 mod layers;
 mod lesson;
 mod recovery;
@@ -28,6 +30,7 @@ use super::ui::Ui;
 use super::written::{Receipt, Target};
 use super::{Cmd, Outcome};
 use chain::{Chain, Cooked};
+use cut::Shape;
 use examples::{Shown, Source};
 use flags::Flags;
 use layers::{Layers, compared};
@@ -54,6 +57,9 @@ impl Cmd for Prune {
         let target = flags.target();
         target.as_ref().map_or(Ok(()), Target::check)?;
         let force = target.as_ref().is_some_and(|t| t.force);
+        if let Shape::Cut(..) = flags.pattern {
+            return cut::run(&flags, ui);
+        }
         flags.recovery.check(force)?;
         let prune = || Ok(flags.prune(&flags.goal(ui)?));
         let recipe = flags.recovery.recipe(prune, ui.common.seed)?;
