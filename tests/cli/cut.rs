@@ -37,10 +37,7 @@ fn channels_and_neurons_go_and_the_rest_is_named() {
         .iter()
         .map(|u| u["reason"].as_str().unwrap())
         .collect();
-    assert!(
-        reasons.iter().any(|r| r.contains("input")) && reasons.iter().any(|r| r.contains("output")),
-        "{reasons:?}"
-    );
+    assert!(reasons.contains(&"an output of the model"), "{reasons:?}");
     for figure in ["parameters", "file_mb", "macs"] {
         let of = |when: &str| said[when][figure].as_f64().unwrap();
         assert!(of("after") < 0.7 * of("before"), "{figure}: {said}");
@@ -59,7 +56,8 @@ fn blocks_are_left_out_as_a_whole() {
     let [a, b] = ["a.onnx", "b.onnx"].map(|n| folder.file(n));
     done(&["new", "resnet20", &a]);
     let said = done(&["prune", &a, &b, "--pattern", "block", "--sparsity", "33%"]);
-    assert_eq!(said["total"], serde_json::json!({"blocks": 9, "cut": 3}));
+    // Two of the nine make their sum with a projection, whose branch is no block.
+    assert_eq!(said["total"], serde_json::json!({"blocks": 7, "cut": 2}));
     let nodes = |when: &str| said[when]["nodes"].as_u64().unwrap();
     assert!(nodes("after") < nodes("before"));
     done(&["run", &b]);
@@ -73,7 +71,7 @@ fn what_cannot_be_asked_for_is_refused() {
     let none = refused(&["prune", &a, &b, "--pattern", "channel"]);
     assert!(none.contains("nothing to cut"), "{none}");
     let threshold = refused(&["prune", &a, &b, "--pattern", "head", "--threshold", "0.1"]);
-    assert!(threshold.contains("magnitude"), "{threshold}");
+    assert!(threshold.contains("takes no --threshold"), "{threshold}");
     let name = refused(&["prune", &a, &b, "--pattern", "chanel"]);
     assert!(name.contains("did you mean \"channel\""), "{name}");
     done(&["new", "lenet5", &a, "--force"]);

@@ -64,7 +64,12 @@ fn rounds_with_recovery_end_at_the_target_and_make_up_for_it() {
     let receipt: Value = serde_json::from_str(&entries.last().unwrap().1).unwrap();
     assert_eq!(receipt["verb"], "prune");
     assert_eq!(receipt["flags"]["recipe"], said["recipe"]);
-    assert_eq!(receipt["figures"]["rounds"], said["rounds"]);
+    let mut rounds = said["rounds"].clone();
+    for row in rounds.as_array_mut().unwrap() {
+        // What differs from run to run is no part of a file.
+        assert!(row.as_object_mut().unwrap().remove("seconds").is_some());
+    }
+    assert_eq!(receipt["figures"]["rounds"], rounds);
 }
 
 #[test]
@@ -243,7 +248,9 @@ fn without_labels_it_learns_from_what_it_was() {
         number(&row["after"]["loss"]) < 0.8 * number(&row["before"]["loss"]),
         "{row}"
     );
-    let agreement = |file: &str| number(&done(&["verify", &a, file, "--data", "digits"])["argmax_agreement"]);
+    // A pruned model is not within the tolerances, which is a status of 1.
+    let agreement =
+        |file: &str| number(&json(&["verify", &a, file, "--data", "digits"]).0["argmax_agreement"]);
     let once = folder.file("once.onnx");
     done(&["prune", &a, &once, "--sparsity", "0.9"]);
     assert!(agreement(&out) > agreement(&once), "{said}");

@@ -264,7 +264,7 @@ impl Job<'_> {
             verb: "prune",
             flags,
             seed: self.ui.common.seed,
-            figures: joined(self.total(&report), figures(cooked.as_ref())),
+            figures: joined(self.total(&report), figures(cooked.as_ref(), Cooked::record)),
         };
         receipt.sign(&mut new);
         target.write(&new)?;
@@ -339,16 +339,16 @@ impl Job<'_> {
             "after": after.json(),
             "total": self.total(report),
         });
-        let json = joined(json, figures(cooked.as_ref()));
+        let json = joined(json, figures(cooked.as_ref(), Cooked::rounds));
         let json = joined(json, self.found.json(report, &self.plan));
         joined(json, self.asked())
     }
 }
 
 /// What is told of recovery.
-fn figures(cooked: Option<&Cooked>) -> Value {
+fn figures(cooked: Option<&Cooked>, rounds: fn(&Cooked) -> Value) -> Value {
     json!({
-        "rounds": cooked.map_or(json!([]), Cooked::rounds),
+        "rounds": cooked.map_or(json!([]), rounds),
         "test": cooked.map_or(Value::Null, Cooked::test),
     })
 }

@@ -259,7 +259,7 @@ impl<'a> Job<'a> {
         let cooked = chain.run().map_err(|e| kept(e, target))?;
         let before = self.card(self.old, &self.flags.model);
         let report = compared(self.weights, &weights(&cooked.model));
-        let figures = json!({"rounds": cooked.rounds(), "test": cooked.test()});
+        let figures = json!({"rounds": cooked.record(), "test": cooked.test()});
         let done = self.finish(cooked.model.clone(), (before, report), target, figures)?;
         Ok((self.report(&done, Some(&cooked)), cooked.samples))
     }
