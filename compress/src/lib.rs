@@ -26,6 +26,7 @@
 
 mod apply;
 mod blocks;
+pub mod budget;
 mod bytes;
 mod change;
 mod contraction;

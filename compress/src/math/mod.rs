@@ -1,5 +1,6 @@
 //! The numeric hearts of the methods: functions on slices that know of no graph.
 
+pub mod allot;
 pub mod chance;
 pub mod factor;
 pub mod float;

@@ -9,7 +9,7 @@ use secateur_engine::opt::PassError;
 use secateur_train::data::DataError;
 use secateur_train::{TrainError, TrainErrorKind};
 
-use crate::{ApplyError, MethodError};
+use crate::{ApplyError, Method, MethodError};
 
 /// Why rounds of pruning and recovery ended early. The model is as it was after the last round that ended.
 #[derive(Debug)]
@@ -47,6 +47,14 @@ impl RecoverError {
 
     pub(crate) fn wrong(what: impl Into<String>) -> RecoverError {
         RecoverError::new(RecoverErrorKind::Wrong(what.into()))
+    }
+
+    /// That `method` has no examples.
+    pub(crate) fn unshown(method: &dyn Method) -> RecoverError {
+        RecoverError::wrong(format!(
+            "method {} sees the model at work; expected examples, found none",
+            method.name()
+        ))
     }
 
     pub(crate) fn checkpoint(path: &Path, what: impl fmt::Display) -> RecoverError {

@@ -257,12 +257,7 @@ fn decide_round(model: &Model, rounds: &Rounds, goal: Goal) -> Result<Plan, Reco
     let stats = match (rounds.method.needs(), rounds.shown) {
         ([], _) => Stats::seeded(rounds.seed),
         (needs, Some(shown)) => observe(model, &task.targets()?, needs, shown)?,
-        (_, None) => {
-            let name = rounds.method.name();
-            return Err(RecoverError::wrong(format!(
-                "method {name} sees the model at work; expected examples, found none"
-            )));
-        }
+        (_, None) => return Err(RecoverError::unshown(rounds.method)),
     };
     Ok(rounds.method.decide(&task, &stats)?)
 }

@@ -1,0 +1,15 @@
+//! Budgets: as fast or as small as a bounded loss of quality allows, spread over the layers by what each of them hurts and
+//! saves.
+
+mod cost;
+mod search;
+mod sense;
+mod target;
+
+pub use cost::{Costs, Sizes};
+pub use search::{Budget, Clock, Event, Found, Search, Try, Verdict};
+pub use sense::{Curve, LEVELS, Point, Subject, sensitivity};
+pub use target::{Quantity, Target};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+use std::sync::Arc;
+
+use secateur_engine::plan::Rates;
+use secateur_engine::random::Random;
+use secateur_engine::{Model, Tensor};
+
+use super::*;
+use crate::methods::find;
+use crate::methods::tests::chain;
+use crate::recover::RecoverError;
+use crate::rounds::{School, Score, Told, Turn};
+use crate::scan::Effort;
+use crate::{Choice, Pattern, weights};
+
+/// A school in which accuracy falls with the squares of what is missing, in some weights more than in others.
+struct Squares {
+    start: Vec<Vec<f64>>,
+    /// By weight.
+    hurts: Vec<f64>,
+    /// What recovery makes of the harm.
+    left: f64,
+    recovered: u32,
+}
+
+impl Squares {
+    fn new(model: &Model, hurts: &[f64], left: f64) -> Squares {
+        let start = weights(model)
+            .iter()
+            .map(|w| w.tensor.floats().unwrap())
+            .collect();
+        Squares {
+            start,
+            hurts: hurts.to_vec(),
+            left,
+            recovered: 0,
+        }
+    }
+}
+
+impl School for Squares {
+    fn score(&mut self, model: &Model) -> Result<Option<Score>, RecoverError> {
+        let now = weights(model).into_iter().map(|w| w.tensor.floats().unwrap());
+        let each = now
+            .zip(&self.start)
+            .zip(&self.hurts)
+            .map(|((now, start), hurts)| {
+                let squares = |(a, b): (f64, &f64)| (a - b).powi(2);
+                hurts * now.into_iter().zip(start).map(squares).sum::<f64>() / start.len() as f64
+            });
+        let share = if self.recovered > 0 { self.left } else { 1.0 };
+        let loss = share * each.sum::<f64>();
+        let accuracy = Some(1.0 - loss);
+        Ok(Some(Score { loss, accuracy }))
+    }
+
+    fn recover(&mut self, _: Turn, model: Model, _: Told) -> Result<Model, RecoverError> {
+        self.recovered += 1;
+        Ok(model)
+    }
+}
+
+fn model() -> Model {
+    let weight = |seed| Random::new(seed).normals(&[16, 16], 0.0, 1.0);
+    chain((1..=3).map(weight).collect::<Vec<Tensor>>())
+}
+
+/// What a search finds that is measured by `hurts` and may lose so much.
+fn search(hurts: [f64; 3], left: f64, max_drop: f64, target: Option<&str>) -> Found {
+    let (model, choice, rates) = (model(), Choice::default(), Arc::<Rates>::default());
+    let search = Search {
+        subject: Subject {
+            method: find("magnitude").unwrap(),
+            pattern: Pattern::Unstructured,
+            shown: None,
+            seed: 0,
+            choice: &choice,
+            effort: Effort::default(),
+        },
+        budget: Budget {
+            max_drop,
+            target: target.map(|t| t.parse().unwrap()),
+            tries: 20,
+            sizes: Sizes {
+                shapes: vec![vec![1, 16]],
+                threads: 1,
+                rates: &rates,
+            },
+        },
+        clock: None,
+    };
+    let mut school = Squares::new(&model, &hurts, left);
+    let found = search.run(&model, &mut school, &mut |_| ()).unwrap();
+    let after = school.score(&found.model).unwrap().unwrap();
+    assert_eq!(after, found.after);
+    assert!(found.before.accuracy.unwrap() - after.accuracy.unwrap() <= max_drop);
+    found
+}
+
+/// The zeros of each weight.
+fn zeros(model: &Model) -> Vec<usize> {
+    weights(model).iter().map(|w| w.tensor.zeros_count()).collect()
+}
+
+/// All weights together: 768 floats.
+const WHOLE: f64 = 768.0 * 4.0 / 1e6;
+
+#[test]
+fn what_hurts_least_goes_first_and_the_target_is_met() {
+    let found = search([0.01, 1.0, 0.01], 1.0, 0.05, Some("0.0015MB"));
+    assert!(found.reached() && found.cost <= 0.0015, "{:?}", found.tries);
+    assert!((found.cost_before - WHOLE).abs() < 1e-12);
+    let [a, b, c] = zeros(&found.model)[..] else {
+        panic!("three weights")
+    };
+    assert!(a > 128 && c > 128 && b < 64, "{a}, {b}, {c}");
+    assert!(found.tries.iter().all(|t| t.verdict == Verdict::Kept));
+}
+
+#[test]
+fn the_budget_is_never_broken() {
+    for max_drop in [0.0, 0.01, 0.1, 0.3] {
+        let found = search([1.0, 1.0, 1.0], 1.0, max_drop, Some("0.0004MB"));
+        assert!(!found.reached());
+        assert!(found.tries.iter().any(|t| t.verdict == Verdict::TakenBack));
+        assert_eq!(
+            zeros(&found.model).iter().sum::<usize>() > 0,
+            max_drop >= 0.1,
+            "{max_drop}"
+        );
+    }
+}
+
+#[test]
+fn recovery_goes_farther() {
+    let without = search([1.0, 1.0, 1.0], 1.0, 0.02, Some("0.0004MB"));
+    let with = search([1.0, 1.0, 1.0], 0.05, 0.02, Some("0.0004MB"));
+    assert!(with.cost < 0.8 * without.cost, "{}, {}", with.cost, without.cost);
+}
+
+#[test]
+fn without_a_target_it_goes_as_far_as_it_may() {
+    let found = search([0.0, 0.0, 1.0], 1.0, 0.01, None);
+    let [a, b, _] = zeros(&found.model)[..] else {
+        panic!("three weights")
+    };
+    assert!(!found.reached() && found.cost <= found.cost_before);
+    // Which weights are worth it is for the cost of kernels to say.
+    assert!(a <= 244 && b <= 244);
+}
+
+#[test]
+fn curves_begin_with_the_weight_as_it_is_and_go_down() {
+    let found = search([0.5, 1.0, 0.0], 1.0, 0.01, Some("0.002MB"));
+    assert_eq!(found.curves.len(), 3);
+    for (curve, hurts) in found.curves.iter().zip([0.5, 1.0, 0.0]) {
+        assert_eq!(curve.points.len(), 1 + LEVELS.len());
+        assert_eq!((curve.elements, curve.points[0].sparsity), (256, 0.0));
+        let down = |w: &[Point]| w[0].score.loss <= w[1].score.loss && w[0].cost > w[1].cost;
+        assert!(curve.points.windows(2).all(down), "{curve:?}");
+        assert_eq!(curve.points.last().unwrap().score.loss > 0.0, hurts > 0.0);
+    }
+}
+
+#[test]
+fn multiplications_by_zeros_are_not_counted() {
+    let model = model();
+    let rates = Arc::<Rates>::default();
+    let sizes = Sizes {
+        shapes: vec![vec![2, 16]],
+        threads: 1,
+        rates: &rates,
+    };
+    let macs = Costs::new(&model, Quantity::Macs, &sizes).unwrap();
+    let each = 2.0 * 256.0 / 1e6;
+    assert!((macs.whole - 3.0 * each).abs() < 1e-12 && macs.of.len() == 3);
+    let choice = Choice::default();
+    let subject = Subject {
+        method: find("magnitude").unwrap(),
+        pattern: Pattern::Unstructured,
+        shown: None,
+        seed: 0,
+        choice: &choice,
+        effort: Effort::default(),
+    };
+    let ready = subject.ready(&model).unwrap();
+    let pruned = ready.pruned(|w| (w.name == "w1").then_some(0.75)).unwrap();
+    let macs = Costs::new(&pruned, Quantity::Macs, &sizes).unwrap();
+    assert!((macs.whole - 2.25 * each).abs() < 1e-12);
+    assert!((macs.of["w1"] - 0.25 * each).abs() < 1e-12);
+    // Products in a row may be one product in the plan.
+    let ms = Costs::new(&model, Quantity::Ms, &sizes).unwrap();
+    assert!(ms.whole > 0.0 && ms.of.values().sum::<f64>() <= ms.whole + 1e-12);
+}
