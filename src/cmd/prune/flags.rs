@@ -54,7 +54,7 @@ pub(super) struct Flags {
     #[arg(long, value_enum, default_value_t)]
     pub(super) of: OfFlag,
     /// Numbers of channels and neurons become multiples of this where they are larger
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(super) round_to: u32,
     /// Leave these alone: names of weights or of nodes that read them; `*` is any text, `?` any character
     #[arg(long, value_name = "GLOB", num_args = 1..)]
