@@ -53,6 +53,10 @@ prune() { # in out
   "$target/release/secateur" prune "$1" "$2" --sparsity 80% --force --quiet >/dev/null
 }
 
+cut() { # in out argument...
+  "$target/release/secateur" prune "$1" "$2" --pattern structured --sparsity 30% --force --quiet "${@:3}" >/dev/null
+}
+
 check() { # file
   local shape=()
   # Its free height and width must be multiples of 32.
@@ -95,7 +99,8 @@ if missing=$(python3 -c 'import onnx, onnxruntime, numpy' 2>&1); then
       continue
     fi
     judge prune "$model" "$SECATEUR_OUT/pruned-$file"
-    for made in "$model" "$SECATEUR_OUT/pruned-$file" "$SECATEUR_OUT/$name-optimised.onnx"; do
+    judge cut "$model" "$SECATEUR_OUT/cut-$file" "${inputs[@]}"
+    for made in "$model" "$SECATEUR_OUT"/{pruned,cut}-"$file" "$SECATEUR_OUT/$name-optimised.onnx"; do
       judge against_ort "$made" "${inputs[@]}"
     done
   done < <(tail -n +2 scripts/models.tsv)
