@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import page
+
 ROOT = Path(__file__).parent.parent
 SECTION = "## Without fine-tuning"
 SHARES = ["80%", "90%", "95%"]
@@ -81,16 +83,6 @@ def table(name, recipe, shares, data, found):
     return lines + [""]
 
 
-def sections(text):
-    """The sections of a page by their headings, the beginning under None."""
-    found, at = {None: []}, None
-    for line in text.splitlines():
-        if line.startswith("## "):
-            at = line
-        found.setdefault(at, []).append(line)
-    return found
-
-
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("data", type=Path)
@@ -117,10 +109,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             found = network(args, data.format(data=args.data), recipe, shares, Path(folder))
         lines += table(name, recipe, shares, data, found)
-        # Other sections may have changed meanwhile.
-        page = sections(args.out.read_text() if args.out.exists() else "# Pruned networks\n\n")
-        page[SECTION] = lines
-        args.out.write_text("\n".join(line for part in page.values() for line in part).rstrip() + "\n")
+        page.replace(args.out, SECTION, "\n".join(lines), "# Pruned networks")
         print("\n".join(table(name, recipe, shares, data, found)), flush=True)
 
 

@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import page
+
 ROOT = Path(__file__).parent.parent
 TITLE = "## Iterative against one-shot"
 ROUNDS = 5
@@ -94,15 +96,6 @@ def section(args):
     return "\n".join(text) + "\n"
 
 
-def merge(old, new):
-    """`old` with its section of that title replaced, or with `new` at the end."""
-    if TITLE not in old:
-        return (old.rstrip() + "\n\n" + new) if old else "# Pruned networks\n\n" + new
-    before, _, rest = old.partition(TITLE)
-    at = rest.find("\n## ")
-    return before + new + (rest[at:] if at >= 0 else "")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
@@ -115,9 +108,7 @@ def main():
     parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS), help="one-shot and cubic must be among them")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/pruning.md")
     args = parser.parse_args()
-    new = section(args)
-    old = args.out.read_text() if args.out.exists() else ""
-    args.out.write_text(merge(old, new))
+    page.replace(args.out, TITLE, section(args), "# Pruned networks")
 
 
 if __name__ == "__main__":

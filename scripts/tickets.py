@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import page
+
 ROOT = Path(__file__).parent.parent
 
 # name: the architecture and its flags
@@ -129,19 +131,12 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/pruning.md")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    text = args.out.read_text() if args.out.exists() else "# Pruned networks\n"
-    parts = re.split(r"^(?=## )", text, flags=re.M)
-    mine = next((p for p in parts if p.startswith(HEAD)), "")
+    mine = page.section(args.out, HEAD.strip())
     known = {p.split("\n")[0][4:]: p.rstrip() + "\n" for p in re.split(r"^(?=### )", mine, flags=re.M)[1:]}
     for name in args.only:
         known[name] = section(name, search(args, name, SEARCHES[name]), SEARCHES[name])
     body = HEAD + INTRO + "\n" + "\n".join(known[n] for n in SEARCHES if n in known)
-    if mine:
-        parts[parts.index(mine)] = body + ("\n" if mine != parts[-1] else "")
-    else:
-        parts[-1] = parts[-1].rstrip() + "\n\n"
-        parts.append(body)
-    args.out.write_text("".join(parts))
+    page.replace(args.out, HEAD.strip(), body, "# Pruned networks")
 
 
 if __name__ == "__main__":
