@@ -20,6 +20,7 @@ mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -76,6 +77,22 @@ fn refused(args: &[&str]) -> String {
     assert!(ran.out.is_empty(), "{args:?}: {}", ran.out);
     assert!(ran.err.contains("error: "), "{args:?}: {}", ran.err);
     ran.err
+}
+
+/// Runs `args` and kills it, again and again, each time `step` later, so that every part of it is hit, until it ends by
+/// itself. After each time `killed` is called.
+fn killed(args: &[&str], step: Duration, mut killed: impl FnMut()) {
+    for wait in (1..).map(|i| step * i) {
+        let mut run = command(args).spawn().unwrap();
+        std::thread::sleep(wait);
+        if let Some(status) = run.try_wait().unwrap() {
+            assert!(status.success() && wait > step, "{args:?}");
+            return;
+        }
+        run.kill().unwrap();
+        run.wait().unwrap();
+        killed();
+    }
 }
 
 /// A folder for one test, empty at first and removed at last.

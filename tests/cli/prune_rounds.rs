@@ -1,7 +1,6 @@
 //! `prune` with recovery: rounds, fine-tuning, repairs, recipes.
 
 use std::fs;
-use std::time::Duration;
 
 use super::*;
 
@@ -136,26 +135,11 @@ fn killed_and_resumed_it_ends_in_the_same_weights() {
     done(&[&["prune", &a, &whole][..], &ROUNDS].concat());
     let kept = ["--checkpoint", &state, "--resume"];
     let args = [&["prune", &a, &out][..], &ROUNDS, &kept].concat();
-    let mut killed = 0;
-    for wait in (1..).map(|i| Duration::from_millis(150 * i)) {
-        let mut run = command(&args).spawn().unwrap();
-        std::thread::sleep(wait);
-        match run.try_wait().unwrap() {
-            Some(status) => {
-                assert!(status.success());
-                break;
-            }
-            None => {
-                run.kill().unwrap();
-                run.wait().unwrap();
-                killed += 1;
-                // Nothing or all of it.
-                assert!(!Path::new(&out).exists() || weights(&out) == weights(&whole));
-                let _ = fs::remove_file(&out);
-            }
-        }
-    }
-    assert!(killed > 0);
+    killed(&args, Duration::from_millis(150), || {
+        // Nothing or all of it.
+        assert!(!Path::new(&out).exists() || weights(&out) == weights(&whole));
+        let _ = fs::remove_file(&out);
+    });
     assert_eq!(weights(&out), weights(&whole));
     let other = [&["prune", &a, &out, "--force", "--seed", "3"][..], &ROUNDS, &kept].concat();
     let error = refused(&other);
@@ -267,4 +251,45 @@ fn without_labels_it_learns_from_what_it_was() {
         "1",
     ]);
     assert!(labels.contains("have labels"), "{labels}");
+}
+
+#[test]
+fn the_test_is_that_of_the_file_and_of_the_last_seed_said() {
+    let folder = Folder::new("prune-tested");
+    let (a, b) = (trained(&folder), folder.file("b.onnx"));
+    let steps = "seed = 7\n[[step]]\nprune = { sparsity = 0.5, finetune = { data = 'digits', epochs = 1 } }\n\
+        [[step]]\nprune = { sparsity = 0.99 }\n";
+    let recipe = folder.write("r.toml", steps.as_bytes());
+    let saved = folder.file("saved.toml");
+    let more = ["--recipe", &recipe, "--seed", "0", "--save-recipe", &saved];
+    let said = done(&[&["prune", &a, &b][..], &more].concat());
+    let test = number(&said["test"]["after"]["accuracy"]);
+    let file = json(&["verify", &a, &b, "--data", "digits"]).0;
+    assert!((test - number(&file["metric"]["b"])).abs() < 1e-6, "{said}");
+    assert_eq!((&said["seed"], &said["recipe"]["seed"]), (&0.into(), &0.into()));
+    assert!(fs::read_to_string(&saved).unwrap().contains("seed = 0"));
+    assert!(number(&said["total"]["changed"]) > 0.0, "{said}");
+}
+
+#[test]
+fn zeros_of_vectors_that_were_asked_for_stay() {
+    let folder = Folder::new("prune-vectors");
+    let (a, b) = (trained(&folder), folder.file("b.onnx"));
+    let inspected = done(&["inspect", &a]);
+    let biases = ["--include", "*bias*", "--keep", "*weight*", "--sparsity", "60%"];
+    let said = done(
+        &[
+            &["prune", &a, &b][..],
+            &biases,
+            &["--data", "digits", "--finetune", "1"],
+        ]
+        .concat(),
+    );
+    let zeros = |file: &str| done(&["inspect", file])["zeros"].as_u64().unwrap();
+    let total = said["total"]["zeros"].as_u64().unwrap();
+    assert!(total > 0 && zeros(&b) >= total, "{inspected} {said}");
+    assert_eq!(
+        said["rounds"][0]["sparsity"],
+        said["total"]["zeros"].as_f64().unwrap() / said["total"]["weights"].as_f64().unwrap()
+    );
 }

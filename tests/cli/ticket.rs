@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use super::*;
 
@@ -123,24 +122,7 @@ fn killed_and_resumed_it_ends_in_the_same_files() {
     let args = [&["ticket", "lenet-300-100"][..], &FEW].concat();
     done(&[&args[..], &["--out", &whole, "--csv", &one]].concat());
     let resumed = [&args[..], &["--out", &out, "--resume", "--csv", &two]].concat();
-    // Each time a little later, so that every part of it is hit.
-    let mut killed = 0;
-    for wait in (1..).map(|i| Duration::from_millis(50 * i)) {
-        let mut run = command(&resumed).spawn().unwrap();
-        std::thread::sleep(wait);
-        match run.try_wait().unwrap() {
-            Some(status) => {
-                assert!(status.success());
-                break;
-            }
-            None => {
-                run.kill().unwrap();
-                run.wait().unwrap();
-                killed += 1;
-            }
-        }
-    }
-    assert!(killed > 0);
+    killed(&resumed, Duration::from_millis(50), || ());
     let untimed = |file: &str| -> Vec<String> {
         let text = fs::read_to_string(file).unwrap();
         let rows = text.lines().map(|l| l.rsplit_once(',').unwrap().0.to_owned());

@@ -1,7 +1,6 @@
 //! `train` and `finetune`.
 
 use std::fs;
-use std::time::Duration;
 
 use secateur::engine::ir::{DType, Dim, Model, Node, Opset, Tensor, Type};
 use secateur::engine::onnx;
@@ -68,24 +67,7 @@ fn killed_and_resumed_it_ends_in_the_same_file() {
     done(&[&["train", "lenet-300-100", &whole][..], &NET].concat());
     let kept = ["--checkpoint", &state, "--resume", "--force"];
     let args = [&["train", "lenet-300-100", &out][..], &NET, &kept].concat();
-    // Each time a little later, so that every part of it is hit, the writing of checkpoints too.
-    let mut killed = 0;
-    for wait in (1..).map(|i| Duration::from_millis(100 * i)) {
-        let mut run = command(&args).spawn().unwrap();
-        std::thread::sleep(wait);
-        match run.try_wait().unwrap() {
-            Some(status) => {
-                assert!(status.success());
-                break;
-            }
-            None => {
-                run.kill().unwrap();
-                run.wait().unwrap();
-                killed += 1;
-            }
-        }
-    }
-    assert!(killed > 0);
+    killed(&args, Duration::from_millis(100), || ());
     assert_eq!(fs::read(&out).unwrap(), fs::read(&whole).unwrap());
 }
 

@@ -66,5 +66,6 @@ pub use step::step;
 pub use terms::{Measured, measure};
 pub use trainer::{
     Course, Diverged, EpochRow, Event, Scores, Teacher, Trainer, evaluate, fingerprint_of as fingerprint,
+    whole,
 };
 pub use update::{Clip, zeros_held};

@@ -208,7 +208,8 @@ impl Way<'_, '_> {
         }
         told(Event::Begin(turn));
         let before = scored(school, &pruned)?;
-        let model = school.recover(turn, pruned, &mut |e| told(Event::Rounds(e)))?;
+        let weights = subject.marked(&pruned)?;
+        let model = school.recover(turn, pruned, &weights, &mut |e| told(Event::Rounds(e)))?;
         let after = scored(school, &model)?;
         let cost = self.search.cost(&model)?;
         let verdict = self.verdict(&after);

@@ -10,7 +10,7 @@ use crate::methods::tests::chain;
 use crate::recover::RecoverError;
 use crate::rounds::{School, Score, Told, Turn};
 use crate::scan::Effort;
-use crate::{Choice, Pattern, weights};
+use crate::{Choice, Pattern, Weight, weights};
 
 /// A school in which accuracy falls with the squares of what is missing, in some weights more than in others.
 struct Squares {
@@ -53,7 +53,7 @@ impl School for Squares {
         Ok(Some(Score { loss, accuracy }))
     }
 
-    fn recover(&mut self, _: Turn, model: Model, _: Told) -> Result<Model, RecoverError> {
+    fn recover(&mut self, _: Turn, model: Model, _: &[Weight], _: Told) -> Result<Model, RecoverError> {
         self.recovered += 1;
         Ok(model)
     }

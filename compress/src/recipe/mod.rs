@@ -21,6 +21,9 @@
 
 use std::str::FromStr;
 
+use secateur_train::Schedule;
+use secateur_train::loss::loss;
+use secateur_train::optim::optimizer;
 use serde::{Deserialize, Serialize};
 
 use crate::methods::{Amount, Goal, Scope, find};
@@ -57,8 +60,9 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prune {
-    /// What chooses the weights; that of the name in [`METHODS`].
-    pub method: String,
+    /// What chooses the weights: a name of [`METHODS`]; see [`Prune::method`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// Which weights are zero together.
     pub pattern: Pattern,
     /// The share of zeros afterwards; that of the pattern, or a half, where neither this nor a threshold is given.
@@ -67,8 +71,9 @@ pub struct Prune {
     /// Weights of at most this magnitude become zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// Which weights a share is a share of.
-    pub scope: Scope,
+    /// Which weights a share is a share of; what the method does usually, where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// What to leave alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
@@ -96,11 +101,11 @@ pub struct Prune {
 impl Default for Prune {
     fn default() -> Prune {
         Prune {
-            method: "magnitude".into(),
+            method: None,
             pattern: Pattern::default(),
             sparsity: None,
             threshold: None,
-            scope: Scope::default(),
+            scope: None,
             keep: vec![],
             include: vec![],
             data: None,
@@ -175,9 +180,25 @@ impl Prune {
         let share = self.sparsity.or(self.pattern.share()).unwrap_or(0.5);
         Goal {
             amount: self.threshold.map_or(Amount::Sparsity(share), Amount::Threshold),
-            scope: self.scope,
+            scope: self.scope(),
             pattern: self.pattern,
         }
+    }
+
+    /// The name of what chooses the weights: `threshold` where there is one, `magnitude` else, if nothing is said.
+    pub fn method(&self) -> &str {
+        let usual = if self.threshold.is_some() {
+            "threshold"
+        } else {
+            "magnitude"
+        };
+        self.method.as_deref().unwrap_or(usual)
+    }
+
+    /// Which weights a share is a share of.
+    pub fn scope(&self) -> Scope {
+        let usual = || find(self.method()).map_or(Scope::default(), |m| m.scope());
+        self.scope.unwrap_or_else(usual)
     }
 
     /// The examples on which the method sees the model at work.
@@ -197,8 +218,11 @@ impl Prune {
 
     fn check(&self) -> Result<(), String> {
         let names = || METHODS.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
-        if find(&self.method).is_none() {
-            return Err(format!("no method {:?}; there are: {}", self.method, names()));
+        if find(self.method()).is_none() {
+            return Err(format!("no method {:?}; there are: {}", self.method(), names()));
+        }
+        if let Some(x) = self.sparsity.filter(|x| !(0.0..=1.0).contains(x)) {
+            return Err(format!("expected a sparsity from 0 to 1, found {x}"));
         }
         if self.sparsity.is_some() && self.threshold.is_some() {
             return Err("expected sparsity or threshold, found both".into());
@@ -212,7 +236,17 @@ impl Prune {
                 self.rounds
             ));
         }
-        self.recover.as_ref().map_or(Ok(()), Recover::check)
+        self.finetune.iter().try_for_each(Finetune::check)?;
+        self.recover.iter().try_for_each(Recover::check)
+    }
+}
+
+impl Finetune {
+    fn check(&self) -> Result<(), String> {
+        self.optimizer.iter().try_for_each(|o| optimizer(o).map(drop))?;
+        self.loss.iter().try_for_each(|l| loss(l).map(drop))?;
+        let schedule = |s: &String| s.parse::<Schedule>().map(drop);
+        self.lr_schedule.iter().try_for_each(schedule)
     }
 }
 
@@ -232,7 +266,7 @@ impl Step {
     fn check(&self) -> Result<(), String> {
         match self {
             Step::Prune(prune) => prune.check(),
-            Step::Finetune(_) => Ok(()),
+            Step::Finetune(finetune) => finetune.check(),
             Step::Recover(recover) => recover.check(),
         }
     }

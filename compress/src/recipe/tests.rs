@@ -81,3 +81,27 @@ fn what_is_wrong_is_said() {
     }
     assert!("".parse::<Recipe>().unwrap_err().contains("no [[step]]"));
 }
+
+#[test]
+fn what_is_left_out_follows_from_the_rest_as_flags_do() {
+    let prune = |text: &str| match read(text).unwrap().step.remove(0) {
+        Step::Prune(prune) => prune,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(prune("prune = {method = 'sparsegpt'}").goal().scope, Scope::Layer);
+    assert_eq!(prune("prune = {threshold = 0.01}").method(), "threshold");
+    for (text, part) in [
+        ("prune = {sparsity = 90.0}", "from 0 to 1"),
+        (
+            "finetune = {data = 'digits', epochs = 1, optimizer = 'adan'}",
+            "adan",
+        ),
+        (
+            "prune = {finetune = {data = 'digits', epochs = 1, lr_schedule = 'cosin:3'}}",
+            "cosin",
+        ),
+    ] {
+        let error = read(text).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+}

@@ -19,6 +19,7 @@ pub use calibrate::Calibration;
 pub use error::{RecoverError, RecoverErrorKind};
 pub use norms::renormalize;
 
+use crate::Weight;
 use crate::rounds::{Event, School, Score, Told, Turn};
 
 /// A way of making up for what was taken away without training.
@@ -77,7 +78,7 @@ impl School for Recovery<'_> {
             .collect();
         vec![
             ("the original", format!("{:016x}", fingerprint(self.original))),
-            ("the data", format!("{:?}", self.examples.data())),
+            ("the data", told(&self.examples)),
             ("the batch", options.batch.to_string()),
             ("the seed", options.seed.to_string()),
             ("augmentation", options.augment.to_string()),
@@ -92,7 +93,7 @@ impl School for Recovery<'_> {
             ("the teacher", teachers.join(", ")),
             (
                 "what is measured by",
-                format!("{:?}", self.measured.as_ref().map(Loader::data)),
+                self.measured.as_ref().map_or(String::new(), told),
             ),
             ("the repairs", format!("{:?} by {}", self.repairs, self.samples)),
         ]
@@ -116,12 +117,24 @@ impl School for Recovery<'_> {
         }))
     }
 
-    fn recover(&mut self, turn: Turn, mut model: Model, told: Told) -> Result<Model, RecoverError> {
+    fn recover(
+        &mut self,
+        turn: Turn,
+        mut model: Model,
+        pruned: &[Weight],
+        told: Told,
+    ) -> Result<Model, RecoverError> {
         for repair in self.repairs {
             self.repair(*repair, turn, &mut model, told)?;
         }
-        self.tune(turn, model, told)
+        self.tune(turn, model, pruned, told)
     }
+}
+
+/// A word for the examples of `loader`.
+fn told(loader: &Loader) -> String {
+    let data = loader.data();
+    format!("{data:?} ({:016x})", data.fingerprint())
 }
 
 impl Recovery<'_> {

@@ -5,8 +5,8 @@ use secateur_train::data::{Augment, Loader, LoaderOptions};
 use secateur_train::{Course, Spec, Trainer};
 
 use super::{RecoverError, Recovery};
+use crate::Weight;
 use crate::rounds::{Event, Told, Turn};
-use crate::weights;
 
 /// Examples that repairs look at in one run, of models that take any number.
 const BATCH: usize = 8;
@@ -39,13 +39,19 @@ impl Recovery<'_> {
     }
 
     /// `model`, trained for the epochs of this round.
-    pub(super) fn tune(&self, turn: Turn, model: Model, told: Told) -> Result<Model, RecoverError> {
+    pub(super) fn tune(
+        &self,
+        turn: Turn,
+        model: Model,
+        pruned: &[Weight],
+        told: Told,
+    ) -> Result<Model, RecoverError> {
         let epochs = share(self.course.epochs, turn);
         if epochs == 0 {
             return Ok(model);
         }
-        let empty = empty(&model);
-        let masks: Vec<_> = empty.iter().map(|(name, mask)| (&**name, mask.clone())).collect();
+        let held = held(&model, pruned);
+        let masks: Vec<_> = held.iter().map(|(name, mask)| (&**name, mask.clone())).collect();
         let path = self.checkpoint(turn);
         let course = Course {
             spec: Spec {
@@ -73,19 +79,23 @@ fn share(all: u64, Turn { round, of }: Turn) -> u64 {
     until(round) - until(round - 1)
 }
 
-/// Weights of which nothing is left, with masks that keep it so: a weight of zeros only could as well be one that is to be trained.
-fn empty(model: &Model) -> Vec<(String, Tensor)> {
-    let all = weights(model).into_iter();
-    let gone = all.filter(|w| w.exempt.is_none() && w.tensor.zeros_count() == w.tensor.len());
-    let trained = gone.filter(|w| {
+/// Masks for the zeros of `pruned`: also where nothing is left, which could as well be a weight that is to be trained, and of vectors.
+fn held(model: &Model, pruned: &[Weight]) -> Vec<(String, Tensor)> {
+    let cut = pruned.iter().filter(|w| w.exempt.is_none());
+    let trained = cut.filter(|w| {
         let v = model.graph.find(&w.value);
         w.name == *w.value && v.is_some_and(|v| model.graph.konst(v).is_some())
     });
-    let mask = |w: crate::Weight| {
-        let none = std::iter::repeat_n(false, w.tensor.len());
-        (w.name, Tensor::bools(w.tensor.dims(), none))
+    let mask = |w: &Weight| {
+        // What has been trained meanwhile has zeros of its own.
+        let now = model.graph.find(&w.value).and_then(|v| model.graph.konst(v))?;
+        let live = now.floats()?.into_iter().map(|x| x != 0.0);
+        Some((w.name.clone(), Tensor::bools(now.dims(), live)))
     };
-    trained.map(mask).collect()
+    trained
+        .filter(|w| w.tensor.zeros_count() > 0)
+        .filter_map(mask)
+        .collect()
 }
 
 #[cfg(test)]

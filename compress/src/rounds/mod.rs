@@ -104,12 +104,18 @@ pub trait School {
     /// What `turn` led to is safe: what was kept only to go on within it can go.
     fn kept(&mut self, _turn: Turn) {}
 
-    /// `model` after recovery. Weights that are zero stay so.
+    /// `model` after recovery. Weights that are zero stay so, and all zeros of those of `pruned` that are not exempt.
     ///
     /// # Errors
     ///
     /// If training fails.
-    fn recover(&mut self, turn: Turn, model: Model, told: Told) -> Result<Model, RecoverError>;
+    fn recover(
+        &mut self,
+        turn: Turn,
+        model: Model,
+        pruned: &[Weight],
+        told: Told,
+    ) -> Result<Model, RecoverError>;
 }
 
 /// There is no recovery, and nothing is known.
@@ -118,7 +124,7 @@ impl School for () {
         Ok(None)
     }
 
-    fn recover(&mut self, _: Turn, model: Model, _: Told) -> Result<Model, RecoverError> {
+    fn recover(&mut self, _: Turn, model: Model, _: &[Weight], _: Told) -> Result<Model, RecoverError> {
         Ok(model)
     }
 }
@@ -207,7 +213,8 @@ impl<'a> Run<'a> {
             apply_with(&plan, &mut model, &self.rounds.effort, None)?;
         }
         let before = school.score(&model)?;
-        let model = school.recover(turn, model, told)?;
+        let pruned = marked(&model, &self.rounds)?;
+        let model = school.recover(turn, model, &pruned, told)?;
         let after = school.score(&model)?;
         let (_, live) = counts(&marked(&model, &self.rounds)?);
         self.model = model;

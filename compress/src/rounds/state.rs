@@ -2,13 +2,15 @@
 //!
 //! The file is the model as the last round has left it, as ONNX; what else is needed is JSON in its metadata.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use secateur_engine::onnx::{load, metadata, save, set_metadata};
-use secateur_train::fingerprint;
+use secateur_train::{fingerprint, whole};
 use serde::{Deserialize, Serialize};
 
 use super::{Row, Run, School};
+use crate::Examples;
 use crate::recover::RecoverError;
 
 /// The key of the metadata.
@@ -21,6 +23,16 @@ struct State {
     rows: Vec<Row>,
 }
 
+/// A word for the runs of `examples`.
+fn seen(examples: &Examples) -> String {
+    let mut hash = DefaultHasher::new();
+    for run in examples.runs {
+        let inputs = run.inputs.iter().map(|(_, x)| x);
+        inputs.chain(&run.labels).for_each(|x| x.bytes().hash(&mut hash));
+    }
+    format!("{} runs, {:016x}", examples.runs.len(), hash.finish())
+}
+
 impl Run<'_> {
     fn purpose(&self, school: &dyn School) -> Vec<(String, String)> {
         let r = &self.rounds;
@@ -28,10 +40,7 @@ impl Run<'_> {
             ("the model", format!("{:016x}", fingerprint(self.start))),
             ("the method", r.method.name().to_owned()),
             ("the method's seed", r.seed.to_string()),
-            (
-                "the number of runs that the method sees",
-                r.shown.map_or(0, |e| e.runs.len()).to_string(),
-            ),
+            ("what the method sees", r.shown.map_or(String::new(), seen)),
             ("the goal", format!("{:?}", r.goal)),
             ("what is left alone", format!("{:?}", r.choice)),
             ("the number of rounds", r.count.to_string()),
@@ -48,7 +57,7 @@ impl Run<'_> {
             rows: self.rows.clone(),
         };
         let text = serde_json::to_string(&state).map_err(|e| RecoverError::checkpoint(path, e))?;
-        let mut model = self.model.clone();
+        let mut model = whole(&self.model);
         set_metadata(&mut model, KEY, &text);
         Ok(save(&model, path, true)?)
     }

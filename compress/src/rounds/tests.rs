@@ -59,7 +59,13 @@ impl School for Doubling {
         }))
     }
 
-    fn recover(&mut self, turn: Turn, mut model: Model, _: Told) -> Result<Model, RecoverError> {
+    fn recover(
+        &mut self,
+        turn: Turn,
+        mut model: Model,
+        _: &[Weight],
+        _: Told,
+    ) -> Result<Model, RecoverError> {
         if turn.round == self.fails {
             return Err(RecoverError::wrong("it fails"));
         }

@@ -40,6 +40,8 @@ pub(super) struct Cooked {
     pub(super) samples: usize,
     /// The rounds of each step.
     steps: Vec<Vec<Row>>,
+    /// The last that there was: by its test examples the result is measured.
+    lesson: Option<Lesson>,
     /// What the first and the last model make of examples that were in no round, where there are some.
     test: Option<[Score; 2]>,
 }
@@ -79,7 +81,7 @@ impl<'a> Part<'a> {
 
     /// What chooses weights; nothing is asked of it where nothing is pruned.
     fn method(&self) -> Result<&'static dyn Method> {
-        let name = self.prune.map_or("magnitude", |p| &p.method);
+        let name = self.prune.map_or("magnitude", |p| p.method());
         find(name).context("no such method")
     }
 
@@ -108,6 +110,7 @@ impl Chain<'_> {
             model: self.start.clone(),
             samples: 0,
             steps: vec![],
+            lesson: None,
             test: None,
         };
         for (step, n) in self.recipe.step.iter().zip(1..) {
@@ -121,6 +124,10 @@ impl Chain<'_> {
             };
             self.step(Part::of(step)?, many.then_some(n), &mut cooked)
                 .with_context(place)?;
+        }
+        if let Some(lesson) = cooked.lesson.take() {
+            let test = |recovery: &mut Recovery| self.test(&lesson, recovery, &cooked.model);
+            cooked.test = lesson.give(self.old, (None, false), self.ui, test)?;
         }
         Ok(cooked)
     }
@@ -179,10 +186,9 @@ impl Chain<'_> {
             let lesson = Lesson::new(asked, before, self.old, (self.name, self.ui))?;
             let steps = lesson.steps(self.ui)?;
             lesson.give(self.old, state, self.ui, |recovery| {
-                self.go(&mut run, recovery, state, steps)?;
-                cooked.test = self.test(&lesson, recovery, run.model())?;
-                Ok(())
+                self.go(&mut run, recovery, state, steps)
             })?;
+            cooked.lesson = Some(lesson);
         }
         cooked.steps.push(run.rows().to_vec());
         cooked.model = run.model().clone();

@@ -147,11 +147,11 @@ impl Flags {
             Amount::Threshold(x) => (None, Some(x)),
         };
         Prune {
-            method: self.name().to_owned(),
+            method: Some(self.name().to_owned()),
             pattern: goal.pattern,
             sparsity,
             threshold,
-            scope: goal.scope,
+            scope: Some(goal.scope),
             keep: self.keep.clone(),
             include: self.include.clone(),
             samples: self.samples,
@@ -164,8 +164,8 @@ impl Flags {
 pub(super) fn words(prune: &Prune) -> String {
     let goal = prune.goal();
     let method = match goal.pattern {
-        Pattern::Unstructured => prune.method.clone(),
-        pattern => format!("{}, {pattern}", prune.method),
+        Pattern::Unstructured => prune.method().to_owned(),
+        pattern => format!("{}, {pattern}", prune.method()),
     };
     match (goal.amount, goal.scope) {
         (Amount::Sparsity(x), _) if goal.pattern.share().is_some() => {
@@ -181,13 +181,13 @@ pub(super) fn words(prune: &Prune) -> String {
 
 /// What is asked, for `--json` and the file's metadata.
 pub(super) fn asked(prune: &Prune) -> Value {
-    let scope = match prune.scope {
+    let scope = match prune.scope() {
         Scope::Global => "global",
         Scope::Layer => "layer",
     };
     let shared = matches!(prune.goal().amount, Amount::Sparsity(_));
     json!({
-        "method": prune.method,
+        "method": prune.method(),
         "pattern": prune.pattern.to_string(),
         "sparsity": match prune.goal().amount {
             Amount::Sparsity(x) => Some(x),

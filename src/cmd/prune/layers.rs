@@ -123,7 +123,7 @@ impl<'a> Layers<'a> {
         if nans > 0 {
             ui.note(&format!("{nans} weights are NaN and stay"));
         }
-        if self.new_zeros() == 0 {
+        if self.new_zeros() == 0 && self.sum(|e| e.changed) == 0 {
             ui.note("no weight was changed: there are as many zeros as asked for already");
         }
         if let [(first, why), ..] = &self.skipped[..] {
@@ -141,11 +141,18 @@ pub(super) fn compared(old: &[Weight], new: &[Weight]) -> Report {
     let now: std::collections::HashMap<_, _> = new.iter().map(|w| (&w.name, w)).collect();
     let edit = |w: &Weight| {
         let mut edit = unchanged(w);
-        // Of a weight that is gone nothing is left.
-        edit.zeros_after = now.get(&w.name).map_or(edit.elements, |new| {
-            let live = new.elements() - new.tensor.zeros_count() as u64;
-            edit.elements.saturating_sub(live)
-        });
+        let Some(new) = now.get(&w.name) else {
+            // Of a weight that is gone nothing is left.
+            edit.zeros_after = edit.elements;
+            return edit;
+        };
+        let live = new.elements() - new.tensor.zeros_count() as u64;
+        edit.zeros_after = edit.elements.saturating_sub(live);
+        if let (Some(a), Some(b)) = (w.tensor.floats(), new.tensor.floats()) {
+            let pairs = || a.iter().zip(&b);
+            edit.changed = pairs().filter(|(a, b)| **b != 0.0 && a != b).count() as u64;
+            edit.nans = b.iter().filter(|x| x.is_nan()).count() as u64;
+        }
         edit
     };
     let mut report = Report::default();

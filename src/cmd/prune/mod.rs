@@ -12,6 +12,7 @@ mod recovery;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
 use secateur::compress::recipe::{Prune as Pruned, Recipe, Step};
@@ -53,6 +54,7 @@ impl Cmd for Prune {
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
+        let said = flags.value_source("seed") == Some(ValueSource::CommandLine);
         let flags = Flags::from_arg_matches(flags)?;
         let target = flags.target();
         target.as_ref().map_or(Ok(()), Target::check)?;
@@ -63,14 +65,16 @@ impl Cmd for Prune {
             Shape::Cut(..) => return cut::run(&flags, ui),
         };
         let prune = || Ok(flags.prune(&flags.goal(pattern, ui)?));
-        let recipe = flags.recovery.recipe(prune, ui.common.seed)?;
-        let ui = &seeded(ui, &recipe);
+        let mut recipe = flags.recovery.recipe(prune, ui.common.seed)?;
+        let seed = recipe.seed.filter(|_| !said).unwrap_or(ui.common.seed);
+        recipe.seed = Some(seed);
+        let ui = &seeded(ui, seed);
         let old = card::load(&flags.model)?;
         let prune = pruned(&recipe);
         let mut weights = weights(&old);
         prune.choice().mark(&mut weights)?;
         prune.pattern.mark(&mut weights);
-        let method = methods::find(&prune.method).context("no such method")?;
+        let method = methods::find(prune.method()).context("no such method")?;
         methods::mark(method, &old, &mut weights);
         let job = Job {
             trial: Trial::of(&old, &flags.inputs, ui)?,
@@ -117,12 +121,10 @@ fn pruned(recipe: &Recipe) -> Pruned {
     })
 }
 
-/// `ui` with the recipe's seed, where nobody says another.
-fn seeded(ui: &Ui, recipe: &Recipe) -> Ui {
+/// `ui` with another seed.
+fn seeded(ui: &Ui, seed: u64) -> Ui {
     let mut ui = ui.clone();
-    if let (Some(seed), 0) = (recipe.seed, ui.common.seed) {
-        ui.common.seed = seed;
-    }
+    ui.common.seed = seed;
     ui
 }
 

@@ -73,7 +73,7 @@ pub(super) struct RecoveryFlags {
     #[arg(long, requires = "checkpoint")]
     pub(super) resume: bool,
     /// Take the steps that this TOML file lists
-    #[arg(long, value_name = "R.toml", conflicts_with_all = ["method", "pattern", "sparsity", "threshold", "scope", "keep", "include", "data", "rounds", "schedule"])]
+    #[arg(long, value_name = "R.toml", conflicts_with_all = ["method", "pattern", "sparsity", "threshold", "scope", "keep", "include", "data", "rounds", "schedule", "samples", "of", "round_to"])]
     recipe: Option<PathBuf>,
     /// Write what is done as a recipe, for --recipe
     #[arg(long, value_name = "R.toml")]

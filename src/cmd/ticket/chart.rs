@@ -38,8 +38,8 @@ struct Panel {
     least: f64,
     /// The least and greatest value.
     range: (f64, f64),
-    /// Digits after the point.
-    digits: usize,
+    /// From line to line of the grid.
+    step: f64,
 }
 
 impl Panel {
@@ -65,7 +65,7 @@ impl Panel {
             left,
             // With the dense network alone there would be no width.
             least: shares.fold(0.5, f64::min),
-            digits: if range.1 - range.0 < 20.0 { 1 } else { 0 },
+            step: step((range.1 - range.0) / 5.0),
             lines,
             range,
         }
@@ -83,9 +83,10 @@ impl Panel {
 
     fn grid(&self) -> String {
         let (right, foot) = (self.left + PANEL, HEIGHT - BOTTOM);
-        let across = |i: u32| {
-            let value = self.range.0 + (self.range.1 - self.range.0) * f64::from(i) / 4.0;
-            let (y, digits) = (self.y(value), self.digits);
+        let digits = (-self.step.log10().floor()).max(0.0) as usize;
+        let across = |i: i64| {
+            let value = self.step * i as f64;
+            let y = self.y(value);
             rule([self.left, y, right, y])
                 + &text(
                     [self.left - 7.0, y + 4.5],
@@ -101,7 +102,14 @@ impl Panel {
             rule([x, TOP, x, foot]) + &text([x, foot + 20.0], "soft", "middle", &words)
         };
         let shares = shares.into_iter().filter(|s| *s >= self.least);
-        let lines: String = (0..=4).map(across).chain(shares.map(up)).collect();
+        let [first, last] = [
+            (self.range.0 / self.step).ceil(),
+            (self.range.1 / self.step).floor(),
+        ];
+        let lines: String = (first as i64..=last as i64)
+            .map(across)
+            .chain(shares.map(up))
+            .collect();
         let middle = self.left + PANEL / 2.0;
         lines
             + &text([self.left, TOP - 12.0], "title", "start", self.title)
@@ -142,6 +150,13 @@ impl Panel {
     }
 }
 
+/// The least of 1, 2 and 5 times a power of ten that is at least `x`.
+fn step(x: f64) -> f64 {
+    let power = 10f64.powf(x.log10().floor());
+    let factor = [1.0, 2.0, 5.0].into_iter().find(|f| f * power >= x);
+    power * factor.unwrap_or(10.0)
+}
+
 fn rule([x1, y1, x2, y2]: [f64; 4]) -> String {
     format!(r#"<line class="grid" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#)
 }
@@ -165,7 +180,6 @@ pub(super) fn chart(report: &Report) -> String {
         .flat_map(|l| &mut l.2)
         .for_each(|d| d.1 = percent(d.1));
     right.range = (100.0 * right.range.0, 100.0 * right.range.1);
-    right.digits = if right.range.1 - right.range.0 < 2.0 { 2 } else { 1 };
     let steps = Panel::of(report, "Steps until as good as dense", LEFTS[1], |g| g.steps);
     let seeds = report.groups.first().map_or(0, |g| g.seeds);
     let name = report.model.rsplit('/').next().unwrap_or(&report.model);
@@ -211,6 +225,13 @@ mod tests {
         assert!(svg.contains(">ticket<") && svg.contains(">reinit<") && !svg.contains(">random-mask<"));
         assert!(svg.contains("means of 2 seeds") && svg.contains(">50 %<"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn lines_of_the_grid_are_round_numbers() {
+        let steps = [0.7, 1.0, 1.1, 34.0, 600.0].map(step);
+        assert_eq!(steps, [1.0, 1.0, 2.0, 50.0, 1000.0]);
+        assert!((step(0.03) - 0.05).abs() < 1e-12);
     }
 
     #[test]

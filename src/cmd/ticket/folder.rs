@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::compress::ticket::{Arm, Done, Past, Row, Trial};
 use secateur::engine::onnx;
+use secateur::train::whole;
 use serde_json::Value;
 
 use super::super::card;
@@ -57,6 +58,12 @@ impl Folder {
             }
             return Ok(Folder(path.into()));
         }
+        if let Some(rows) = orphan(path).with_context(named)? {
+            bail!(
+                "{}: left by a search that is not known; remove it",
+                rows.display()
+            );
+        }
         write(&file, purpose)?;
         Ok(Folder(path.into()))
     }
@@ -84,7 +91,7 @@ impl Folder {
         let room = Room(self.room(seed));
         fs::create_dir_all(&room.0).with_context(|| room.0.display().to_string())?;
         let file = room.0.join("first.onnx");
-        let bytes = onnx::to_bytes(first);
+        let bytes = onnx::to_bytes(&whole(first));
         match fs::read(&file) {
             Ok(found) if found == bytes => {}
             Ok(_) if room.0.join(ROWS).exists() => {
@@ -154,9 +161,15 @@ fn is_shown(rows: &[Row]) -> bool {
     rows.last().is_some_and(good) || !rows.iter().any(good)
 }
 
+/// Rows of a seed in `path`.
+fn orphan(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+    let rows = entries.into_iter().map(|e| e.path().join(ROWS));
+    Ok(rows.into_iter().find(|file| file.exists()))
+}
+
 /// Removes what a search left, and nothing else.
 fn forget(path: &Path) -> std::io::Result<()> {
-    fs::remove_file(path.join(SEARCH))?;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -170,7 +183,8 @@ fn forget(path: &Path) -> std::io::Result<()> {
             fs::remove_dir_all(entry.path())?;
         }
     }
-    Ok(())
+    // Last of all: what is left of a search must not pass for part of another.
+    fs::remove_file(path.join(SEARCH))
 }
 
 fn json(path: &Path) -> Result<Value> {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
-use secateur_engine::ir::{Bytes, DType, Data};
+use secateur_engine::ir::{Bytes, DType, Data, Form};
 use secateur_engine::onnx;
 use secateur_engine::{Model, Tensor};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ use crate::{State, TrainError};
 
 /// The key of the metadata.
 const KEY: &str = "secateur.training";
+
+/// Bytes of initialisers that one file takes; no protobuf message has two gigabytes.
+const MOST: usize = 1 << 30;
 
 /// What the names of the best state begin with.
 const BEST: &str = "best/";
@@ -135,9 +138,26 @@ impl Trainer<'_> {
     }
 }
 
-/// A number by which models are told from each other: that of a file of the same bytes.
+/// A number by which models are told from each other: that of one file with all their bytes.
 pub fn fingerprint_of(model: &Model) -> u64 {
-    fingerprint(SEED, &onnx::to_bytes(model))
+    fingerprint(SEED, &onnx::to_bytes(&whole(model)))
+}
+
+/// `model` with the initialisers that other files hold in the model itself, as far as one file has room for them.
+pub fn whole(model: &Model) -> Model {
+    let mut model = model.clone();
+    let mut left = MOST;
+    for v in model.graph.initializers.clone() {
+        let Some(c) = model.graph[v].konst.as_mut() else {
+            continue;
+        };
+        let bytes = c.tensor.bytes().len();
+        if matches!(c.form, Form::External(_)) && bytes <= left {
+            left -= bytes;
+            c.form = Form::Raw;
+        }
+    }
+    model
 }
 
 fn header(bytes: &[u8]) -> Result<Header, String> {

@@ -15,7 +15,7 @@ use secateur_engine::plan::Rates;
 use secateur_engine::{Model, Session, Tensor};
 use serde::{Deserialize, Serialize};
 
-pub use checkpoint::fingerprint_of;
+pub use checkpoint::{fingerprint_of, whole};
 pub use diverged::Diverged;
 pub use evaluate::{Scores, evaluate};
 pub use teacher::Teacher;
