@@ -10,7 +10,7 @@ use secateur_engine::{Model, Session};
 
 use super::Quantity;
 use crate::recover::RecoverError;
-use crate::{Weight, weights};
+use crate::{Exempt, Weight, weights};
 
 /// The sizes by which costs are told.
 #[derive(Clone, Debug)]
@@ -68,17 +68,39 @@ fn by_nodes(model: &Model, quantity: Quantity, sizes: &Sizes) -> Result<Costs, R
         of: HashMap::new(),
         whole: by_node.values().sum(),
     };
-    for w in weights(&model) {
-        let all: f64 = w.nodes.iter().filter_map(|n| by_node.get(n)).sum();
+    let all = weights(&model);
+    let shares = shares(&all);
+    for w in all.iter().filter(|w| multiplied(w)) {
+        let of = |n: &String| Some(by_node.get(n)? * w.elements() as f64 / *shares.get(n)? as f64);
+        let all: f64 = w.nodes.iter().filter_map(of).sum();
         let zeros = match quantity {
             // Kernels that leave zeros out are predicted so.
             Quantity::Ms => 0.0,
             _ => w.tensor.zeros_count() as f64 / w.tensor.len() as f64,
         };
         costs.whole -= zeros * all;
-        costs.of.insert(w.name, (1.0 - zeros) * all);
+        costs.of.insert(w.name.clone(), (1.0 - zeros) * all);
     }
     Ok(costs)
+}
+
+/// Whether elements of `w` are what is multiplied in the nodes that read it; biases are not.
+fn multiplied(w: &Weight) -> bool {
+    !matches!(
+        w.exempt,
+        Some(Exempt::Vector | Exempt::Unread | Exempt::Reader(_))
+    )
+}
+
+/// By node the elements of all weights that it multiplies by.
+fn shares(weights: &[Weight]) -> HashMap<&String, u64> {
+    let mut shares = HashMap::new();
+    for w in weights.iter().filter(|w| multiplied(w)) {
+        w.nodes
+            .iter()
+            .for_each(|n| *shares.entry(n).or_default() += w.elements());
+    }
+    shares
 }
 
 fn milliseconds(model: &Model, sizes: &Sizes) -> Result<HashMap<String, f64>, RecoverError> {

@@ -14,7 +14,7 @@ use crate::rounds::{self, School, Score, Turn};
 /// What must not be lost, and what is wanted.
 #[derive(Clone, Debug)]
 pub struct Budget<'a> {
-    /// By how much accuracy may fall: a share, 0.01 for a point.
+    /// By how much accuracy may fall: a share, 0.01 for a point; by how much the loss may rise, where there is no accuracy.
     pub max_drop: f64,
     /// How far to go; as far as the budget allows where nothing is said.
     pub target: Option<Target>,
@@ -125,8 +125,13 @@ impl Search<'_> {
         told: &mut dyn FnMut(Event),
     ) -> Result<Found, RecoverError> {
         let by = (self.quantity(), &self.budget.sizes);
-        let curves = sensitivity(model, &self.subject, by, school, &mut |c| told(Event::Curve(c)))?;
+        let mut curves = sensitivity(model, &self.subject, by, school, &mut |c| told(Event::Curve(c)))?;
         let (before, cost) = (scored(school, model)?, self.cost(model)?);
+        // What the clock says of the whole is taken to hold for each part.
+        let predicted = Costs::new(model, self.quantity(), &self.budget.sizes)?.whole;
+        let scale = if predicted > 0.0 { cost / predicted } else { 1.0 };
+        let points = curves.iter_mut().flat_map(|c| &mut c.points);
+        points.for_each(|p| p.cost *= scale);
         let least: f64 = cost - curves.iter().map(saving).sum::<f64>();
         let aim = self.budget.target.map_or(0.0, |t| t.most(cost));
         let mut way = Way {
@@ -197,7 +202,8 @@ impl Way<'_, '_> {
         school: &mut dyn School,
         told: &mut dyn FnMut(Event),
     ) -> Result<bool, RecoverError> {
-        let aim = self.found.cost + self.stride * (self.least - self.found.cost);
+        let least = self.least.min(self.found.cost);
+        let aim = self.found.cost + self.stride * (least - self.found.cost);
         let shares = self.shares(aim);
         let subject = &self.search.subject;
         let pruned = subject
@@ -233,14 +239,16 @@ impl Way<'_, '_> {
 
     /// Goes farther in the next step, if it can.
     fn farther(&mut self) -> bool {
-        let more = self.stride < 1.0;
+        let broken = self.found.tries.iter().any(|t| t.verdict == Verdict::TakenBack);
+        let more = self.stride < 1.0 && !broken;
         self.stride = 1.0;
         more
     }
 
     fn verdict(&self, after: &Score) -> Verdict {
         let fell = worth(&self.found.before) - worth(after);
-        match fell <= self.search.budget.max_drop {
+        // A point lost is a point lost, whatever its last bit.
+        match fell <= self.search.budget.max_drop + 1e-9 {
             true => Verdict::Kept,
             false => Verdict::TakenBack,
         }

@@ -11,8 +11,8 @@ use crate::rounds::{School, Score};
 use crate::scan::Effort;
 use crate::{Choice, Examples, Pattern, Stats, Weight, apply_with, observe, weights};
 
-/// The shares of zeros that are tried.
-pub const LEVELS: &[f64] = &[0.5, 0.7, 0.8, 0.9, 0.95];
+/// The shares of zeros that are tried, where the pattern does not say one.
+pub const LEVELS: &[f64] = &[0.25, 0.5, 0.7, 0.8, 0.9, 0.95];
 
 /// What is pruned, and how.
 #[derive(Clone, Copy)]
@@ -54,6 +54,11 @@ pub struct Curve {
 }
 
 impl Subject<'_> {
+    /// The shares of zeros that are tried.
+    fn levels(&self) -> Vec<f64> {
+        self.pattern.share().map_or(LEVELS.to_vec(), |share| vec![share])
+    }
+
     /// The weights of `model`, those that are left alone marked.
     pub(super) fn marked(&self, model: &Model) -> Result<Vec<Weight>, RecoverError> {
         let mut all = weights(model);
@@ -141,8 +146,8 @@ pub fn sensitivity(
             score: start,
             cost: costs[0].of.get(&w.name).copied().unwrap_or(0.0),
         }];
-        let levels = LEVELS.iter().zip(&costs[1..]).filter(|(l, _)| **l > zeros(w));
-        for (&level, costs) in levels {
+        let levels = subject.levels().into_iter().zip(&costs[1..]);
+        for (level, costs) in levels.filter(|(l, _)| *l > zeros(w)) {
             let only = |other: &Weight| (other.name == w.name).then_some(level);
             points.push(Point {
                 sparsity: level,
@@ -164,7 +169,7 @@ pub fn sensitivity(
 /// The costs of `model` as it is, and with all its weights at each of the levels.
 fn level_costs(ready: &Ready, quantity: Quantity, sizes: &Sizes) -> Result<Vec<Costs>, RecoverError> {
     let mut all = vec![Costs::new(ready.model, quantity, sizes)?];
-    for &level in LEVELS {
+    for level in ready.subject.levels() {
         let pruned = ready.pruned(|_| Some(level))?;
         all.push(Costs::new(&pruned, quantity, sizes)?);
     }

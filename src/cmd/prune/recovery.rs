@@ -134,12 +134,21 @@ impl RecoveryFlags {
                 "what cuts away takes one round, and is no step of a recipe; leave out --rounds, --recipe and --save-recipe"
             );
         }
-        let recover = self.repairs().map(Step::Recover);
-        let finetune = self.finetune.and(self.lesson()).map(Step::Finetune);
-        let step: Vec<_> = recover.into_iter().chain(finetune).collect();
-        let seed = Some(seed);
-        let recipe = Recipe { seed, step };
-        Ok((!recipe.step.is_empty()).then_some(recipe))
+        let recovers = self.finetune.is_some() || !self.recover.is_empty();
+        if self.checkpoint.is_some() && !recovers {
+            bail!("--checkpoint keeps the state of recovery; add --finetune or --recover");
+        }
+        // A step that makes no zeros, but has all flags of recovery.
+        let rest = Prune {
+            sparsity: Some(0.0),
+            recover: self.repairs(),
+            finetune: self.lesson(),
+            ..Prune::default()
+        };
+        Ok(recovers.then(|| Recipe {
+            seed: Some(seed),
+            step: vec![Step::Prune(rest.into())],
+        }))
     }
 
     fn schedule(&self) -> Result<Ramp> {
