@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use secateur_engine::Tensor;
-use secateur_engine::ir::{Graph, Links, Model, Node, NodeId, ValueId};
+use secateur_engine::ir::{Dim, Graph, Links, Model, Node, NodeId, ValueId};
 use secateur_engine::opt::Facts;
 use secateur_engine::opt::infer::NodeError;
 
@@ -48,6 +48,7 @@ pub fn blocks(model: &Model, sizes: &Sizes) -> Result<Vec<Block>, NodeError> {
         graph: &model.graph,
         links: model.graph.links(),
         facts: &trace.facts,
+        any: &trace.any,
     };
     let found: Vec<(NodeId, Block, HashSet<NodeId>)> = model
         .graph
@@ -63,6 +64,17 @@ struct Look<'a> {
     graph: &'a Graph,
     links: Links,
     facts: &'a Facts,
+    /// What is known whatever the sizes of the inputs are.
+    any: &'a Facts,
+}
+
+/// Whether `a` and `b` have the same shape whatever the sizes of the model's inputs are, as far as `any` knows.
+pub(crate) fn alike(any: &Facts, a: ValueId, b: ValueId) -> bool {
+    let known = |d: &Dim| *d != Dim::Unknown;
+    match (any.of(a).ty.shape(), any.of(b).ty.shape()) {
+        (Some(a), Some(b)) => a == b && a.iter().all(known),
+        _ => false,
+    }
 }
 
 impl Look<'_> {
@@ -73,11 +85,10 @@ impl Look<'_> {
         if !(node.is("Add") || node.is("Sum")) {
             return None;
         }
-        let dims = self.facts.of(sum).ty.dims()?;
         let (stays, x, f) = [(0, a, b), (1, b, a)]
             .into_iter()
             .find(|&(_, x, f)| self.depends(f, x))?;
-        if self.facts.of(x).ty.dims()? != dims {
+        if !alike(self.any, x, sum) {
             return None;
         }
         let own = self.only(id, x);

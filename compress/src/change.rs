@@ -150,7 +150,7 @@ impl fmt::Display for Keep {
 
 impl fmt::Display for Mask {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (value, elements) = (&self.value, self.elements);
+        let (value, elements) = (&self.value, &self.elements);
         write!(f, "mask {value:?} ({elements} elements")?;
         match &self.tiles {
             Some(t) => write!(f, " as {:?} in tiles of {:?}): ", t.dims, t.tile)?,
@@ -159,6 +159,9 @@ impl fmt::Display for Mask {
         let what = if self.tiles.is_some() { "mean |x|" } else { "|x|" };
         match &self.cut {
             Cut::Small { threshold, ties: 0 } => write!(f, "{what} ≤ {threshold} becomes 0"),
+            Cut::Small { threshold, ties } if *ties >= *elements => {
+                write!(f, "{what} < {threshold} becomes 0")
+            }
             Cut::Small { threshold, ties } => write!(
                 f,
                 "{what} ≤ {threshold} becomes 0, but the first {ties} of {what} = {threshold} stay"

@@ -583,3 +583,228 @@ fn absolute_values_then_a_cut_find_what_informs() {
     let left = zeros(&new, "w").iter().filter(|z| !**z).count();
     assert_eq!(left, 2, "{:?}", elements(&new, "w"));
 }
+
+/// A model of which `y` reads `w`, the second output `z` reads `v`, and truth values `u`.
+fn three() -> Model {
+    let mut m = model(&[1, 2], |m, x| {
+        let w = m.graph.constant("w", floats(&[2, 1], &[0.5, 0.25]));
+        node(m, "MatMul", &[x, w], "y", vec![])
+    });
+    let x = m.graph.find("x").unwrap();
+    let v = m.graph.constant("v", floats(&[2, 1], &[1.0, -1.0]));
+    let z = node(&mut m, "MatMul", &[x, v], "z", vec![]);
+    let u = m
+        .graph
+        .constant("u", floats(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    let h = node(&mut m, "MatMul", &[x, u], "h", vec![]);
+    let best = node(&mut m, "ArgMax", &[h], "best", vec![int("axis", 1)]);
+    m.graph.output(z, None);
+    m.graph.output(best, None);
+    m
+}
+
+fn reasons(m: &Model, name: &str) -> Vec<(String, Option<String>)> {
+    let mut all = weights(m);
+    methods::mark(methods::find(name).unwrap(), m, &mut all);
+    let why = |w: &Weight| (w.name.clone(), w.exempt.as_ref().map(|e| e.to_string()));
+    all.iter().map(why).collect()
+}
+
+#[test]
+fn every_output_counts_and_what_none_depends_on_is_left_alone() {
+    let m = three();
+    for name in ["obd", "fisher", "taylor", "movement"] {
+        let found = reasons(&m, name);
+        let why = "no output depends on it by a gradient";
+        let expected = [("w", None), ("v", None), ("u", Some(why))];
+        let expected = expected.map(|(n, why)| (n.to_owned(), why.map(str::to_owned)));
+        assert_eq!(found, expected, "{name}");
+    }
+    let mut all = weights(&m);
+    methods::mark(methods::find("obd").unwrap(), &m, &mut all);
+    let runs = [run(floats(&[1, 2], &[2.0, 0.5]), None)];
+    let stats = seen(&m, &all, &[Need::Squares, Need::Curvature], &runs, None);
+    for name in ["w", "v"] {
+        let seen = &stats.seen[name];
+        assert_eq!(seen.curvature.as_ref().unwrap(), &[4.0, 0.25], "{name}");
+        assert!(seen.squares.as_ref().unwrap().iter().all(|s| *s > 0.0), "{name}");
+    }
+}
+
+#[test]
+fn a_weight_that_the_loss_does_not_depend_on_is_named() {
+    let m = three();
+    let all = weights(&m);
+    let pruned: Vec<&Weight> = all.iter().filter(|w| w.name != "u").collect();
+    let runs = [run(floats(&[1, 2], &[2.0, 0.5]), Some(floats(&[1, 1], &[1.0])))];
+    let task = Term {
+        loss: &Distance::Mse,
+        of: &["y", "label"],
+        weight: 1.0,
+    };
+    let examples = Examples {
+        runs: &runs,
+        task: Some(task),
+        seed: 0,
+        effort: Effort::default(),
+    };
+    for need in [Need::Gradients, Need::Squares, Need::Curvature, Need::Motion] {
+        let error = observe(&m, &pruned, &[need], &examples).unwrap_err().to_string();
+        assert!(
+            error.contains("\"v\"") && error.contains("\"y\" does not"),
+            "{error}"
+        );
+        assert!(!error.contains("\"w\"") && error.contains("--keep"), "{error}");
+    }
+}
+
+#[test]
+fn a_weight_that_a_subgraph_reads_is_left_alone_with_the_reason() {
+    let m = model(&[2, 2], |m, x| {
+        let w = m.graph.constant("w", noise(&[2, 2], 3));
+        let c = m.graph.constant("c", Tensor::bools(&[], [true]));
+        let branch = |name: &str| {
+            let mut g = secateur_engine::ir::Graph::default();
+            let [x, w, y] = ["x", "w", name].map(|n| g.value(n));
+            g.node(Node::new("MatMul", vec![Some(x), Some(w)], vec![Some(y)]));
+            g.output(y, None);
+            Attr::new(name, g)
+        };
+        let h = node(
+            m,
+            "If",
+            &[c],
+            "h",
+            vec![branch("then_branch"), branch("else_branch")],
+        );
+        let y = node(m, "MatMul", &[x, w], "own", vec![]);
+        node(m, "Add", &[h, y], "y", vec![])
+    });
+    for name in ["wanda", "sparsegpt", "activation"] {
+        let why = "a subgraph reads it, which is not observed".to_owned();
+        assert_eq!(reasons(&m, name), [("w".to_owned(), Some(why))], "{name}");
+    }
+}
+
+#[test]
+fn movement_sees_small_gradients_and_weights_of_constant_nodes() {
+    let m = model(&[1, 1], |m, x| {
+        let value = floats(&[1, 1], &[1.0]);
+        let attrs = vec![Attr::new("value", value)];
+        let w = node(m, "Constant", &[], "w", attrs);
+        node(m, "MatMul", &[x, w], "y", vec![])
+    });
+    // The gradient 2 (0.001 - 0.0005) 0.001 moves 1 by less than an f32 has.
+    let runs = [run(floats(&[1, 1], &[1e-3]), Some(floats(&[1, 1], &[5e-4])))];
+    let all = weights(&m);
+    let stats = seen(&m, &all, &[Need::Motion], &runs, Some(&Distance::Mse));
+    let motion = stats.seen["w"].motion.as_ref().unwrap();
+    assert!((motion[0] + 1e-6).abs() < 1e-10, "{motion:?}");
+}
+
+#[test]
+fn wanda_compares_within_each_output() {
+    let w = [1.0, 0.01, 2.0, 0.02, 3.0, 0.03, 4.0, 0.04];
+    let m = model(&[1, 4], |m, x| {
+        let w = m.graph.constant("w", floats(&[4, 2], &w));
+        node(m, "MatMul", &[x, w], "y", vec![])
+    });
+    let all = weights(&m);
+    let runs = [run(floats(&[1, 4], &[1.0; 4]), None)];
+    let stats = seen(&m, &all, &[Need::Inputs], &runs, None);
+    let gone = |share| {
+        zeros(
+            &pruned(&m, &all, "wanda", (share, Pattern::Unstructured), &stats),
+            "w",
+        )
+    };
+    assert_eq!(gone(0.5), [true, true, true, true, false, false, false, false]);
+    // Of 3 the first output has 2, for outputs are filled up one after the other.
+    assert_eq!(gone(0.375), [true, true, true, false, false, false, false, false]);
+    let global = task(&m, &all, Scope::Global, HALF);
+    let plan = methods::find("wanda").unwrap().decide(&global, &stats).unwrap();
+    let mut new = m.clone();
+    apply(&plan, &mut new).unwrap();
+    assert_eq!(
+        zeros(&new, "w"),
+        [false, true, false, true, false, true, false, true]
+    );
+    for name in ["activation", "apoz", "wanda"] {
+        assert_eq!(methods::find(name).unwrap().scope(), Scope::Layer);
+    }
+}
+
+/// Row E4: importance is the magnitude.
+#[test]
+fn the_magnitude_is_the_importance() {
+    for sign in [1.0, -1.0] {
+        let w = [1.2, -0.01, 0.4, -0.05].map(|x: f32| sign * x);
+        let m = linear(&w);
+        let all = weights(&m);
+        let scores = scores(&m, &all, "magnitude", &Stats::default());
+        assert_eq!(scores, w.map(f32::abs));
+        for scope in [Scope::Global, Scope::Layer] {
+            let task = task(&m, &all, scope, HALF);
+            let plan = methods::find("magnitude").unwrap();
+            let plan = plan.decide(&task, &Stats::default()).unwrap();
+            let mut new = m.clone();
+            apply(&plan, &mut new).unwrap();
+            assert_eq!(zeros(&new, "w"), [false, true, false, true]);
+        }
+    }
+}
+
+#[test]
+fn a_norm_over_another_axis_says_nothing_of_outputs() {
+    let m = model(&[1, 2, 4], |m, x| {
+        let w = m.graph.constant("w", noise(&[4, 5], 5));
+        let norm = ["s", "b", "mean", "var"].map(|n| m.graph.constant(n, floats(&[2], &[1.0; 2])));
+        let h = node(m, "MatMul", &[x, w], "h", vec![]);
+        let [s, b, mean, var] = norm;
+        node(m, "BatchNormalization", &[h, s, b, mean, var], "y", vec![])
+    });
+    let why = "its outputs are not those of the batch normalisation that follows".to_owned();
+    assert_eq!(reasons(&m, "bn-scale")[0], ("w".to_owned(), Some(why)));
+}
+
+#[test]
+fn sparsegpt_leaves_a_weight_with_nan_alone() {
+    let m = model(&[1, 2], |m, x| {
+        let w = m.graph.constant("w", floats(&[2, 2], &[1.0, f32::NAN, 2.0, 3.0]));
+        let v = m.graph.constant("v", noise(&[2, 2], 4));
+        let h = node(m, "MatMul", &[x, w], "h", vec![]);
+        node(m, "MatMul", &[h, v], "y", vec![])
+    });
+    let why = "it has infinite elements or NaN".to_owned();
+    assert_eq!(
+        reasons(&m, "sparsegpt"),
+        [("w".to_owned(), Some(why)), ("v".to_owned(), None)]
+    );
+}
+
+#[test]
+fn products_are_shared_and_bounded() {
+    let m = model(&[1, 3], |m, x| {
+        let v = m.graph.constant("v", noise(&[3, 2], 5));
+        let w = m.graph.constant("w", noise(&[3, 2], 6));
+        let h = node(m, "MatMul", &[x, v], "h", vec![]);
+        let y = node(m, "MatMul", &[x, w], "z", vec![]);
+        node(m, "Add", &[h, y], "y", vec![])
+    });
+    let runs = [run(noise(&[1, 3], 6), None)];
+    let stats = seen(&m, &weights(&m), &[Need::Products], &runs, None);
+    let [v, w] = ["v", "w"].map(|n| stats.seen[n].products.clone().unwrap());
+    assert!(std::sync::Arc::ptr_eq(&v.0, &w.0));
+    let m = linear(&[1.0; 30_000]);
+    let all = weights(&m);
+    let examples = Examples {
+        runs: &[run(floats(&[1, 30_000], &[1.0; 30_000]), None)],
+        task: None,
+        seed: 0,
+        effort: Effort::default(),
+    };
+    let pruned: Vec<&Weight> = all.iter().collect();
+    let error = observe(&m, &pruned, &[Need::Products], &examples).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("\"w\"") && error.contains("6.7 GiB"), "{error}");
+}

@@ -60,7 +60,41 @@ fn blocks_are_left_out_as_a_whole() {
     assert_eq!(said["total"], serde_json::json!({"blocks": 7, "cut": 2}));
     let nodes = |when: &str| said[when]["nodes"].as_u64().unwrap();
     assert!(nodes("after") < nodes("before"));
+    assert_eq!(
+        (&said["of"], &said["scope"]),
+        (&"blocks".into(), &serde_json::Value::Null)
+    );
     done(&["run", &b]);
+    // A block that was left out stays if it is to be kept, by its sum or by its nodes.
+    let all = said["blocks"].as_array().unwrap();
+    let gone = all.iter().find(|b| b["kept"] == false).unwrap();
+    let prune = |more: &[&str]| -> Vec<String> {
+        let flags = [
+            "prune",
+            &a,
+            "--pattern",
+            "block",
+            "--sparsity",
+            "90%",
+            "--dry-run",
+        ];
+        flags.iter().chain(more).map(|s| s.to_string()).collect()
+    };
+    let flags = prune(&["--keep", gone["sum"].as_str().unwrap()]);
+    let less = done(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut all = less["blocks"].as_array().unwrap().iter();
+    assert_eq!(all.find(|b| b["sum"] == gone["sum"]).unwrap()["kept"], true);
+    for (more, why) in [
+        (["--keep", "nothing*"], "fits no"),
+        (["--keep", "Conv*"], "leaves no block"),
+        (["--of", "macs"], "takes no --of"),
+        (["--round-to", "8"], "takes no --of"),
+        (["--scope", "global"], "takes no --of"),
+    ] {
+        let flags = prune(&more);
+        let said = refused(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(said.contains(why), "{said}");
+    }
 }
 
 #[test]

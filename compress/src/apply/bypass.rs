@@ -1,13 +1,17 @@
 //! Residual blocks left out.
 
+use std::collections::HashMap;
+
 use secateur_engine::ir::{Model, Node, ValueId};
 use secateur_engine::opt::{self, PASSES, Scope};
 
+use crate::blocks::alike;
 use crate::change::Bypass;
 use crate::error::{ApplyError, ApplyErrorKind};
 
 /// Makes a sum of `model` one of its inputs, and drops what nothing needs any more.
 pub(super) fn bypass(change: &Bypass, model: &mut Model) -> Result<(), ApplyError> {
+    let any = opt::infer::infer(model, &HashMap::new()).unwrap_or_default();
     let none = || ApplyError::new(ApplyErrorKind::NoBlock, &change.sum);
     let g = &mut model.graph;
     let links = g.links();
@@ -21,6 +25,10 @@ pub(super) fn bypass(change: &Bypass, model: &mut Model) -> Result<(), ApplyErro
         .flatten()
         .filter(|_| two)
         .ok_or_else(none)?;
+    if !alike(&any, stays, sum) {
+        let what = "what stays has not the shape of the sum for inputs of all sizes".to_owned();
+        return Err(ApplyError::new(ApplyErrorKind::Mismatch(what), &change.sum));
+    }
     if links.kept(sum) {
         g[id] = Node {
             name: g[id].name.clone(),

@@ -173,10 +173,12 @@ fn dims(found: &Groups, keeps: &Keeps, v: ValueId) -> Option<Vec<usize>> {
     Some(axes.iter().map(|s| found.trace.spaces.kept(s, &width)).collect())
 }
 
-/// Brings declared shapes of values up to date.
+/// Brings declared shapes of values up to date, and those of constants that are listed among the inputs.
 fn declare(model: &mut Model, found: &Groups, keeps: &Keeps) {
     let g = &mut model.graph;
-    for port in &mut g.infos {
+    let constants: Vec<bool> = g.inputs.iter().map(|p| g[p.value].konst.is_some()).collect();
+    let listed = g.inputs.iter_mut().zip(constants).filter(|(_, c)| *c);
+    for port in g.infos.iter_mut().chain(listed.map(|(p, _)| p)) {
         let (Some(new), Some(old)) = (
             dims(found, keeps, port.value),
             found.trace.facts.of(port.value).ty.dims(),

@@ -7,7 +7,7 @@ use secateur_engine::Tensor;
 use secateur_engine::ir::{AttrValue, Constant, DType, Dim, Graph, Model, Node, NodeId, Type, ValueId};
 use secateur_engine::ops::Fact;
 use secateur_engine::opt::Facts;
-use secateur_engine::opt::infer::{infer, infer_node};
+use secateur_engine::opt::infer::infer_node;
 
 use crate::groups::{Fix, Letter, Slot, Space, Trace, What};
 
@@ -43,8 +43,6 @@ pub(super) struct Speller<'a> {
     width: &'a dyn Fn(Letter) -> Option<usize>,
     /// What is known of the cut model so far.
     facts: Facts,
-    /// What is known of the model whatever the sizes of its inputs are.
-    any: Facts,
 }
 
 impl<'a> Speller<'a> {
@@ -55,13 +53,11 @@ impl<'a> Speller<'a> {
         width: &'a dyn Fn(Letter) -> Option<usize>,
     ) -> Speller<'a> {
         let facts = Facts::initial(&model.graph);
-        let any = infer(trace.model, &HashMap::new()).unwrap_or_default();
         Speller {
             model,
             trace,
             width,
             facts,
-            any,
         }
     }
 
@@ -113,7 +109,7 @@ impl<'a> Speller<'a> {
                 .get(*k)
                 .copied()
                 .flatten()
-                .is_none_or(|x| x != n.new && x > 0)
+                .is_none_or(|x| x != n.new && (x > 0 || x == n.old))
         };
         numbers
             .iter()
@@ -148,6 +144,10 @@ impl<'a> Speller<'a> {
                 let numbers: Numbers = numbers.filter(|(_, n)| n.old != n.new).collect();
                 self.list(fix.node, &fix.at, &numbers)?;
             }
+            What::Bound { place, upto, all } => {
+                let (new, size) = (self.number(upto).new, self.number(all).new);
+                self.bound(fix, *place, (new, size))?;
+            }
             What::Parts(parts) => self.parts(fix, parts)?,
         }
         Ok(())
@@ -180,6 +180,52 @@ impl<'a> Speller<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Number `place` of the bounds of a `Slice`, unless it already means `new` on an axis of `size` indices.
+    fn bound(&mut self, fix: &Fix, place: usize, (new, size): (i64, i64)) -> Result<(), String> {
+        let right = |x: i64| if x < 0 { x + size } else { x }.clamp(0, size) == new;
+        let inputs = &self.model.graph[fix.node].inputs;
+        match &fix.at {
+            Slot::Attr(name) => {
+                let Some(AttrValue::Ints(list)) = self.model.graph[fix.node].attr(name) else {
+                    return Ok(());
+                };
+                let mut list = list.clone();
+                if let Some(x) = list.get_mut(place).filter(|x| !right(**x)) {
+                    *x = new;
+                    self.node(fix.node).set(name, list);
+                }
+            }
+            &Slot::Input(i) => {
+                let Some(v) = inputs.get(i).copied().flatten() else {
+                    return Ok(());
+                };
+                let now = self.known(v).get(place).copied().flatten();
+                if !now.is_some_and(right) {
+                    let new = self.bounded(v, place, new)?;
+                    self.node(fix.node).inputs[i] = Some(new);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A value like the integers `v` with number `place` another one. What is computed otherwise is written down.
+    fn bounded(&mut self, v: ValueId, place: usize, new: i64) -> Result<ValueId, String> {
+        let g = &self.model.graph;
+        let made = g.links().producer(v).map(|(id, _)| id);
+        let written = g[v].konst.is_some() || made.is_some_and(|id| g[id].is("Constant"));
+        let old = match written {
+            true => self.known(v).get(place).copied().flatten(),
+            false => self.fixed(v, place),
+        };
+        let old = old.ok_or_else(|| format!("{:?}, bounds of a slice, are not known", g[v].name))?;
+        let numbers = Numbers::from([(place, Number { old, new })]);
+        match written {
+            true => self.value(v, &numbers, Way { depth: 0, own: true }),
+            false => self.literal(v, &numbers),
+        }
     }
 
     /// The lengths of the outputs of a `Split`, which are written down where they were equal and no longer are.
@@ -347,8 +393,9 @@ impl<'a> Speller<'a> {
 
     /// Element `k` of `v`, if it is the same whatever the sizes of the inputs are.
     fn fixed(&self, v: ValueId, k: usize) -> Option<i64> {
-        let konst = self.any.konst(v).and_then(|t| t.ints()?.get(k).copied());
-        konst.or_else(|| self.any.of(v).data.as_ref()?.get(k)?.known())
+        let any = &self.trace.any;
+        let konst = any.konst(v).and_then(|t| t.ints()?.get(k).copied());
+        konst.or_else(|| any.of(v).data.as_ref()?.get(k)?.known())
     }
 
     /// A constant in the place of `v`, which is computed from other sizes than those that change.

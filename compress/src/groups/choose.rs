@@ -221,9 +221,12 @@ impl Groups<'_> {
         format!("nothing to cut: no group of kind {}{why}", kinds.join(" or "))
     }
 
-    /// `width` as it may be: rounded, no more than there is, at least one.
+    /// `width` as it may be: rounded, no more than there is, at least one. A group of which nothing is to go stays as it is.
     fn rounded(&self, g: usize, width: f64, how: &Shrink) -> usize {
         let group = &self.groups[g];
+        if width >= group.size as f64 {
+            return group.size;
+        }
         let whole = matches!(group.kind, Kind::Head | Kind::HeadWidth) || group.size <= how.round_to;
         let step = if whole { 1 } else { how.round_to.max(1) };
         let steps = (width / step as f64).round().max(1.0);

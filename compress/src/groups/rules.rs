@@ -9,11 +9,11 @@ use super::trace::{Axes, Slot, View, What};
 /// Ties the axes of a node; `None` where its sizes do not follow.
 pub(crate) type Rule = fn(&mut View) -> Option<()>;
 
-/// Sorted by name; all are ONNX's own.
+/// Sorted by name; all are ONNX's own but `FusedConv`, which is of ONNX Runtime.
 static RULES: &[(&str, Rule)] = &[
     ("Col2Im", mixes),
     ("Concat", concat),
-    ("Constant", leaf),
+    ("Constant", constant),
     ("ConstantOfShape", filled),
     ("Conv", conv),
     ("ConvTranspose", transposed),
@@ -21,6 +21,7 @@ static RULES: &[(&str, Rule)] = &[
     ("DepthToSpace", depth_to_space),
     ("Expand", expand),
     ("Flatten", reshape),
+    ("FusedConv", conv),
     ("GRU", recurrent::<3>),
     ("GroupNormalization", group_norm),
     ("LRN", mixes),
@@ -42,7 +43,11 @@ static RULES: &[(&str, Rule)] = &[
 /// The rule of `node`, if it has one beside its operator's equation.
 pub(crate) fn find(node: &Node) -> Option<Rule> {
     let at = RULES.binary_search_by(|(op, _)| (*op).cmp(&*node.op)).ok()?;
-    node.domain().is_empty().then(|| RULES[at].1)
+    let domain = match RULES[at].0 {
+        "FusedConv" => "com.microsoft",
+        _ => "",
+    };
+    (node.domain() == domain).then(|| RULES[at].1)
 }
 
 fn mixes(v: &mut View) -> Option<()> {
@@ -52,6 +57,14 @@ fn mixes(v: &mut View) -> Option<()> {
 
 /// What it makes hangs together with nothing: a constant, or integers made of sizes, which follow the sizes.
 fn leaf(_: &mut View) -> Option<()> {
+    Some(())
+}
+
+/// Elements that a tensor has are cut; those that other attributes list are not.
+fn constant(v: &mut View) -> Option<()> {
+    if !matches!(v.n.node().attr("value"), Some(AttrValue::Tensor(_))) {
+        v.pin_all("its elements stand in an attribute that is not cut");
+    }
     Some(())
 }
 
@@ -200,6 +213,8 @@ fn grouped(v: &mut View, (out, of): (usize, usize), (group_in, group_out): (usiz
     if let (Some(a), Some(b)) = (v.input(0, 0), v.output(0, 0)) {
         v.tie(&a, &b);
     }
+    // What `FusedConv` adds to the sum.
+    v.tie_axes(3, 0, None);
     v.sum(one_in, &[0, 1]);
     let window: Vec<Space> = (0..2)
         .flat_map(|i| v.ins[i].iter().flatten().skip(2).cloned())
@@ -302,11 +317,13 @@ fn recurrent<const GATES: usize>(v: &mut View) -> Option<()> {
     Some(())
 }
 
-/// What is taken along one axis: the first index, the step, and where that stands in the lists of the node.
+/// What is taken along one axis: the first index, the step, and where that stands in the lists of the node; whether these are the
+/// same for inputs of other sizes.
 struct Taken {
     start: usize,
     step: i64,
     place: usize,
+    fixed: bool,
 }
 
 fn slice(v: &mut View) -> Option<()> {
@@ -326,6 +343,7 @@ fn slice(v: &mut View) -> Option<()> {
         vec![1; axes.len()]
     };
     let starts = list("starts", 1);
+    let fixed = v.n.opset() < 10 || v.fixed(1).is_some() && v.fixed(2).is_some();
     let mut places: Vec<(usize, i64, Option<i64>)> = vec![];
     for (p, &a) in axes.iter().enumerate() {
         places.push((
@@ -350,8 +368,8 @@ fn slice(v: &mut View) -> Option<()> {
                             start: start as usize,
                             step,
                             place,
+                            fixed,
                         },
-                        axes.len(),
                     ),
                     None => {
                         v.pin(i, "where it begins depends on values");
@@ -364,34 +382,25 @@ fn slice(v: &mut View) -> Option<()> {
     Some(())
 }
 
-fn taken(v: &mut View, i: &Space, o: &Space, t: Taken, of: usize) {
+fn taken(v: &mut View, i: &Space, o: &Space, t: Taken) {
     let (all, len) = (v.spaces.size(i), v.spaces.size(o));
     match t.step {
-        1 if all == len => v.tie(i, o),
+        1 if all == len => {
+            v.tie(i, o);
+            if t.fixed {
+                bounds(v, i, t.place, [Space::Sum(vec![]), i.clone()]);
+            }
+        }
+        _ if !t.fixed => {
+            v.pin(i, "where it begins and ends depends on the sizes of inputs");
+            v.pin(o, "where it begins and ends depends on the sizes of inputs");
+        }
         1 if t.start + len <= all => {
             let [before, after] = [t.start, all - t.start - len].map(|n| (n > 0).then(|| v.spaces.fresh(n)));
             let parts = [before.clone(), Some(o.clone()), after.clone()];
             v.tie(i, &Space::Sum(parts.into_iter().flatten().collect()));
-            let at = |name, input| {
-                if v.n.opset() < 10 {
-                    Slot::Attr(name)
-                } else {
-                    Slot::Input(input)
-                }
-            };
-            let (starts, ends) = (at("starts", 1), at("ends", 2));
-            let sizes = |space: Space| {
-                let mut sizes = vec![None; of];
-                sizes[t.place] = Some(space);
-                What::Sizes(sizes)
-            };
-            if let Some(before) = &before {
-                v.fix(starts, sizes(before.clone()));
-            }
-            let upto = Space::Sum(before.into_iter().chain([o.clone()]).collect());
-            if after.is_some() {
-                v.fix(ends, sizes(upto));
-            }
+            let upto = Space::Sum(before.clone().into_iter().chain([o.clone()]).collect());
+            bounds(v, i, t.place, [Space::Sum(before.into_iter().collect()), upto]);
         }
         step if step > 1
             && all % step as usize == 0
@@ -401,11 +410,30 @@ fn taken(v: &mut View, i: &Space, o: &Space, t: Taken, of: usize) {
             let digit = v.spaces.fresh(step as usize);
             v.pin(&digit, "it takes every so many");
             v.tie(i, &Space::Product(vec![o.clone(), digit]));
+            let before = (t.start > 0).then(|| v.spaces.fresh(t.start));
+            bounds(
+                v,
+                i,
+                t.place,
+                [Space::Sum(before.into_iter().collect()), i.clone()],
+            );
         }
         _ => {
             v.pin(i, "it turns or thins out the axis");
             v.pin(o, "it turns or thins out the axis");
         }
+    }
+}
+
+/// Notes where number `place` of the bounds of a `Slice` are on the axis `all`: behind what is given, however they are counted.
+fn bounds(v: &mut View, all: &Space, place: usize, behind: [Space; 2]) {
+    let slots = match v.n.opset() < 10 {
+        true => [Slot::Attr("starts"), Slot::Attr("ends")],
+        false => [Slot::Input(1), Slot::Input(2)],
+    };
+    for (at, upto) in slots.into_iter().zip(behind) {
+        let all = all.clone();
+        v.fix(at, What::Bound { place, upto, all });
     }
 }
 

@@ -133,6 +133,8 @@ impl Spaces {
         }
         match (&a, &b) {
             _ if a == b => Ok(()),
+            // The younger to the older, so that letters along a graph do not become a chain as long as it.
+            (&Space::Letter(x), &Space::Letter(y)) => self.bind(x.max(y), &Space::Letter(x.min(y))),
             (&Space::Letter(l), other) | (other, &Space::Letter(l)) => self.bind(l, other),
             (Space::Sum(x), Space::Sum(y)) => self.sums(x, y),
             (Space::Product(x), Space::Product(y)) => self.products(x.clone(), y.clone()),
@@ -436,6 +438,17 @@ mod tests {
         let [h, w] = [4, 8].map(|n| s.fresh(n));
         let [x, y] = [5, 27].map(|n| s.fresh(n));
         assert_eq!(s.unify(&product(&h, &w), &Space::Sum(vec![x, y])), Err(Unlike));
+    }
+
+    #[test]
+    fn letters_along_a_graph_make_no_chain() {
+        let mut s = Spaces::default();
+        let all: Vec<_> = (0..200_000).map(|_| s.fresh(4)).collect();
+        s.pin(&all[1], &Rc::from("inside"));
+        all.windows(2).for_each(|w| s.unify(&w[0], &w[1]).unwrap());
+        let first = s.leaves(&all[0])[0];
+        assert_eq!(s.leaves(&all[199_999]), [first]);
+        assert_eq!(s.pinned(first), Some("inside"));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use secateur_engine::ir::{Model, Node, NodeId, Type, ValueId};
+use secateur_engine::ir::{Dim, Model, Node, NodeId, Type, ValueId};
 use secateur_engine::ops::{self, NodeRef, Tie};
 use secateur_engine::opt::Facts;
-use secateur_engine::opt::infer::{full_name, infer_node, opset_of};
+use secateur_engine::opt::infer::{full_name, infer, infer_node, opset_of};
 
 use super::rules::{self, Rule};
 use super::space::{ONE, Space, Spaces};
@@ -38,6 +38,8 @@ pub(crate) enum What {
     Size(Space),
     /// One number for each space, where there is one.
     Sizes(Vec<Option<Space>>),
+    /// Number `place` of the bounds of a `Slice`, which is to mean the first index behind `upto` on the axis `all`.
+    Bound { place: usize, upto: Space, all: Space },
     /// The sizes of the outputs of a `Split`, which may be left out where they are equal.
     Parts(Vec<Space>),
 }
@@ -55,6 +57,8 @@ pub(crate) struct Sum {
 pub(crate) struct Trace<'m> {
     pub(crate) model: &'m Model,
     pub(crate) facts: Facts,
+    /// What is known of the model whatever the sizes of its inputs are.
+    pub(crate) any: Facts,
     pub(crate) spaces: Spaces,
     pub(crate) of: HashMap<ValueId, Axes>,
     pub(crate) fixes: Vec<Fix>,
@@ -67,6 +71,7 @@ pub(crate) struct Trace<'m> {
 pub(crate) struct View<'a, 'n> {
     pub(crate) n: &'a NodeRef<'n>,
     pub(crate) id: NodeId,
+    any: &'a Facts,
     pub(crate) spaces: &'a mut Spaces,
     pub(crate) ins: Vec<Option<Axes>>,
     pub(crate) outs: Vec<Option<Axes>>,
@@ -87,6 +92,7 @@ impl<'m> Trace<'m> {
         let mut trace = Trace {
             model,
             facts: Facts::initial(&model.graph),
+            any: infer(model, &HashMap::new()).unwrap_or_default(),
             spaces: Spaces::default(),
             of: HashMap::new(),
             fixes: vec![],
@@ -100,7 +106,8 @@ impl<'m> Trace<'m> {
         for &v in &g.initializers {
             trace.value(v);
         }
-        for p in &g.inputs {
+        // Files of old versions list initialisers among the inputs.
+        for p in g.inputs.iter().filter(|p| g[p.value].konst.is_none()) {
             trace.value(p.value);
             trace.pin(p.value, "an input of the model");
         }
@@ -114,10 +121,12 @@ impl<'m> Trace<'m> {
         let outputs: Vec<_> = g.outputs.iter().map(|p| p.value).collect();
         for &v in &outputs {
             trace.pin(v, "an output of the model");
+            trace.pin_sizes(v, "its size is an output of the model");
         }
         let captured = (0u32..g.values.len() as u32).map(ValueId);
         for v in captured.filter(|v| links.kept(*v) && !outputs.contains(v)) {
             trace.pin(v, "read inside a subgraph");
+            trace.pin_sizes(v, "its size is read inside a subgraph");
         }
         Ok(trace)
     }
@@ -133,6 +142,14 @@ impl<'m> Trace<'m> {
     fn pin(&mut self, v: ValueId, why: &str) {
         let why = Rc::from(why);
         for axis in self.of.get(&v).into_iter().flatten() {
+            self.spaces.pin(axis, &why);
+        }
+    }
+
+    /// Pins the axes whose sizes the integers `v` are made of.
+    fn pin_sizes(&mut self, v: ValueId, why: &str) {
+        let why = Rc::from(why);
+        for axis in self.sizes.get(&v).into_iter().flatten() {
             self.spaces.pin(axis, &why);
         }
     }
@@ -206,6 +223,7 @@ impl<'m> Trace<'m> {
         let mut view = View {
             n: &n,
             id,
+            any: &self.any,
             spaces: &mut self.spaces,
             ins,
             outs,
@@ -308,6 +326,22 @@ impl View<'_, '_> {
         self.fixes.push(Fix { node, at, what });
     }
 
+    /// The integers of input `i`, if they are the same whatever the sizes of the model's inputs are.
+    pub(crate) fn fixed(&self, i: usize) -> Option<Vec<i64>> {
+        let v = self.n.node().inputs.get(i).copied().flatten()?;
+        let konst = self.any.konst(v).and_then(|t| t.ints());
+        konst.or_else(|| self.any.of(v).data.as_ref()?.iter().map(Dim::known).collect())
+    }
+
+    /// Outputs beside the first, of which equations say nothing.
+    fn seconds(&mut self) {
+        match &*self.n.node().op {
+            _ if self.n.node().outputs.iter().skip(1).all(Option::is_none) => {}
+            "Dropout" => self.tie_axes(0, 1, None),
+            _ => self.pin_all("it makes more than one output"),
+        }
+    }
+
     /// What the operator's equation says; axes of which it says nothing cannot be cut.
     pub(crate) fn stated(&mut self) {
         let node = self.n.node();
@@ -333,7 +367,8 @@ impl View<'_, '_> {
                     .for_each(|t| *t = true);
             }
         }
-        let axes = self.ins.iter().zip(&told).chain(self.outs.iter().zip(&made));
+        let outs = self.outs.iter().zip(&made).take(1);
+        let axes = self.ins.iter().zip(&told).chain(outs);
         let rest: Vec<Space> = axes
             .flat_map(|(a, told)| {
                 a.iter()
@@ -345,6 +380,7 @@ impl View<'_, '_> {
             .collect();
         rest.iter()
             .for_each(|s| self.pin(s, "it mixes what lies along the axis"));
+        self.seconds();
     }
 
     fn follow(&mut self, tie: &Tie) {

@@ -1,9 +1,9 @@
 //! Where values are zero if everything that constants have in a letter is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use secateur_engine::ir::{Node, NodeId, ValueId};
+use secateur_engine::ir::{AttrValue, Node, NodeId, ValueId};
 
 use super::space::{Letter, Space};
 use super::trace::Trace;
@@ -65,6 +65,19 @@ static KEEP: &[&str] = &[
     "Upsample",
 ];
 
+/// Operators whose only output has the elements of their first input, each on its own. Sorted.
+static ALONE: &[&str] = &[
+    "Cast",
+    "DequantizeLinear",
+    "Identity",
+    "Neg",
+    "QuantizeLinear",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
 /// Pins the letters that are summed over though no factor vanishes in them: their zeros would change the sum.
 pub(crate) fn pin(trace: &mut Trace) {
     let vanish = Vanish::new(trace);
@@ -84,6 +97,10 @@ pub(crate) fn pin(trace: &mut Trace) {
 struct Vanish<'a, 'm> {
     trace: &'a Trace<'m>,
     of: HashMap<ValueId, Letters>,
+    /// Constants, and copies of them: zero wherever any of their axes has an index of the letter, be it on several.
+    constants: HashSet<ValueId>,
+    /// The letters that each node sums over.
+    summed: HashMap<NodeId, Letters>,
 }
 
 impl<'a, 'm> Vanish<'a, 'm> {
@@ -91,19 +108,48 @@ impl<'a, 'm> Vanish<'a, 'm> {
         let mut vanish = Vanish {
             trace,
             of: HashMap::new(),
+            constants: HashSet::new(),
+            summed: HashMap::new(),
         };
+        for sum in &trace.sums {
+            let letters = trace.spaces.leaves(&sum.space);
+            vanish.summed.entry(sum.node).or_default().extend(letters);
+        }
         let g = &trace.model.graph;
         for &v in &g.initializers {
             vanish.of.insert(v, vanish.letters(v));
+            vanish.constants.insert(v);
         }
-        for (_, node) in g.iter() {
-            let zero = vanish.node(node);
-            for &v in node.outputs.iter().flatten() {
-                let own = vanish.letters(v);
-                vanish.of.insert(v, own.intersection(&zero).copied().collect());
-            }
+        for (id, node) in g.iter() {
+            vanish.made(id, node);
         }
         vanish
+    }
+
+    /// Notes where the outputs of a node vanish. A letter on two axes of one is zero where both have the index, no more, unless
+    /// it is a constant.
+    fn made(&mut self, id: NodeId, node: &Node) {
+        let zero = self.node(id, node);
+        let many = ["GRU", "LSTM", "RNN", "Split"].contains(&&*node.op);
+        let first = node.inputs.first().copied().flatten();
+        let copy =
+            ALONE.binary_search(&&*node.op).is_ok() && first.is_some_and(|v| self.constants.contains(&v));
+        let constant = node.is("Constant") || node.domain().is_empty() && copy;
+        let outputs = node.outputs.iter().take(if many { usize::MAX } else { 1 });
+        for &v in outputs.flatten() {
+            let mut own = self.letters(v);
+            own.retain(|l| zero.contains(l) && (constant || self.axes(v, *l) == 1));
+            self.of.insert(v, own);
+            if constant {
+                self.constants.insert(v);
+            }
+        }
+    }
+
+    /// The number of axes of `v` that have the letter.
+    fn axes(&self, v: ValueId, l: Letter) -> usize {
+        let axes = self.trace.of.get(&v).into_iter().flatten();
+        axes.filter(|s| self.trace.spaces.leaves(s).contains(&l)).count()
     }
 
     fn in_letter(&self, v: ValueId, l: Letter) -> bool {
@@ -129,12 +175,20 @@ impl<'a, 'm> Vanish<'a, 'm> {
             .unwrap_or_default()
     }
 
-    fn any(&self, node: &Node, inputs: &[usize]) -> Letters {
-        inputs.iter().flat_map(|&i| self.input(node, i)).collect()
+    /// Letters in which one of the first two inputs vanishes, on an axis of it that node `id` does not sum over.
+    fn factors(&self, id: NodeId, node: &Node) -> Letters {
+        let none = Letters::new();
+        let summed = self.summed.get(&id).unwrap_or(&none);
+        let mut found = Letters::new();
+        for v in node.inputs.iter().take(2).flatten() {
+            let other = |l: &Letter| !summed.contains(l) || !node.is("Einsum") && self.axes(*v, *l) > 1;
+            found.extend(self.of.get(v).into_iter().flatten().filter(|l| other(l)));
+        }
+        found
     }
 
     /// Letters in which the outputs of `node` vanish, if they have them.
-    fn node(&self, node: &Node) -> Letters {
+    fn node(&self, id: NodeId, node: &Node) -> Letters {
         if !node.domain().is_empty() {
             return Letters::new();
         }
@@ -147,12 +201,16 @@ impl<'a, 'm> Vanish<'a, 'm> {
                 .collect(),
             "Add" | "Sub" | "Sum" | "Max" | "Min" | "Mean" => self.all(node, 0..node.inputs.len()),
             "Where" => self.all(node, 1..3),
-            "Mul" => self.any(node, &[0, 1]),
             "Div" | "QuantizeLinear" | "DequantizeLinear" => self.input(node, 0),
-            "MatMul" | "Einsum" => self.any(node, &[0, 1]),
-            "Conv" | "ConvTranspose" | "Gemm" => self.product(node),
+            "Mul" | "MatMul" | "Einsum" => self.factors(id, node),
+            "Conv" | "ConvTranspose" | "Gemm" => self.product(id, node),
             "BatchNormalization" | "InstanceNormalization" => self.all(node, 1..3),
-            "LSTM" | "GRU" | "RNN" => self.all(node, 1..4),
+            // Other activations may make something of zero.
+            "LSTM" | "GRU" | "RNN" if node.attr("activations").is_none() => {
+                self.all(node, [1, 2, 3, 5, 6].into_iter())
+            }
+            "Resize" if number(node, "extrapolation_value") != 0.0 => Letters::new(),
+            "Shrink" if number(node, "lambd") < 0.0 => Letters::new(),
             "Concat" => self.concat(node),
             "Clip" => self.clip(node),
             // What it fills up with is not zero where it is given.
@@ -165,8 +223,8 @@ impl<'a, 'm> Vanish<'a, 'm> {
     }
 
     /// A product of the first two inputs and a third that is added.
-    fn product(&self, node: &Node) -> Letters {
-        let product = self.any(node, &[0, 1]);
+    fn product(&self, id: NodeId, node: &Node) -> Letters {
+        let product = self.factors(id, node);
         match node.inputs.get(2).copied().flatten() {
             Some(_) => product.intersection(&self.input(node, 2)).copied().collect(),
             None => product,
@@ -190,7 +248,7 @@ impl<'a, 'm> Vanish<'a, 'm> {
             let item = v.and_then(|v| self.trace.facts.konst(v)?.item());
             match (v, node.attr(name)) {
                 (Some(_), _) => item,
-                (_, Some(secateur_engine::ir::AttrValue::Float(x))) => Some(f64::from(x.unwrap_or(0.0))),
+                (_, Some(AttrValue::Float(x))) => Some(f64::from(x.unwrap_or(0.0))),
                 _ => Some(0.0),
             }
         };
@@ -201,12 +259,20 @@ impl<'a, 'm> Vanish<'a, 'm> {
     }
 }
 
+/// A number among the attributes; 0 where it is left out.
+fn number(node: &Node, name: &str) -> f32 {
+    match node.attr(name) {
+        Some(AttrValue::Float(x)) => x.unwrap_or(0.0),
+        _ => 0.0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn operators_are_sorted() {
-        assert!(KEEP.is_sorted());
+        assert!(KEEP.is_sorted() && ALONE.is_sorted());
     }
 }

@@ -34,8 +34,10 @@ pub fn prune(w: &mut [f64], u: &[f64], n: usize, take: Take, threads: usize) {
     };
     let mut left = gone.iter().filter(|g| **g).count();
     let mut done = 0;
-    for start in (0..n).step_by(BLOCK) {
-        let block = start..n.min(start + BLOCK);
+    let mut start = 0;
+    while start < n {
+        let block = start..end(start, n, take);
+        start = block.end;
         if let Take::Count(all) = take {
             left -= held(&gone, &block);
             let even = (all as f64 * block.end as f64 / n as f64).round() as usize;
@@ -55,6 +57,17 @@ pub fn prune(w: &mut [f64], u: &[f64], n: usize, take: Take, threads: usize) {
             }
         });
     }
+}
+
+/// Where the block of columns from `start` on ends: with a group of neighbours, for these are chosen together.
+fn end(start: usize, n: usize, take: Take) -> usize {
+    let end = n.min(start + BLOCK);
+    let Take::AllBut { of, inputs, .. } = take else {
+        return end;
+    };
+    let at = end % inputs;
+    let group = at.next_multiple_of(of).min(inputs);
+    n.min(end - at + group)
 }
 
 /// How much worse the sum of squares becomes, times two, if `x` in column `j` goes: `x² / [H⁻¹]`.
@@ -80,11 +93,10 @@ fn choose(w: &[f64], gone: &mut [bool], (u, n): (&[f64], usize), block: Range<us
 
 /// Takes out what is marked in one block of one row.
 fn row((w, gone): (&mut [f64], &mut [bool]), (u, n): (&[f64], usize), block: Range<usize>, take: Take) {
-    let mut errors = [0.0; BLOCK];
+    let mut errors = vec![0.0; block.len()];
     for j in block.clone() {
         if let Take::AllBut { keep, of, inputs } = take {
             let at = j % inputs;
-            // A group that began in the block before is chosen already.
             if at.is_multiple_of(of) {
                 all_but((w, gone), (u, n), j..j + of.min(inputs - at), keep);
             }
@@ -277,6 +289,25 @@ mod tests {
             let live = place.chunks(of).map(|g| g.iter().filter(|x| **x != 0.0).count());
             assert_eq!(live.collect::<Vec<_>>(), [2, 2]);
         }
+    }
+
+    #[test]
+    fn blocks_end_with_groups() {
+        // The group of columns 126 to 129 would lie in two blocks of 128.
+        let (keep, of, inputs) = (2, 4, 6);
+        let take = Take::AllBut { keep, of, inputs };
+        let n = 132;
+        let u = factor(&definite(n, 15), n);
+        let (mut blocks, mut whole) = (noise(3 * n, 16), noise(3 * n, 16));
+        prune(&mut blocks, &u, n, take, 1);
+        for w in whole.chunks_mut(n) {
+            let mut gone = vec![false; n];
+            row((w, &mut gone), (&u, n), 0..n, take);
+        }
+        assert!(blocks.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-9));
+        assert_eq!(end(0, n, take), 130);
+        assert_eq!(end(130, n, take), n);
+        assert_eq!(end(0, 2 * BLOCK, Take::Count(1)), BLOCK);
     }
 
     #[test]

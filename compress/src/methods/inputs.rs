@@ -2,7 +2,7 @@
 
 use secateur_engine::ir::Model;
 
-use super::{Method, Task, select};
+use super::{Method, Scope, Task, select};
 use crate::change::Plan;
 use crate::error::MethodError;
 use crate::math::layout::Layout;
@@ -24,6 +24,10 @@ impl Method for Activation {
 
     fn needs(&self) -> &'static [Need] {
         &[Need::Inputs]
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Layer
     }
 
     fn together(&self) -> Option<&'static str> {
@@ -55,6 +59,10 @@ impl Method for ZeroShare {
         &[Need::Inputs]
     }
 
+    fn scope(&self) -> Scope {
+        Scope::Layer
+    }
+
     fn together(&self) -> Option<&'static str> {
         Some("all weights of an input have the same score; use --pattern column")
     }
@@ -68,7 +76,8 @@ impl Method for ZeroShare {
     }
 }
 
-/// By magnitude times the length of all that a weight was multiplied by (Sun et al. 2024, arXiv:2306.11695).
+/// By magnitude times the length of all that a weight was multiplied by, single weights within each output (Sun et al. 2024,
+/// arXiv:2306.11695).
 pub(super) struct Wanda;
 
 impl Method for Wanda {
@@ -82,6 +91,14 @@ impl Method for Wanda {
 
     fn needs(&self) -> &'static [Need] {
         &[Need::Inputs]
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Layer
+    }
+
+    fn rows(&self) -> bool {
+        true
     }
 
     fn scores(&self, _: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError> {

@@ -25,7 +25,7 @@ use crate::weights::{Exempt, Weight};
 pub enum Amount {
     /// The share of weights, zeros that are there already included, that is zero afterwards: 0 to 1.
     Sparsity(f64),
-    /// Weights of at most this magnitude become zero.
+    /// Weights below this magnitude become zero.
     Threshold(f64),
 }
 
@@ -113,6 +113,11 @@ pub trait Method: Sync {
     /// What a share is a share of where nobody says so.
     fn scope(&self) -> Scope {
         Scope::Global
+    }
+
+    /// Whether single weights are compared within each output of a layer only, where shares are those of layers.
+    fn rows(&self) -> bool {
+        false
     }
 
     /// Examples of a run, where the model takes as many as one likes.

@@ -8,9 +8,11 @@ use secateur_engine::Tensor;
 use super::magnitude::{agree, blocks, masks, share};
 use super::{Method, Scope, Task};
 use crate::apply;
+use crate::bytes::Bits;
 use crate::change::{Change, Cut, Mask, Plan};
 use crate::error::MethodError;
 use crate::math::Kind;
+use crate::math::layout::Layout;
 use crate::observe::Stats;
 use crate::pattern::Pattern;
 use crate::weights::Weight;
@@ -41,14 +43,21 @@ pub(super) fn decide(method: &dyn Method, task: &Task, seen: &Stats) -> Result<P
     for group in targets.chunks(size) {
         let scored = group.iter().map(|w| scored(method, task, w, seen));
         let scored: Vec<Weight> = scored.collect::<Result<_, _>>()?;
-        plan.extend(choose(&scored.iter().collect::<Vec<_>>(), share, task)?);
+        plan.extend(choose(
+            &scored.iter().collect::<Vec<_>>(),
+            (share, method.rows()),
+            task,
+        )?);
     }
     Ok(Plan(plan))
 }
 
-fn choose(scored: &[&Weight], share: f64, task: &Task) -> Result<Vec<Change>, MethodError> {
+fn choose(scored: &[&Weight], (share, rows): (f64, bool), task: &Task) -> Result<Vec<Change>, MethodError> {
     let effort = task.effort;
     let changes = match task.goal.pattern {
+        Pattern::Unstructured if rows && task.goal.scope == Scope::Layer => {
+            scored.iter().map(|w| by_rows(w, share)).collect()
+        }
         Pattern::Unstructured => masks(scored, share, &effort),
         Pattern::Most { keep, .. } => blocks::most(scored, task.goal.pattern, keep),
         pattern => blocks::masks(scored, pattern, share, &effort),
@@ -56,11 +65,48 @@ fn choose(scored: &[&Weight], share: f64, task: &Task) -> Result<Vec<Change>, Me
     changes.into_iter().map(|c| listed(c, scored)).collect()
 }
 
+/// The mask that makes the least scores of each output zero: so many of each that `share` of all outputs so far are, rounded. Of
+/// equal ones the first stay; NaN stays.
+fn by_rows(scored: &Weight, share: f64) -> Change {
+    let scores = scored.tensor.elements::<f32>().unwrap_or(Cow::Borrowed(&[]));
+    let mut gone = vec![false; scores.len()];
+    let mut done = 0;
+    let mut seen = 0;
+    for mut row in rows(scored) {
+        seen += row.len();
+        let until = (share * seen as f64).round() as usize;
+        row.retain(|&at| !scores[at].is_nan());
+        row.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
+        row.iter().take(until - done).for_each(|&at| gone[at] = true);
+        done = until;
+    }
+    Change::Mask(Mask {
+        value: scored.name.clone(),
+        elements: scored.elements(),
+        tiles: None,
+        cut: Cut::Listed(Bits::of(gone)),
+    })
+}
+
+/// The places of the elements of each output, ascending; all together where outputs are not known.
+fn rows(weight: &Weight) -> Vec<Vec<usize>> {
+    let Some(layout) = weight.matrix.as_ref().map(Layout::of) else {
+        return vec![(0..weight.tensor.len()).collect()];
+    };
+    let mut rows = vec![Vec::with_capacity(layout.columns); layout.groups * layout.outputs];
+    let cells = layout.cells().into_iter().enumerate();
+    cells.for_each(|(at, c)| rows[c.group * layout.outputs + c.output].push(at));
+    rows
+}
+
 /// A mask over scores as one over the weights that have them.
 fn listed(change: Change, scored: &[&Weight]) -> Result<Change, MethodError> {
     let Change::Mask(mask) = change else {
         return Ok(change);
     };
+    if let Cut::Listed(_) = mask.cut {
+        return Ok(Change::Mask(mask));
+    }
     let scores = scored.iter().find(|w| w.name == mask.value);
     let scores = scores
         .and_then(|w| w.tensor.elements::<f32>())

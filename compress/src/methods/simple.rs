@@ -6,6 +6,7 @@ use super::{Method, Task, select};
 use crate::change::Plan;
 use crate::error::MethodError;
 use crate::math::chance::Stream;
+use crate::math::layout::{Cell, Layout};
 use crate::observe::Stats;
 use crate::weights::Weight;
 
@@ -48,27 +49,13 @@ impl Method for NormScale {
     }
 
     fn without(&self, model: &Model, weight: &Weight) -> Option<String> {
-        let found = scale(model, weight);
-        found
-            .is_none()
-            .then(|| "no batch normalisation follows, and nothing else".into())
+        scale(model, weight).err()
     }
 
     fn scores(&self, model: &Model, weight: &Weight, _: &Stats) -> Result<Vec<f32>, MethodError> {
-        let scale = scale(model, weight);
-        let scale = scale.ok_or_else(|| {
-            MethodError::unseen(format!("no batch normalisation follows {:?}", weight.name))
-        })?;
-        let matrix = weight.matrix.as_ref();
-        let layout = matrix.map(crate::math::layout::Layout::of);
-        let layout = layout.filter(|l| l.groups * l.outputs == scale.len());
-        let layout = layout.ok_or_else(|| {
-            MethodError::unseen(format!(
-                "the outputs of {:?} are not those of its norm",
-                weight.name
-            ))
-        })?;
-        let one = |c: crate::math::layout::Cell| scale[c.group * layout.outputs + c.output].abs() as f32;
+        let why = |why: String| MethodError::unseen(format!("{:?}: {why}", weight.name));
+        let (layout, scale) = scale(model, weight).map_err(why)?;
+        let one = |c: Cell| scale[c.group * layout.outputs + c.output].abs() as f32;
         Ok(layout.cells().into_iter().map(one).collect())
     }
 
@@ -77,8 +64,16 @@ impl Method for NormScale {
     }
 }
 
-/// The scale of the one norm that reads what the one reader of `weight` makes.
-fn scale(model: &Model, weight: &Weight) -> Option<Vec<f64>> {
+/// The scale of the one norm that reads what the one reader of `weight` makes, a number for each output; or why there is none.
+fn scale(model: &Model, weight: &Weight) -> Result<(Layout, Vec<f64>), String> {
+    let scale = norm(model, weight).ok_or("no batch normalisation follows, and nothing else")?;
+    let layout = weight.matrix.as_ref().map(Layout::of);
+    let layout = layout.filter(|l| l.groups * l.outputs == scale.len());
+    let layout = layout.ok_or("its outputs are not those of the batch normalisation that follows")?;
+    Ok((layout, scale))
+}
+
+fn norm(model: &Model, weight: &Weight) -> Option<Vec<f64>> {
     let g = &model.graph;
     let v = g.find(&weight.value)?;
     let reader = |v: ValueId| {

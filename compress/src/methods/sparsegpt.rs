@@ -40,6 +40,14 @@ impl Method for SparseGpt {
         Scope::Layer
     }
 
+    fn without(&self, _: &Model, weight: &Weight) -> Option<String> {
+        let finite = weight
+            .tensor
+            .floats()
+            .is_some_and(|x| x.iter().all(|x| x.is_finite()));
+        (!finite).then(|| "it has infinite elements or NaN".into())
+    }
+
     fn scores(&self, _: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError> {
         let layer = Layer::of(weight, seen)?;
         let n = layer.layout.columns;

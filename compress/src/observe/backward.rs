@@ -17,7 +17,7 @@ struct Backward {
     session: Session,
     /// Names of inputs that are labels, or the gradient that comes from outside.
     extra: Vec<String>,
-    /// For each weight the output that is its gradient, if anything depends on it.
+    /// For each weight the output that is its gradient, if what is differentiated depends on it.
     grads: Vec<Option<String>>,
 }
 
@@ -60,14 +60,18 @@ fn labelled(
     let loss = loss.ok_or_else(|| MethodError::run("the loss is lost"))?;
     let back = Backward::new(
         measured.model,
-        (loss, None),
+        &[(loss, None)],
         watched,
         measured.labels,
         examples.effort.threads,
     )?;
+    back.all_reached(
+        watched,
+        &format!("the loss of {:?}", term.of.first().unwrap_or(&"")),
+    )?;
     for run in examples.runs {
-        let labels = run.labels.as_ref();
-        back.run(run, labels, sums, |_, x| {
+        let labels: Vec<&Tensor> = run.labels.iter().collect();
+        back.run(run, &labels, sums, |_, x| {
             if need == Need::Gradients { x.abs() } else { x * x }
         })?;
         examples.effort.watch.advance(1);
@@ -82,39 +86,96 @@ fn unlabelled(
     examples: &Examples,
     sums: &mut [Sums],
 ) -> Result<(), MethodError> {
-    let head = Head::of(model, examples.task.as_ref())?;
-    let name = model.graph[head.value].name.clone();
-    let is_output = model.graph.outputs.iter().any(|p| p.value == head.value);
+    let heads = Head::of(model, examples.task.as_ref())?;
+    let names: Vec<String> = heads
+        .iter()
+        .map(|h| model.graph[h.value].name.to_string())
+        .collect();
+    let outputs: Vec<&str> = model
+        .graph
+        .outputs
+        .iter()
+        .map(|p| &*model.graph[p.value].name)
+        .collect();
+    let tapped = names.iter().filter(|n| !outputs.contains(&n.as_str()));
     let builder = Session::builder(model).threads(examples.effort.threads);
-    let forward = if is_output { builder } else { builder.tap(&*name) }.build()?;
+    let forward = tapped.fold(builder, |b, n| b.tap(n)).build()?;
     let mut new = model.clone();
-    let outside = new.graph.fresh("outside");
-    let dy = new.graph.input(outside.clone(), like(model, head.value)?);
-    let of = (head.value, Some(dy));
-    let back = Backward::new(
-        new,
-        of,
-        watched,
-        vec![outside.to_string()],
-        examples.effort.threads,
-    )?;
+    let (mut of, mut extra) = (vec![], vec![]);
+    for head in &heads {
+        let outside = new.graph.fresh("outside");
+        extra.push(outside.to_string());
+        of.push((
+            head.value,
+            Some(new.graph.input(outside, like(model, head.value)?)),
+        ));
+    }
+    let back = Backward::new(new, &of, watched, extra, examples.effort.threads)?;
+    let quoted: Vec<String> = names.iter().map(|n| format!("{n:?}")).collect();
+    back.all_reached(watched, &quoted.join(", "))?;
     for (i, run) in examples.runs.iter().enumerate() {
         let outputs = forward.run(run.inputs.iter().map(|(n, x)| (n, x)))?;
-        let y = outputs.get(&name);
-        let y = y.and_then(|t| Some((t, t.floats()?)));
-        let (t, y) = y.ok_or_else(|| MethodError::run(format!("value {name:?} is no tensor of floats")))?;
-        let chance = Stream::new(examples.seed, &format!("run {i}"));
-        let all = match need {
-            Need::Curvature => head.probes(&y, t.dims(), chance),
-            _ => vec![head.drawn(&y, t.dims(), chance)],
+        let seen = |name: &String| {
+            let t = outputs.get(name);
+            let y = t.and_then(|t| Some((t, t.floats()?)));
+            y.ok_or_else(|| MethodError::run(format!("value {name:?} is no tensor of floats")))
         };
-        for dy in all {
-            let dy = Tensor::rounded(t.dtype(), t.dims(), &dy);
-            back.run(run, dy.as_ref(), sums, |_, x| x * x)?;
+        let seen: Vec<_> = names.iter().map(seen).collect::<Result<_, _>>()?;
+        let chance = |k: usize| {
+            let output = if k == 0 {
+                String::new()
+            } else {
+                format!(", output {k}")
+            };
+            Stream::new(examples.seed, &format!("run {i}{output}"))
+        };
+        for dys in outside(&heads, &seen, need, chance) {
+            let wrong = || MethodError::run("an output is no tensor of floats");
+            let dys = dys.iter().zip(&seen);
+            let dys = dys.map(|(dy, (t, _))| Tensor::rounded(t.dtype(), t.dims(), dy).ok_or_else(wrong));
+            let dys: Vec<Tensor> = dys.collect::<Result<_, _>>()?;
+            back.run(run, &dys.iter().collect::<Vec<_>>(), sums, |_, x| x * x)?;
         }
         examples.effort.watch.advance(1);
     }
     Ok(())
+}
+
+/// Gradients by each of the outputs `seen`, as often as they are to be followed back.
+fn outside(
+    heads: &[Head],
+    seen: &[(&Tensor, Vec<f64>)],
+    need: Need,
+    chance: impl Fn(usize) -> Stream,
+) -> Vec<Vec<Vec<f64>>> {
+    let each = || heads.iter().zip(seen).enumerate();
+    if need != Need::Curvature {
+        let drawn = each().map(|(k, (head, (t, y)))| head.drawn(y, t.dims(), chance(k)));
+        return vec![drawn.collect()];
+    }
+    // Second derivatives of several outputs add up: each has probes of its own.
+    let probes = each().flat_map(|(k, (head, (t, y)))| {
+        let all = head.probes(y, t.dims(), chance(k));
+        all.into_iter().map(move |probe| alone(probe, k, seen))
+    });
+    probes.collect()
+}
+
+/// The gradient `probe` by output `k`, and none by the others.
+fn alone(probe: Vec<f64>, k: usize, all: &[(&Tensor, Vec<f64>)]) -> Vec<Vec<f64>> {
+    let mut dys: Vec<Vec<f64>> = all.iter().map(|(_, y)| vec![0.0; y.len()]).collect();
+    dys[k] = probe;
+    dys
+}
+
+/// Which of `values` no output of floats depends on in a way that has a gradient; `None` where the model has no gradients at
+/// all, which [`observe`] says.
+pub(super) fn unreached(model: &Model, values: &[ValueId]) -> Option<Vec<bool>> {
+    let mut new = model.clone();
+    let of: Vec<_> = Head::of(model, None).ok()?;
+    let of: Vec<_> = of.iter().map(|h| (h.value, None)).collect();
+    let found = differentiate(&mut new, &Gradients::new(&of, values)).ok()?;
+    Some(found.iter().map(Option::is_none).collect())
 }
 
 /// The type of `v`, as an input may declare it.
@@ -135,13 +196,13 @@ fn like(model: &Model, v: ValueId) -> Result<Type, MethodError> {
 impl Backward {
     fn new(
         mut model: Model,
-        of: (ValueId, Option<ValueId>),
+        of: &[(ValueId, Option<ValueId>)],
         watched: &[Watched],
         extra: Vec<String>,
         threads: usize,
     ) -> Result<Backward, MethodError> {
         let by: Vec<ValueId> = watched.iter().map(|w| w.value).collect();
-        let found = differentiate(&mut model, &Gradients::new(&[of], &by))?;
+        let found = differentiate(&mut model, &Gradients::new(of, &by))?;
         let g = &mut model.graph;
         g.outputs.clear();
         let mut grads = vec![];
@@ -163,16 +224,27 @@ impl Backward {
         })
     }
 
-    /// Adds `f` of the gradients of one run to `sums`.
+    /// Refuses weights that have no gradient.
+    fn all_reached(&self, watched: &[Watched], of: &str) -> Result<(), MethodError> {
+        let none = |(w, _): &(&Watched, &Option<String>)| format!("{:?}", w.weight.name);
+        let each = watched.iter().zip(&self.grads);
+        let lost: Vec<String> = each.filter(|(_, g)| g.is_none()).map(|e| none(&e)).collect();
+        match lost.is_empty() {
+            true => Ok(()),
+            false => Err(independent(of, &lost)),
+        }
+    }
+
+    /// Adds `f` of the gradients of one run to `sums`; `extra` goes into the inputs of that name.
     fn run(
         &self,
         run: &Run,
-        extra: Option<&Tensor>,
+        extra: &[&Tensor],
         sums: &mut [Sums],
         f: impl Fn(usize, f64) -> f64,
     ) -> Result<(), MethodError> {
         let inputs = run.inputs.iter().map(|(n, x)| (n.as_str(), x));
-        let more = self.extra.iter().filter_map(|n| Some((n.as_str(), extra?)));
+        let more = self.extra.iter().map(String::as_str).zip(extra.iter().copied());
         let outputs = self.session.run(inputs.chain(more))?;
         for (name, sum) in self.grads.iter().zip(sums) {
             let Some(name) = name else { continue };
@@ -181,4 +253,12 @@ impl Backward {
         }
         Ok(())
     }
+}
+
+/// Of `weights` nothing can be said, for `of` does not depend on them.
+pub(super) fn independent(of: &str, weights: &[String]) -> MethodError {
+    MethodError::run(format!(
+        "{of} does not depend on {}, of which gradients say nothing; leave such weights out with --keep",
+        weights.join(", ")
+    ))
 }

@@ -1,5 +1,7 @@
 //! What weights are multiplied by.
 
+use std::sync::Arc;
+
 use secateur_engine::ir::{DType, Dim, Model, Node, Opset, Type};
 use secateur_engine::ops;
 use secateur_engine::{Session, Tensor};
@@ -22,16 +24,16 @@ pub struct Inputs {
     pub squares: Vec<f64>,
 }
 
-/// The sums of products of all pairs of columns, `[groups, columns, columns]`.
+/// The sums of products of all pairs of columns, `[groups, columns, columns]`; shared by weights that are multiplied by the same.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Products(pub Vec<f64>);
+pub struct Products(pub Arc<Vec<f64>>);
 
 /// One way in which a value is multiplied: weights that share it are observed once.
 struct Source {
     tap: Tap,
     layout: Layout,
     inputs: Inputs,
-    products: Vec<f64>,
+    products: Arc<Vec<f64>>,
 }
 
 impl Source {
@@ -43,6 +45,11 @@ impl Source {
 
 /// Numbers that are put together as rows at a time.
 const CHUNK: usize = 1 << 21;
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// Bytes that the products of a weight may take.
+const MOST: f64 = 4.0 * GIB;
 
 /// Observes what `weights` are multiplied by, with products of pairs if they are wanted.
 pub(super) fn observe(
@@ -60,6 +67,9 @@ pub(super) fn observe(
         let Some(layout) = w.weight.matrix.as_ref().map(Layout::of) else {
             continue;
         };
+        if products {
+            bounded(&w.weight.name, &layout)?;
+        }
         of.push(
             taps.into_iter()
                 .map(|tap| find(&mut sources, tap, &layout))
@@ -100,7 +110,10 @@ pub(super) fn observe(
             .map(|s| s.inputs.clone())
             .reduce(Inputs::and)
             .map(Inputs::means);
-        let sum = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| a + b).collect();
+        let sum = |a: Arc<Vec<f64>>, b: Arc<Vec<f64>>| {
+            let each = a.iter().zip(b.iter());
+            Arc::new(each.map(|(a, b)| a + b).collect())
+        };
         seen.products = all()
             .map(|s| s.products.clone())
             .filter(|_| products)
@@ -110,6 +123,19 @@ pub(super) fn observe(
         finite(&squares.collect::<Vec<_>>(), name)?;
     }
     Ok(())
+}
+
+/// Refuses products of a weight that need more than [`MOST`].
+fn bounded(name: &str, layout: &Layout) -> Result<(), MethodError> {
+    let (groups, n) = (layout.groups as f64, layout.columns as f64);
+    let bytes = 8.0 * groups * n * n;
+    match bytes <= MOST {
+        true => Ok(()),
+        false => Err(MethodError::run(format!(
+            "{name:?} has {n} columns, of all pairs of which products would take {:.1} GiB; leave it out with --keep",
+            bytes / GIB
+        ))),
+    }
 }
 
 fn find(sources: &mut Vec<Source>, tap: Tap, layout: &Layout) -> usize {
@@ -127,7 +153,7 @@ fn find(sources: &mut Vec<Source>, tap: Tap, layout: &Layout) -> usize {
             tap,
             layout: layout.clone(),
             inputs,
-            products: vec![],
+            products: Arc::default(),
         });
         sources.len() - 1
     })
@@ -210,8 +236,9 @@ impl Source {
             .as_ref()
             .and_then(|t| t.elements::<f32>())
             .ok_or("no products")?;
-        self.products.resize(self.layout.groups * n * n, 0.0);
-        let own = &mut self.products[group * n * n..][..n * n];
+        let sums = Arc::make_mut(&mut self.products);
+        sums.resize(self.layout.groups * n * n, 0.0);
+        let own = &mut sums[group * n * n..][..n * n];
         own.iter_mut()
             .zip(made.iter())
             .for_each(|(sum, &x)| *sum += f64::from(x));

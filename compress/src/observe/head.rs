@@ -1,7 +1,9 @@
 //! What a model's output says of what is likely.
 
+use std::collections::HashMap;
+
 use secateur_engine::ir::{AttrValue, Model, Node, ValueId};
-use secateur_engine::opt::infer::opset_of;
+use secateur_engine::opt::infer::{infer, opset_of};
 use secateur_train::Term;
 
 use crate::error::MethodError;
@@ -29,8 +31,8 @@ enum Likely {
 const FEW: usize = 32;
 
 impl Head {
-    /// What the loss of `task` looks at, or the first output of floats: without a last softmax or sigmoid.
-    pub(super) fn of(model: &Model, task: Option<&Term>) -> Result<Head, MethodError> {
+    /// What the loss of `task` looks at, or else all outputs of floats, each without a last softmax or sigmoid; at least one.
+    pub(super) fn of(model: &Model, task: Option<&Term>) -> Result<Vec<Head>, MethodError> {
         let g = &model.graph;
         let named = task.and_then(|t| Some((g.find(t.of.first()?)?, t.loss.name())));
         if let Some((value, loss)) = named {
@@ -40,28 +42,37 @@ impl Head {
                 "binary-cross-entropy" => Likely::Yes,
                 _ => Likely::Near,
             };
-            return Ok(Head { value, likely });
+            return Ok(vec![Head { value, likely }]);
         }
-        let float = |v: &ValueId| {
-            let port = g.outputs.iter().find(|p| p.value == *v);
-            let dtype = port.and_then(|p| p.ty.as_ref()?.ty.dtype());
-            dtype.is_none_or(|d| d.is_float())
-        };
-        let first = g.outputs.iter().map(|p| p.value).find(float);
-        let first = first.ok_or_else(|| MethodError::run("the model has no output of floats"))?;
-        let last = g
-            .iter()
-            .find(|(_, n)| n.outputs.contains(&Some(first)))
-            .map(|(_, n)| n);
+        let facts = infer(model, &HashMap::new()).map_err(MethodError::run)?;
+        let float = |v: &ValueId| facts.of(*v).ty.dtype().is_none_or(|d| d.is_float());
+        let mut heads: Vec<Head> = vec![];
+        for v in g.outputs.iter().map(|p| p.value).filter(float) {
+            let head = Head::end(model, v);
+            // A model may show scores beside their softmax.
+            if !heads.iter().any(|h| h.value == head.value) {
+                heads.push(head);
+            }
+        }
+        match heads.is_empty() {
+            true => Err(MethodError::run("the model has no output of floats")),
+            false => Ok(heads),
+        }
+    }
+
+    /// The output `v`, or what its softmax or sigmoid is made from.
+    fn end(model: &Model, v: ValueId) -> Head {
+        let mut nodes = model.graph.iter().map(|(_, n)| n);
+        let last = nodes.find(|n| n.outputs.contains(&Some(v)));
         let before = last.and_then(|n| n.inputs.first().copied().flatten());
         let likely = last.and_then(|n| likely(n, opset_of(&model.opsets, n)));
-        Ok(match (likely, before) {
+        match (likely, before) {
             (Some(likely), Some(value)) => Head { value, likely },
             _ => Head {
-                value: first,
+                value: v,
                 likely: Likely::Near,
             },
-        })
+        }
     }
 
     /// The gradient of minus the logarithm of the likelihood of something drawn, by the value, which is `y`.

@@ -146,15 +146,29 @@ impl Stats {
 pub fn mark(model: &Model, needs: &[Need], weights: &mut [Weight]) {
     let main = mains(model);
     let inputs = needs.iter().any(|n| matches!(n, Need::Inputs | Need::Products));
+    let unreached = match needs.iter().all(|n| matches!(n, Need::Inputs | Need::Products)) {
+        true => BTreeSet::new(),
+        false => unreached(model, &main, weights),
+    };
     let pruned = weights.iter_mut().filter(|w| w.exempt.is_none());
     for w in pruned.filter(|_| !needs.is_empty()) {
         let why = match main.get(&w.name) {
             None => Some("in a subgraph or function, which is not observed".to_owned()),
+            Some(v) if unreached.contains(v) => Some("no output depends on it by a gradient".to_owned()),
             Some(&v) if inputs => taps::of(model, w, v).err(),
             Some(_) => None,
         };
         w.exempt = why.map(Exempt::Unobserved);
     }
+}
+
+/// The values of those of `weights` to prune that have no gradient.
+fn unreached(model: &Model, main: &BTreeMap<String, ValueId>, weights: &[Weight]) -> BTreeSet<ValueId> {
+    let pruned = weights.iter().filter(|w| w.exempt.is_none());
+    let values: Vec<ValueId> = pruned.filter_map(|w| main.get(&w.name).copied()).collect();
+    let lost = backward::unreached(model, &values).unwrap_or_default();
+    let each = values.into_iter().zip(lost);
+    each.filter(|(_, lost)| *lost).map(|(v, _)| v).collect()
 }
 
 /// Runs `model` and says what was seen of `weights`.

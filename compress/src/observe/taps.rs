@@ -1,6 +1,6 @@
 //! Where the values are that a weight is multiplied by.
 
-use secateur_engine::ir::{AttrValue, Model, Node, ValueId};
+use secateur_engine::ir::{AttrValue, Graph, Model, Node, ValueId};
 
 use crate::contraction::{carries, order};
 use crate::math::layout::Layout;
@@ -57,6 +57,9 @@ pub(super) fn of(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Ta
     orders[from.0 as usize] = Some(plain);
     let mut taps = vec![];
     for (_, node) in g.iter() {
+        if captured(g, node, &orders) {
+            return Err("a subgraph reads it, which is not observed".into());
+        }
         for (i, v) in node.inputs.iter().enumerate() {
             let Some(old) = v.and_then(|v| orders[v.0 as usize].clone()) else {
                 continue;
@@ -74,8 +77,17 @@ pub(super) fn of(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Ta
     let apart = |t: &Tap| matches!(t.how, How::Axis(_));
     match Layout::of(matrix).groups > 1 && taps.iter().any(apart) {
         true => Err("it is many matrices at once, whose inputs are not observed".into()),
+        false if taps.is_empty() => Err("nothing that is observed reads it".into()),
         false => Ok(taps),
     }
+}
+
+/// Whether a subgraph of `node` reads a value of `graph` whose order is known: one that holds the weight.
+fn captured(graph: &Graph, node: &Node, orders: &[Option<Vec<usize>>]) -> bool {
+    let inner = node.attrs.iter().flat_map(|a| a.value.graphs());
+    let names = inner.flat_map(Graph::captures);
+    let mut found = names.filter_map(|name| graph.find(&name));
+    found.any(|v| orders[v.0 as usize].is_some())
 }
 
 fn unknown(node: &Node) -> String {

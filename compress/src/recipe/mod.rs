@@ -68,7 +68,7 @@ pub struct Prune {
     /// The share of zeros afterwards; that of the pattern, or a half, where neither this nor a threshold is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<f64>,
-    /// Weights of at most this magnitude become zero.
+    /// Weights of less than this magnitude become zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
     /// Which weights a share is a share of; what the method does usually, where nothing is said.

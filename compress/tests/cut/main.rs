@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod archs;
+mod corners;
 mod operators;
 mod random;
 mod removal;

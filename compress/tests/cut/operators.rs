@@ -7,7 +7,7 @@ use secateur_engine::ir::ValueId;
 use super::sketch::{ALL, Sketch, agrees, cut, int, list, reason, to_70, widths};
 
 /// `x` [.., n] by a weight [n, m] and a bias.
-fn linear(s: &mut Sketch, x: ValueId, n: usize, m: usize) -> ValueId {
+pub(super) fn linear(s: &mut Sketch, x: ValueId, n: usize, m: usize) -> ValueId {
     let (w, b) = (s.weight(&[n, m]), s.weight(&[m]));
     let y = s.op("MatMul", &[x, w], &[]);
     s.op("Add", &[y, b], &[])
@@ -218,7 +218,7 @@ fn widths_are_followed_through_other_operators() {
 }
 
 /// A product by [4, 6], something with it, and a product by [6, 3].
-fn between(make: impl Fn(&mut Sketch, ValueId) -> ValueId) -> secateur_engine::Model {
+pub(super) fn between(make: impl Fn(&mut Sketch, ValueId) -> ValueId) -> secateur_engine::Model {
     let mut s = Sketch::new(4);
     let x = s.input("x", &[2, 4]);
     let w = s.constant(

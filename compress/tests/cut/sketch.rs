@@ -159,6 +159,16 @@ pub(crate) fn defined(model: &Model) -> Vec<Vec<f64>> {
 
 /// What `how` cuts of `model`, after checking that it computes what it did with the same things zero, and is written and read.
 pub(crate) fn agrees(name: &str, model: &Model, how: &Shrink, sizes: &Sizes) -> (Narrow, Model) {
+    agrees_by(name, model, (how, sizes), &|m| outputs(m, sizes))
+}
+
+/// The same for what `run` makes of models.
+pub(crate) fn agrees_by(
+    name: &str,
+    model: &Model,
+    (how, sizes): (&Shrink, &Sizes),
+    run: &dyn Fn(&Model) -> Vec<Vec<f64>>,
+) -> (Narrow, Model) {
     let found = groups(model, sizes).unwrap_or_else(|e| panic!("{name}: {e}"));
     let change = found
         .choose(&found.scores(&squares), how, sizes)
@@ -171,8 +181,8 @@ pub(crate) fn agrees(name: &str, model: &Model, how: &Shrink, sizes: &Sizes) -> 
         found.parameters(&change),
         "{name}: not as small as foretold"
     );
-    let (zero, new_out) = (forced(&change, model).unwrap(), outputs(&new, sizes));
-    for (a, b) in outputs(&zero, sizes).iter().zip(&new_out) {
+    let (zero, new_out) = (forced(&change, model).unwrap(), run(&new));
+    for (a, b) in run(&zero).iter().zip(&new_out) {
         let most = a.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
         let far = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(

@@ -269,6 +269,15 @@ fn a_residual_that_broadcasts_stays_outside() {
     assert_eq!(optimised(&m, Scope::Engine), ["MatMul", "ReduceMax", "Add"]);
 }
 
+#[test]
+fn a_product_is_no_residual_of_itself() {
+    let m = model(13, |x| {
+        let y = x.matmul(x.tensor(floats(&[8, 8], 1)));
+        y + y
+    });
+    assert_eq!(optimised(&m, Scope::Engine), ["MatMul", "Add"]);
+}
+
 fn refusals(m: &Model, rule: &str) -> Vec<String> {
     let scope = RULES.iter().find(|r| r.name() == rule).unwrap().scope();
     let report = optimize(&mut m.clone(), scope).unwrap();

@@ -149,6 +149,7 @@ impl Chain<'_> {
         };
         let source = Source {
             data: prune.data(),
+            lesson: prune.finetune.as_ref(),
             samples: prune.samples,
             inputs: self.inputs,
         };

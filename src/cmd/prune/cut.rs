@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use secateur::Model;
-use secateur::compress::groups::{Kind, Shrink, Sizes, squares};
+use secateur::compress::groups::{Kind, Of, Shrink, Sizes, squares};
 use secateur::compress::recipe::Recipe;
 use secateur::compress::{
-    Change, Effort, PATTERNS, Pattern, Plan, Report, Scope, Stats, Weight, apply_with, blocks, groups, least,
-    methods, observe, preview, weights,
+    Block, Change, Effort, PATTERNS, Pattern, Plan, Report, Scope, Stats, Weight, apply_with, blocks, groups,
+    least, matches, methods, observe, preview, weights,
 };
 use serde_json::{Value, json};
 
@@ -37,6 +37,9 @@ pub(super) enum Shape {
 
 /// The pattern that leaves out whole residual blocks.
 const BLOCK: &str = "block";
+
+/// What `--round-to` is where it is not given.
+const ROUND_TO: u32 = 16;
 
 /// Patterns that cut, by name.
 static CUTS: &[(&str, &[Kind])] = &[
@@ -91,7 +94,6 @@ pub(super) fn run(flags: &Flags, ui: &Ui) -> Result<Outcome> {
     let trial = Trial::of(&old, &flags.inputs, ui)?;
     let after = flags.recovery.after(ui.common.seed)?;
     let (found, plan) = match flags.pattern {
-        Shape::Cut(BLOCK, _) if flags.name() != "magnitude" => bail!("--pattern block goes by magnitude"),
         Shape::Cut(BLOCK, _) => all_blocks(&old, &how, &sizes),
         _ => all_groups(&old, (&how, &sizes), flags, ui),
     }
@@ -141,8 +143,10 @@ fn scores(old: &Model, flags: &Flags, ui: &Ui) -> Result<HashMap<String, Vec<f64
     let targets: Vec<_> = all.iter().filter(|w| w.exempt.is_none()).collect();
     let mut stats = Stats::seeded(ui.common.seed);
     if !method.needs().is_empty() {
+        let lesson = flags.recovery.lesson();
         let source = Source {
             data: flags.recovery.data(),
+            lesson: lesson.as_ref(),
             samples: flags.samples,
             inputs: &flags.inputs,
         };
@@ -162,8 +166,37 @@ fn all_blocks<'m>(old: &'m Model, how: &Shrink, sizes: &Sizes) -> Result<(Found<
         !found.is_empty(),
         "nothing to cut: the model has no residual blocks with weights"
     );
-    let plan = least(&found, how.share).into_iter().map(Change::Bypass).collect();
+    let free = unkept(&found, &how.keep)?;
+    ensure!(!free.is_empty(), "nothing to cut: --keep leaves no block");
+    let plan = least(&free, how.share).into_iter().map(Change::Bypass).collect();
     Ok((Found::Blocks(found), Plan(plan)))
+}
+
+/// Those of `blocks` whose sum and nodes no pattern of `keep` fits; each of these fits some block.
+fn unkept(blocks: &[Block], keep: &[String]) -> Result<Vec<Block>> {
+    let fits = |b: &Block, glob: &str| {
+        let names = std::iter::once(&b.sum).chain(&b.nodes);
+        names.into_iter().any(|n| matches(glob, n))
+    };
+    for glob in keep {
+        let found = blocks.iter().any(|b| fits(b, glob));
+        ensure!(found, "{glob:?} fits no sum and no node of a block");
+    }
+    let free = blocks.iter().filter(|b| !keep.iter().any(|glob| fits(b, glob)));
+    Ok(free.cloned().collect())
+}
+
+/// Refuses what has no meaning for whole blocks.
+fn for_blocks(flags: &Flags) -> Result<()> {
+    if flags.name() != "magnitude" {
+        bail!("--pattern block goes by magnitude");
+    }
+    // Flags with defaults count as given where they differ from these.
+    let other = !matches!(Of::from(flags.of), Of::Channels) || flags.round_to != ROUND_TO;
+    if other || flags.scope.is_some() {
+        bail!("--pattern block takes no --of, --round-to or --scope: --sparsity is the share of blocks");
+    }
+    Ok(())
 }
 
 fn how(flags: &Flags, ui: &Ui) -> Result<Shrink> {
@@ -175,6 +208,9 @@ fn how(flags: &Flags, ui: &Ui) -> Result<Shrink> {
             "--pattern {} takes no --threshold, --include or --sparse-initializers",
             flags.pattern
         );
+    }
+    if matches!(flags.pattern, Shape::Cut(BLOCK, _)) {
+        for_blocks(flags)?;
     }
     let share = flags.sparsity.unwrap_or_else(|| {
         ui.note("how much was not said: taken as --sparsity 50%");
@@ -286,13 +322,17 @@ impl Job<'_> {
     fn asked(&self) -> Value {
         let of = serde_json::to_value(self.how.of).unwrap_or_default();
         let scope = serde_json::to_value(self.how.scope).unwrap_or_default();
+        let (of, scope, round_to) = match &self.found {
+            Found::Groups(_) => (of, scope, json!(self.how.round_to)),
+            Found::Blocks(_) => (json!("blocks"), Value::Null, Value::Null),
+        };
         json!({
             "method": self.flags.name(),
             "pattern": self.flags.pattern.to_string(),
             "sparsity": self.how.share,
             "of": of,
             "scope": scope,
-            "round_to": self.how.round_to,
+            "round_to": round_to,
             "keep": self.how.keep,
         })
     }

@@ -2,14 +2,15 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use secateur::Model;
+use secateur::compress::recipe::Finetune;
 use secateur::compress::{Effort, Examples, Method, Run};
-use secateur::train::data::{self, Data, Loader, LoaderOptions, Options};
+use secateur::train::data::{self, Data, Loader, LoaderOptions};
 use secateur::train::loss::loss;
 use secateur::train::{Loss, Term};
 
 use super::super::shapes::{Wanted, wanted};
 use super::super::source::{Feeder, InputFlags};
-use super::super::train::{classes_of, output};
+use super::super::train::{Flags, classes_of, output};
 use super::super::ui::Ui;
 
 /// What the model is shown.
@@ -24,6 +25,8 @@ pub(super) struct Shown {
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) data: Option<&'a str>,
+    /// What labels are, what is set apart, and the loss; as usual without.
+    pub(super) lesson: Option<&'a Finetune>,
     /// How many, if that is said.
     pub(super) samples: Option<u32>,
     pub(super) inputs: &'a InputFlags,
@@ -31,6 +34,19 @@ pub(super) struct Source<'a> {
 
 /// How many examples there are where nobody says.
 const SAMPLES: u32 = 128;
+
+/// The flags of `finetune` that say how the examples `data` are read.
+fn learning(data: &str, lesson: Option<&Finetune>) -> Result<Flags> {
+    let said = |pick: fn(&Finetune) -> &Option<String>| lesson.and_then(|f| pick(f).clone());
+    let all = [
+        ("data", Some(data.to_owned())),
+        ("task", said(|f| &f.task)),
+        ("validation", said(|f| &f.validation)),
+        ("loss", said(|f| &f.loss)),
+    ];
+    let given: Vec<_> = all.into_iter().filter_map(|(name, x)| Some((name, x?))).collect();
+    Flags::of(&given)
+}
 
 impl Shown {
     /// Examples of `--data`, or else the inputs of `-i`.
@@ -41,7 +57,10 @@ impl Shown {
     pub(super) fn new(model: &Model, method: &dyn Method, source: Source, ui: &Ui) -> Result<Shown> {
         let samples = source.samples.unwrap_or(SAMPLES);
         match (source.data, source.inputs.inputs.is_empty()) {
-            (Some(data), _) => Shown::data(model, method, (data, samples as usize), ui),
+            (Some(data), _) => {
+                let learning = learning(data, source.lesson)?;
+                Shown::data(model, method, (&learning, samples as usize), ui)
+            }
             (None, false) => Shown::inputs(model, (source.inputs, samples), ui),
             (None, true) => bail!(
                 "method {} sees the model at work: --data D gives it examples, -i NAME=SOURCE inputs without labels",
@@ -50,20 +69,22 @@ impl Shown {
         }
     }
 
-    fn data(model: &Model, method: &dyn Method, (name, samples): (&str, usize), ui: &Ui) -> Result<Shown> {
+    fn data(model: &Model, method: &dyn Method, (flags, samples): (&Flags, usize), ui: &Ui) -> Result<Shown> {
         let known = wanted(model);
         let seed = ui.common.seed;
-        let options = Options {
-            seed,
-            image: known.first().and_then(Wanted::image),
-            threads: ui.threads(),
-            ..Options::default()
-        };
-        let splits = data::open(name, &options)?;
+        let image = known.first().and_then(Wanted::image);
+        let options = flags.learning.options(image, seed, ui.threads());
+        let splits = data::open(&flags.learning.data, &options)?;
         let classes = splits.train.classes();
         let each: Vec<_> = known.iter().map(Wanted::example).collect();
         let fitted: Data = splits.train.fit(&each, classes.and_then(|_| classes_of(model)))?;
         let fixed = known.iter().find_map(Wanted::batch);
+        if let Some(batch) = fixed.filter(|&n| n > fitted.len()) {
+            bail!(
+                "--data has {} examples for training; the model takes batches of {batch} only",
+                fitted.len()
+            );
+        }
         let options = LoaderOptions {
             batch: fixed.unwrap_or(method.batch()).min(fitted.len()),
             seed,
@@ -78,7 +99,7 @@ impl Shown {
             left = left.saturating_sub(batch.len());
             runs.push(Run {
                 inputs: batch.inputs,
-                labels: Some(batch.labels),
+                labels: flags.labelled().then_some(batch.labels),
             });
             if left == 0 {
                 break;
@@ -90,9 +111,14 @@ impl Shown {
                 samples - left
             ));
         }
-        let loss = loss(if classes.is_some() { "cross-entropy" } else { "mse" }).map_err(|e| anyhow!(e))?;
-        let of = [output(model, &*loss)?, model.graph.fresh("label").to_string()];
-        let task = Some((loss, of));
+        let task = match flags.labelled() {
+            false => None,
+            true => {
+                let loss = loss(flags.learning.loss(classes)).map_err(|e| anyhow!(e))?;
+                let of = [output(model, &*loss)?, model.graph.fresh("label").to_string()];
+                Some((loss, of))
+            }
+        };
         Ok(Shown { runs, task, seed })
     }
 
@@ -134,5 +160,98 @@ impl Shown {
             seed: self.seed,
             effort,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use clap::{Args, Command, FromArgMatches};
+    use secateur::Tensor;
+    use secateur::compress::methods::find;
+    use secateur::engine::ir::{DType, Dim, Node, Opset, Type};
+
+    use super::super::super::ui::Common;
+    use super::*;
+
+    /// An archive of so many arrays `x` of three numbers, without labels.
+    fn archive(name: &str, n: usize) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("secateur-{}-{name}.npz", std::process::id()));
+        let x = Tensor::of(&[n, 3], vec![0.5f32; 3 * n]);
+        data::npz::write(std::fs::File::create(&path).unwrap(), [("x", &x)]).unwrap();
+        path
+    }
+
+    /// A product with a weight, for a batch of this size.
+    fn model(batch: Dim) -> Model {
+        let opset = Opset {
+            domain: None,
+            version: Some(21),
+            extra: Default::default(),
+        };
+        let mut model = Model {
+            opsets: vec![opset],
+            ..Model::default()
+        };
+        let g = &mut model.graph;
+        let x = g.input("x", Type::tensor(DType::F32, [batch, 3usize.into()]));
+        let w = g.constant("w", Tensor::of(&[3, 2], vec![1f32; 6]));
+        let y = g.value("y");
+        g.node(Node::new("MatMul", vec![Some(x), Some(w)], vec![Some(y)]));
+        g.output(y, None);
+        model
+    }
+
+    fn shown(n: usize, batch: Dim, lesson: &Finetune) -> Result<Shown> {
+        let said = |x: &Option<String>| x.clone().unwrap_or_default().replace('%', "");
+        let name = format!("{n}-{}-{}", said(&lesson.task), said(&lesson.validation));
+        let path = archive(&name, n);
+        let command = Common::augment_args(Command::new("t").no_binary_name(true));
+        let matches = command.try_get_matches_from(["--quiet"])?;
+        let ui = Ui::new(Common::from_arg_matches(&matches)?);
+        let source = Source {
+            data: path.to_str(),
+            lesson: Some(lesson),
+            samples: None,
+            inputs: &InputFlags::default(),
+        };
+        let method = find("wanda").context("no method")?;
+        let shown = Shown::new(&model(batch), method, source, &ui);
+        std::fs::remove_file(&path)?;
+        shown
+    }
+
+    fn lesson(validation: &str) -> Finetune {
+        Finetune {
+            task: Some("none".into()),
+            validation: Some(validation.into()),
+            ..Finetune::default()
+        }
+    }
+
+    #[test]
+    fn examples_without_labels_are_shown_without() {
+        let free = || Dim::Symbol("n".into());
+        let found = shown(20, free(), &lesson("10%")).unwrap();
+        assert!(found.task.is_none() && found.runs.iter().all(|r| r.labels.is_none()));
+        let classes = shown(21, free(), &Finetune::default()).map(|_| ()).unwrap_err();
+        assert!(classes.to_string().contains("no array \"y\""), "{classes}");
+    }
+
+    #[test]
+    fn examples_that_are_set_apart_are_not_shown() {
+        let count = |validation: &str| {
+            let found = shown(22, Dim::Symbol("n".into()), &lesson(validation));
+            found.unwrap().samples()
+        };
+        assert_eq!(count("2") - count("12"), 10);
+    }
+
+    #[test]
+    fn a_batch_must_be_full() {
+        let error = shown(6, 8usize.into(), &lesson("1")).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("batches of 8 only"), "{error}");
+        assert!(shown(20, 8usize.into(), &lesson("1")).is_ok());
     }
 }

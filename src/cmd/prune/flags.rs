@@ -44,10 +44,11 @@ pub(super) struct Flags {
     /// pattern says]
     #[arg(long, value_name = "X", value_parser = share, conflicts_with = "threshold")]
     pub(super) sparsity: Option<f64>,
-    /// Weights of at most this magnitude become zero
+    /// Weights of less than this magnitude become zero
     #[arg(long, value_name = "X")]
     pub(super) threshold: Option<f64>,
-    /// What --sparsity is a share of [default: global; layer for sparsegpt, and where channels, neurons or heads are cut away]
+    /// What --sparsity is a share of [default: global; layer for activation, apoz, sparsegpt and wanda, and where channels, neurons or heads
+    /// are cut away]
     #[arg(long, value_enum, conflicts_with = "threshold")]
     pub(super) scope: Option<ScopeFlag>,
     /// What --sparsity is a share of where channels, neurons or heads are cut away
@@ -175,7 +176,7 @@ pub(super) fn words(prune: &Prune) -> String {
             format!("{method}: {} % of all weights together", percent(x))
         }
         (Amount::Sparsity(x), Scope::Layer) => format!("{method}: {} % of each layer", percent(x)),
-        (Amount::Threshold(x), _) => format!("{method}: |x| ≤ {x}"),
+        (Amount::Threshold(x), _) => format!("{method}: |x| < {x}"),
     }
 }
 

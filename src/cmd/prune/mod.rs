@@ -172,6 +172,7 @@ impl<'a> Job<'a> {
         if !method.needs().is_empty() {
             let source = Source {
                 data: self.prune.data(),
+                lesson: self.prune.finetune.as_ref(),
                 samples: self.prune.samples,
                 inputs: &self.flags.inputs,
             };

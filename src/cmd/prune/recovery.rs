@@ -167,7 +167,8 @@ impl RecoveryFlags {
         })
     }
 
-    fn lesson(&self) -> Option<Finetune> {
+    /// What training there is, and what its examples are.
+    pub(super) fn lesson(&self) -> Option<Finetune> {
         Some(Finetune {
             data: self.data.clone()?,
             epochs: self.finetune.unwrap_or(0),

@@ -87,6 +87,9 @@ impl Rule for Residual {
         }
         floats(site, m)?;
         let out = node.outputs[0].ok_or(Why::NoEffect)?;
+        if m.inputs[2] == out {
+            return Err(Why::No("what is added is the result itself"));
+        }
         let (y, z) = (
             site.facts.of(out).ty.shape(),
             site.facts.of(m.inputs[2]).ty.shape(),
