@@ -180,6 +180,7 @@ pub(super) fn chart(report: &Report) -> String {
         .flat_map(|l| &mut l.2)
         .for_each(|d| d.1 = percent(d.1));
     right.range = (100.0 * right.range.0, 100.0 * right.range.1);
+    right.step = step((right.range.1 - right.range.0) / 5.0);
     let steps = Panel::of(report, "Steps until as good as dense", LEFTS[1], |g| g.steps);
     let seeds = report.groups.first().map_or(0, |g| g.seeds);
     let name = report.model.rsplit('/').next().unwrap_or(&report.model);
