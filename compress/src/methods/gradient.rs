@@ -2,8 +2,7 @@
 
 use secateur_engine::ir::Model;
 
-use super::{Method, Task, select};
-use crate::change::Plan;
+use super::Method;
 use crate::error::MethodError;
 use crate::observe::{Need, Seen, Stats};
 use crate::weights::Weight;
@@ -27,10 +26,6 @@ impl Method for Taylor {
     fn scores(&self, _: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError> {
         each(weight, seen, |s| s.gradients.as_ref(), |w, g| w.abs() * g)
     }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
-    }
 }
 
 /// By `½ · F · w²` with the diagonal `F` of the Fisher information: the mean square of the gradient of `log p` (Theis et al. 2018,
@@ -53,10 +48,6 @@ impl Method for Fisher {
     fn scores(&self, _: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError> {
         each(weight, seen, |s| s.squares.as_ref(), |w, f| 0.5 * f * w * w)
     }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
-    }
 }
 
 /// Optimal Brain Damage: by `½ · H · w²` with the diagonal `H` of the second derivative (LeCun et al. 1989), without the second
@@ -78,10 +69,6 @@ impl Method for Damage {
 
     fn scores(&self, _: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError> {
         each(weight, seen, |s| s.curvature.as_ref(), |w, h| 0.5 * h * w * w)
-    }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
     }
 }
 
@@ -110,10 +97,6 @@ impl Method for Movement {
         let all = seen.seen.values().filter_map(|s| s.motion.as_ref()).flatten();
         let least = all.fold(f32::INFINITY, |m, &x| m.min(x));
         each(weight, seen, |s| s.motion.as_ref(), |_, m| m - f64::from(least))
-    }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
     }
 }
 

@@ -2,8 +2,7 @@
 
 use secateur_engine::ir::Model;
 
-use super::{Method, Scope, Task, select};
-use crate::change::Plan;
+use super::{Method, Scope};
 use crate::error::MethodError;
 use crate::math::layout::Layout;
 use crate::observe::{Inputs, Need, Stats};
@@ -37,10 +36,6 @@ impl Method for Activation {
     fn scores(&self, _: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError> {
         each(weight, seen, |inputs, at, _| inputs.mean[at])
     }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
-    }
 }
 
 /// By how often the neuron that a weight reads is not zero (Hu et al. 2016, arXiv:1607.03250).
@@ -69,10 +64,6 @@ impl Method for ZeroShare {
 
     fn scores(&self, _: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError> {
         each(weight, seen, |inputs, at, _| (1.0 - inputs.zeros[at]).max(0.0))
-    }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
     }
 }
 
@@ -106,10 +97,6 @@ impl Method for Wanda {
             let mean = inputs.squares[at] / inputs.rows.max(1) as f64;
             w.abs() * mean.sqrt()
         })
-    }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
     }
 }
 

@@ -143,12 +143,14 @@ pub trait Method: Sync {
     /// If of `weight` nothing was seen that the method needs.
     fn scores(&self, model: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError>;
 
-    /// Decides. The same task and statistics give the same plan, on any number of threads.
+    /// Decides: usually by the scores. The same task and statistics give the same plan, on any number of threads.
     ///
     /// # Errors
     ///
     /// If the method does not understand the goal, there is nothing to prune, or not all was seen that it needs.
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError>;
+    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
+        select::decide(self, task, seen)
+    }
 }
 
 /// All methods, sorted by name.

@@ -22,7 +22,11 @@ use crate::weights::Weight;
 /// # Errors
 ///
 /// If the goal is none of a method that scores, or scores cannot be made.
-pub(super) fn decide(method: &dyn Method, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
+pub(super) fn decide(
+    method: &(impl Method + ?Sized),
+    task: &Task,
+    seen: &Stats,
+) -> Result<Plan, MethodError> {
     let share = share(method.name(), task.goal.amount)?;
     if let (Pattern::Unstructured, Some(why)) = (task.goal.pattern, method.together()) {
         return Err(MethodError::goal(format!(
@@ -121,7 +125,12 @@ fn listed(change: Change, scored: &[&Weight]) -> Result<Change, MethodError> {
 }
 
 /// `weight` with its scores in the place of its elements: 0 for those that are zero, above for others, and NaN for NaN.
-fn scored(method: &dyn Method, task: &Task, weight: &Weight, seen: &Stats) -> Result<Weight, MethodError> {
+fn scored(
+    method: &(impl Method + ?Sized),
+    task: &Task,
+    weight: &Weight,
+    seen: &Stats,
+) -> Result<Weight, MethodError> {
     let name = &weight.name;
     let scores = method.scores(task.model, weight, seen)?;
     let elements = weight.tensor.floats().filter(|x| x.len() == scores.len());

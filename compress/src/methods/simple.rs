@@ -2,8 +2,7 @@
 
 use secateur_engine::ir::{Model, Node, ValueId};
 
-use super::{Method, Task, select};
-use crate::change::Plan;
+use super::Method;
 use crate::error::MethodError;
 use crate::math::chance::Stream;
 use crate::math::layout::{Cell, Layout};
@@ -25,10 +24,6 @@ impl Method for Random {
     fn scores(&self, _: &Model, weight: &Weight, seen: &Stats) -> Result<Vec<f32>, MethodError> {
         let chance = Stream::new(seen.seed, &weight.name);
         Ok((0..weight.elements()).map(|i| chance.at(i) as f32).collect())
-    }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
     }
 }
 
@@ -57,10 +52,6 @@ impl Method for NormScale {
         let (layout, scale) = scale(model, weight).map_err(why)?;
         let one = |c: Cell| scale[c.group * layout.outputs + c.output].abs() as f32;
         Ok(layout.cells().into_iter().map(one).collect())
-    }
-
-    fn decide(&self, task: &Task, seen: &Stats) -> Result<Plan, MethodError> {
-        select::decide(self, task, seen)
     }
 }
 
