@@ -106,6 +106,10 @@ fn what_cannot_be_asked_for_is_refused() {
     assert!(none.contains("nothing to cut"), "{none}");
     let threshold = refused(&["prune", &a, &b, "--pattern", "head", "--threshold", "0.1"]);
     assert!(threshold.contains("takes no --threshold"), "{threshold}");
+    let zeros = refused(&["prune", &a, &b, "--round-to", "8"]);
+    assert!(zeros.contains("--pattern unstructured makes zeros"), "{zeros}");
+    let block = refused(&["prune", &a, &b, "--pattern", "block", "--of", "channels"]);
+    assert!(block.contains("share of blocks"), "{block}");
     let name = refused(&["prune", &a, &b, "--pattern", "chanel"]);
     assert!(name.contains("did you mean \"channel\""), "{name}");
     done(&["new", "lenet5", &a, "--force"]);

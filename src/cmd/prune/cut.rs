@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use secateur::Model;
-use secateur::compress::groups::{Kind, Of, Shrink, Sizes, squares};
+use secateur::compress::groups::{Kind, Shrink, Sizes, squares};
 use secateur::compress::recipe::Recipe;
 use secateur::compress::{
     Block, Change, Effort, PATTERNS, Pattern, Plan, Report, Scope, Stats, Weight, apply_with, blocks, groups,
@@ -191,9 +191,7 @@ fn for_blocks(flags: &Flags) -> Result<()> {
     if flags.name() != "magnitude" {
         bail!("--pattern block goes by magnitude");
     }
-    // Flags with defaults count as given where they differ from these.
-    let other = !matches!(Of::from(flags.of), Of::Channels) || flags.round_to != ROUND_TO;
-    if other || flags.scope.is_some() {
+    if flags.of.is_some() || flags.round_to.is_some() || flags.scope.is_some() {
         bail!("--pattern block takes no --of, --round-to or --scope: --sparsity is the share of blocks");
     }
     Ok(())
@@ -218,9 +216,9 @@ fn how(flags: &Flags, ui: &Ui) -> Result<Shrink> {
     });
     Ok(Shrink {
         share,
-        of: flags.of.into(),
+        of: flags.of.unwrap_or_default().into(),
         scope: flags.scope.map_or(Scope::Layer, Scope::from),
-        round_to: flags.round_to as usize,
+        round_to: flags.round_to.unwrap_or(ROUND_TO) as usize,
         kinds: kinds.to_vec(),
         keep: flags.keep.clone(),
     })

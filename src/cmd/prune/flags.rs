@@ -51,12 +51,12 @@ pub(super) struct Flags {
     /// are cut away]
     #[arg(long, value_enum, conflicts_with = "threshold")]
     pub(super) scope: Option<ScopeFlag>,
-    /// What --sparsity is a share of where channels, neurons or heads are cut away
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) of: OfFlag,
-    /// Numbers of channels and neurons become multiples of this where they are larger
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(super) round_to: u32,
+    /// What --sparsity is a share of where channels, neurons or heads are cut away [default: channels]
+    #[arg(long, value_enum)]
+    pub(super) of: Option<OfFlag>,
+    /// Numbers of channels and neurons that are cut become multiples of this where they are larger [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) round_to: Option<u32>,
     /// Leave these alone: names of weights or of nodes that read them; `*` is any text, `?` any character
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     pub(super) keep: Vec<String>,

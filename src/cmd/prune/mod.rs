@@ -64,6 +64,9 @@ impl Cmd for Prune {
             Shape::Zero(pattern) => pattern,
             Shape::Cut(..) => return cut::run(&flags, ui),
         };
+        if flags.of.is_some() || flags.round_to.is_some() {
+            bail!("--of and --round-to say how to cut away; --pattern {pattern} makes zeros");
+        }
         let prune = || Ok(flags.prune(&flags.goal(pattern, ui)?));
         let mut recipe = flags.recovery.recipe(prune, ui.common.seed)?;
         let seed = recipe.seed.filter(|_| !said).unwrap_or(ui.common.seed);
