@@ -13,6 +13,7 @@ mod new;
 mod optimize;
 mod prune;
 mod pruning;
+mod recipe;
 mod rival;
 mod run;
 mod shapes;

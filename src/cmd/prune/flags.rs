@@ -11,11 +11,11 @@ use secateur::compress::{Amount, Goal, METHODS, Method, Pattern, Scope, methods}
 use serde_json::{Value, json};
 
 use super::super::pruning::{ScopeFlag, percent, share};
+use super::super::recipe::RecoveryFlags;
 use super::super::source::InputFlags;
 use super::super::ui::Ui;
 use super::super::written::Target;
 use super::cut::Shape;
-use super::recovery::RecoveryFlags;
 
 /// The flags of the verb.
 #[derive(clap::Args)]

@@ -1,13 +1,9 @@
 //! `secateur prune`: a model in which weights are zero.
 
-mod chain;
 mod cut;
-mod examples;
 mod flags;
 mod found;
 mod layers;
-mod lesson;
-mod recovery;
 
 use std::path::Path;
 
@@ -26,13 +22,14 @@ use serde_json::{Value, json};
 
 use super::bars::Bars;
 use super::card::{self, Card};
+use super::recipe::{Chain, Cooked, Shown, Source, names};
 use super::timing::Trial;
 use super::ui::Ui;
 use super::written::{Receipt, Target};
 use super::{Cmd, Outcome};
-use chain::{Chain, Cooked};
+
 use cut::Shape;
-use examples::{Shown, Source};
+
 use flags::Flags;
 use layers::{Layers, compared};
 
@@ -47,7 +44,7 @@ impl Cmd for Prune {
         let help = format!(
             "Methods:\n{}\n\n{}",
             methods.collect::<Vec<_>>().join("\n"),
-            recovery::names()
+            names()
         );
         let about = "Writes the model with weights set to zero";
         Flags::augment_args(Command::new("prune").about(about).after_help(help))

@@ -20,24 +20,24 @@ use super::lesson::Lesson;
 use super::recovery::RecoveryFlags;
 
 /// A recipe and what it is applied to.
-pub(super) struct Chain<'a> {
-    pub(super) recipe: &'a Recipe,
+pub(in crate::cmd) struct Chain<'a> {
+    pub(in crate::cmd) recipe: &'a Recipe,
     /// The model before anything was done.
-    pub(super) old: &'a Model,
+    pub(in crate::cmd) old: &'a Model,
     /// What the first step begins with.
-    pub(super) start: &'a Model,
-    pub(super) name: &'a Path,
-    pub(super) flags: &'a RecoveryFlags,
-    pub(super) inputs: &'a InputFlags,
-    pub(super) effort: Effort<'a>,
-    pub(super) ui: &'a Ui,
+    pub(in crate::cmd) start: &'a Model,
+    pub(in crate::cmd) name: &'a Path,
+    pub(in crate::cmd) flags: &'a RecoveryFlags,
+    pub(in crate::cmd) inputs: &'a InputFlags,
+    pub(in crate::cmd) effort: Effort<'a>,
+    pub(in crate::cmd) ui: &'a Ui,
 }
 
 /// What came of it.
-pub(super) struct Cooked {
-    pub(super) model: Model,
+pub(in crate::cmd) struct Cooked {
+    pub(in crate::cmd) model: Model,
     /// On how many examples methods saw the model at work.
-    pub(super) samples: usize,
+    pub(in crate::cmd) samples: usize,
     /// The rounds of each step.
     steps: Vec<Vec<Row>>,
     /// The last that there was: by its test examples the result is measured.
@@ -105,7 +105,7 @@ impl<'a> Part<'a> {
 
 impl Chain<'_> {
     /// Takes all steps.
-    pub(super) fn run(&self) -> Result<Cooked> {
+    pub(in crate::cmd) fn run(&self) -> Result<Cooked> {
         let mut cooked = Cooked {
             model: self.start.clone(),
             samples: 0,
@@ -261,7 +261,7 @@ fn worth(score: Option<Score>) -> String {
 
 impl Cooked {
     /// One row for each round, and the test.
-    pub(super) fn table(&self) -> String {
+    pub(in crate::cmd) fn table(&self) -> String {
         let mut table = Table::new(&["step", "round", "pruned %", "before recovery", "after", "s"]);
         for (rows, step) in self.steps.iter().zip(1..) {
             for row in rows {
@@ -285,7 +285,7 @@ impl Cooked {
     }
 
     /// The rounds as receipts have them: without times, so that the same run makes the same file.
-    pub(super) fn record(&self) -> Value {
+    pub(in crate::cmd) fn record(&self) -> Value {
         let mut rounds = self.rounds();
         for row in rounds.as_array_mut().into_iter().flatten() {
             row.as_object_mut().map(|r| r.remove("seconds"));
@@ -294,7 +294,7 @@ impl Cooked {
     }
 
     /// As `rounds[]` has them.
-    pub(super) fn rounds(&self) -> Value {
+    pub(in crate::cmd) fn rounds(&self) -> Value {
         let steps = self.steps.iter().zip(1..);
         let row = |(step, row): (i32, &Row)| {
             json!({
@@ -311,7 +311,7 @@ impl Cooked {
     }
 
     /// As `test{}` has it.
-    pub(super) fn test(&self) -> Value {
+    pub(in crate::cmd) fn test(&self) -> Value {
         self.test
             .map_or(Value::Null, |[old, new]| json!({"before": old, "after": new}))
     }

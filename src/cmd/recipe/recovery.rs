@@ -13,7 +13,7 @@ use super::super::written;
 /// The flags.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Recovery")]
-pub(super) struct RecoveryFlags {
+pub(in crate::cmd) struct RecoveryFlags {
     /// Examples to recover by, and for methods that want to see the model at work: `digits` (built in), IDX files (MNIST), a CSV
     /// or NPZ file, or a folder of images with one folder a class
     #[arg(long, value_name = "D")]
@@ -68,10 +68,10 @@ pub(super) struct RecoveryFlags {
     task: Option<String>,
     /// Keep the state after each round in F, and that of training beside it, so that it can go on when it is stopped at any moment
     #[arg(long, value_name = "F")]
-    pub(super) checkpoint: Option<PathBuf>,
+    pub(in crate::cmd) checkpoint: Option<PathBuf>,
     /// Go on from --checkpoint, if there is one
     #[arg(long, requires = "checkpoint")]
-    pub(super) resume: bool,
+    pub(in crate::cmd) resume: bool,
     /// Take the steps that this TOML file lists
     #[arg(long, value_name = "R.toml", conflicts_with_all = ["method", "pattern", "sparsity", "threshold", "scope", "keep", "include", "data", "rounds", "schedule", "samples", "of", "round_to"])]
     recipe: Option<PathBuf>,
@@ -82,24 +82,24 @@ pub(super) struct RecoveryFlags {
 
 impl RecoveryFlags {
     /// The examples.
-    pub(super) fn data(&self) -> Option<&str> {
+    pub(in crate::cmd) fn data(&self) -> Option<&str> {
         self.data.as_deref()
     }
 
     /// Whether there is more to do than to prune at once.
-    pub(super) fn more(&self) -> bool {
+    pub(in crate::cmd) fn more(&self) -> bool {
         self.trains() || self.data.is_some()
     }
 
     /// Whether that is more than to measure.
-    pub(super) fn trains(&self) -> bool {
+    pub(in crate::cmd) fn trains(&self) -> bool {
         let rounds = self.rounds.is_some_and(|n| n > 1);
         let taught = self.finetune.is_some() || !self.recover.is_empty();
         rounds || taught || self.recipe.is_some() || self.checkpoint.is_some()
     }
 
     /// The steps, of which `prune` is what the other flags say.
-    pub(super) fn recipe(&self, prune: impl FnOnce() -> Result<Prune>, seed: u64) -> Result<Recipe> {
+    pub(in crate::cmd) fn recipe(&self, prune: impl FnOnce() -> Result<Prune>, seed: u64) -> Result<Recipe> {
         if let Some(path) = &self.recipe {
             let place = || path.display().to_string();
             let text = std::fs::read_to_string(path).with_context(place)?;
@@ -128,7 +128,7 @@ impl RecoveryFlags {
     /// # Errors
     ///
     /// If rounds are asked for: there is only one.
-    pub(super) fn after(&self, seed: u64) -> Result<Option<Recipe>> {
+    pub(in crate::cmd) fn after(&self, seed: u64) -> Result<Option<Recipe>> {
         if self.rounds.is_some_and(|n| n > 1) || self.recipe.is_some() || self.save_recipe.is_some() {
             bail!(
                 "what cuts away takes one round, and is no step of a recipe; leave out --rounds, --recipe and --save-recipe"
@@ -168,7 +168,7 @@ impl RecoveryFlags {
     }
 
     /// What training there is, and what its examples are.
-    pub(super) fn lesson(&self) -> Option<Finetune> {
+    pub(in crate::cmd) fn lesson(&self) -> Option<Finetune> {
         Some(Finetune {
             data: self.data.clone()?,
             epochs: self.finetune.unwrap_or(0),
@@ -187,7 +187,7 @@ impl RecoveryFlags {
     }
 
     /// Refuses early what could not be written in the end.
-    pub(super) fn check(&self, force: bool) -> Result<()> {
+    pub(in crate::cmd) fn check(&self, force: bool) -> Result<()> {
         self.save_recipe
             .iter()
             .try_for_each(|f| written::check(f, force))?;
@@ -200,7 +200,7 @@ impl RecoveryFlags {
     }
 
     /// Writes the recipe, if that is wanted.
-    pub(super) fn save(&self, recipe: &Recipe, force: bool) -> Result<()> {
+    pub(in crate::cmd) fn save(&self, recipe: &Recipe, force: bool) -> Result<()> {
         let Some(file) = &self.save_recipe else {
             return Ok(());
         };
@@ -210,7 +210,7 @@ impl RecoveryFlags {
 }
 
 /// What is said of names below the flags.
-pub(super) fn names() -> String {
+pub(in crate::cmd) fn names() -> String {
     let ramps = RAMPS
         .iter()
         .map(|(name, _, about)| format!("\n  {name:<12} {about}"));

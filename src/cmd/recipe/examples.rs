@@ -14,7 +14,7 @@ use super::super::train::{Flags, classes_of, output};
 use super::super::ui::Ui;
 
 /// What the model is shown.
-pub(super) struct Shown {
+pub(in crate::cmd) struct Shown {
     runs: Vec<Run>,
     /// The loss of labels, and the names of what it compares.
     task: Option<(Box<dyn Loss>, [String; 2])>,
@@ -23,13 +23,13 @@ pub(super) struct Shown {
 
 /// Where examples come from.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub(super) data: Option<&'a str>,
+pub(in crate::cmd) struct Source<'a> {
+    pub(in crate::cmd) data: Option<&'a str>,
     /// What labels are, what is set apart, and the loss; as usual without.
-    pub(super) lesson: Option<&'a Finetune>,
+    pub(in crate::cmd) lesson: Option<&'a Finetune>,
     /// How many, if that is said.
-    pub(super) samples: Option<u32>,
-    pub(super) inputs: &'a InputFlags,
+    pub(in crate::cmd) samples: Option<u32>,
+    pub(in crate::cmd) inputs: &'a InputFlags,
 }
 
 /// How many examples there are where nobody says.
@@ -54,7 +54,7 @@ impl Shown {
     /// # Errors
     ///
     /// If there are neither, or they do not fit the model.
-    pub(super) fn new(model: &Model, method: &dyn Method, source: Source, ui: &Ui) -> Result<Shown> {
+    pub(in crate::cmd) fn new(model: &Model, method: &dyn Method, source: Source, ui: &Ui) -> Result<Shown> {
         let samples = source.samples.unwrap_or(SAMPLES);
         match (source.data, source.inputs.inputs.is_empty()) {
             (Some(data), _) => {
@@ -136,13 +136,13 @@ impl Shown {
     }
 
     /// How many examples there are: of labels where there are some, else runs.
-    pub(super) fn samples(&self) -> usize {
+    pub(in crate::cmd) fn samples(&self) -> usize {
         let of = |r: &Run| r.labels.as_ref().map_or(1, |l| l.dims()[0]);
         self.runs.iter().map(of).sum()
     }
 
     /// Calls `f` with the examples.
-    pub(super) fn with<T>(&self, effort: Effort, f: impl FnOnce(&Examples) -> T) -> T {
+    pub(in crate::cmd) fn with<T>(&self, effort: Effort, f: impl FnOnce(&Examples) -> T) -> T {
         let names: Vec<&str> = self
             .task
             .iter()

@@ -14,9 +14,9 @@ use super::super::train::{Flags, KEEP, Start, TEACHER, output, terms};
 use super::super::ui::Ui;
 
 /// Examples and what is made small, for one model.
-pub(super) struct Lesson {
+pub(in crate::cmd) struct Lesson {
     flags: Flags,
-    pub(super) start: Start,
+    pub(in crate::cmd) start: Start,
     label: Box<dyn Loss>,
     soft: Box<dyn Loss>,
     teacher: Option<Model>,
@@ -29,7 +29,7 @@ const SAMPLES: usize = 256;
 
 impl Lesson {
     /// The lesson that `finetune` and `recover` ask for, of `model`. `original` is what it was before the recipe.
-    pub(super) fn new(
+    pub(in crate::cmd) fn new(
         (finetune, recover): (Option<&Finetune>, Option<&Recover>),
         model: &Model,
         original: &Model,
@@ -65,7 +65,7 @@ impl Lesson {
     }
 
     /// Lets `with` recover by it.
-    pub(super) fn give<R>(
+    pub(in crate::cmd) fn give<R>(
         &self,
         original: &Model,
         (checkpoint, resume): (Option<&Path>, bool),
@@ -116,7 +116,7 @@ impl Lesson {
     }
 
     /// Steps of all rounds together.
-    pub(super) fn steps(&self, ui: &Ui) -> Result<u64> {
+    pub(in crate::cmd) fn steps(&self, ui: &Ui) -> Result<u64> {
         let (examples, _) = self.start.loaders(&self.flags.learning, &ui.quiet())?;
         Ok(self.flags.epochs * examples.batches() as u64)
     }

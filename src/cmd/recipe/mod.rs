@@ -1,0 +1,10 @@
+//! Recipes: steps that prune and recover, the flags that ask for them, and the examples that they look at.
+
+mod chain;
+mod examples;
+mod lesson;
+mod recovery;
+
+pub(in crate::cmd) use chain::{Chain, Cooked};
+pub(in crate::cmd) use examples::{Shown, Source};
+pub(in crate::cmd) use recovery::{RecoveryFlags, names};
