@@ -15,7 +15,7 @@ use super::super::written;
 #[command(next_help_heading = "Recovery")]
 pub(in crate::cmd) struct RecoveryFlags {
     /// Examples to recover by, and for methods that want to see the model at work: `digits` (built in), IDX files (MNIST), a CSV
-    /// or NPZ file, or a folder of images with one folder a class
+    /// or NPZ file, or a folder of images, with one folder a class where they have labels
     #[arg(long, value_name = "D")]
     data: Option<String>,
     /// Train for so many epochs, in all rounds together; zeros stay zeros

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 /// The flags of all verbs that train: examples, and what a step does.
 #[derive(clap::Args)]
 pub(crate) struct Learning {
-    /// Examples: `digits` (built in), IDX files (MNIST), a CSV or NPZ file, or a folder of images with one folder a class
+    /// Examples: `digits` (built in), IDX files (MNIST), a CSV or NPZ file, or a folder of images, with one folder a class where they have labels
     #[arg(long, value_name = "D")]
     pub(crate) data: String,
     /// Examples in a step

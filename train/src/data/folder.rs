@@ -1,4 +1,4 @@
-//! Folders of images, one subfolder a class.
+//! Folders of images, one subfolder a class, or without classes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ const TAKEN: &[&str] = &["bmp", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff
 /// Those of images that cannot be read; other files are passed over.
 const REFUSED: &[&str] = &["avif", "gif", "heic"];
 
-/// Whether `path` is a folder with folders in it.
+/// Whether `path` is a folder with folders or images in it.
 pub(super) fn takes(path: &Path) -> bool {
-    path.is_dir() && inside(path).is_ok_and(|all| all.iter().any(|p| p.is_dir()))
+    path.is_dir() && inside(path).is_ok_and(|all| all.iter().any(|p| p.is_dir() || is_image(p)))
 }
 
 /// What is in a folder and not hidden, sorted.
@@ -43,7 +43,7 @@ fn name(path: &Path) -> String {
         .map_or(String::new(), |n| n.to_string_lossy().into_owned())
 }
 
-/// The images in a folder with their classes.
+/// The images in a folder with their classes; those without have no labels.
 struct Images {
     folder: PathBuf,
     files: Vec<PathBuf>,
@@ -53,7 +53,11 @@ struct Images {
 impl Images {
     /// Those in the subfolders of `folder`, which are named as `known` says, where it is said.
     fn find(folder: &Path, known: Option<&[String]>) -> Result<(Images, Vec<String>), DataError> {
-        let folders: Vec<PathBuf> = inside(folder)?.into_iter().filter(|p| p.is_dir()).collect();
+        let folders = folders(folder)?;
+        if folders.is_empty() {
+            let what = "expected one folder a class, found images; with --task none they need no labels";
+            return Err(DataError::label(what).in_file(folder));
+        }
         let names = match known {
             Some(names) => names.to_vec(),
             None => folders.iter().map(|p| name(p)).collect(),
@@ -78,7 +82,32 @@ impl Images {
         }
     }
 
-    fn store(self, names: &[String], dims: [usize; 3], options: &Options) -> Result<Store, DataError> {
+    /// Those in `folder` and its subfolders, whatever these are called.
+    fn all(folder: &Path) -> Result<Images, DataError> {
+        let mut files = files(folder)?;
+        for folder in folders(folder)? {
+            files.extend(self::files(&folder)?);
+        }
+        let found = Images {
+            folder: folder.to_owned(),
+            files,
+            labels: vec![],
+        };
+        match found.files.is_empty() {
+            true => Err(DataError::missing("no images").in_file(folder)),
+            false => Ok(found),
+        }
+    }
+
+    fn labels(&mut self) -> Labels {
+        match self.labels.is_empty() {
+            true => Labels::Values(vec![0.0; self.files.len()], 1),
+            false => Labels::Classes(std::mem::take(&mut self.labels)),
+        }
+    }
+
+    fn store(mut self, names: &[String], dims: [usize; 3], options: &Options) -> Result<Store, DataError> {
+        let labels = self.labels();
         let size = count(&[self.files.len(), dims[0], dims[1], dims[2]]);
         let cells = match size.filter(|&s| s <= options.memory) {
             Some(_) => Cells::Pixels {
@@ -94,27 +123,39 @@ impl Images {
                 dims: dims.to_vec(),
                 cells,
             }],
-            labels: Labels::Classes(self.labels),
+            labels,
             names: names.into(),
             vocabulary: vec![].into(),
         })
     }
 }
 
-/// The images in the folder of a class.
-fn images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let end = |p: &Path| {
-        p.extension()
-            .map_or(String::new(), |e| e.to_string_lossy().to_lowercase())
-    };
+/// How the file's name ends, in lower case.
+fn end(path: &Path) -> String {
+    path.extension()
+        .map_or(String::new(), |e| e.to_string_lossy().to_lowercase())
+}
+
+fn is_image(path: &Path) -> bool {
+    TAKEN.contains(&end(path).as_str()) && path.is_file()
+}
+
+fn folders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    Ok(inside(folder)?.into_iter().filter(|p| p.is_dir()).collect())
+}
+
+/// The images in a folder, not in those inside it.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let all = inside(folder)?;
     if let Some(path) = all.iter().find(|p| REFUSED.contains(&end(p).as_str())) {
         return Err(DataError::format(format!("expected an image, one of {TAKEN:?}")).in_file(path));
     }
-    let files: Vec<PathBuf> = all
-        .into_iter()
-        .filter(|p| TAKEN.contains(&end(p).as_str()) && p.is_file())
-        .collect();
+    Ok(all.into_iter().filter(|p| is_image(p)).collect())
+}
+
+/// The images in the folder of a class.
+fn images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let files = files(folder)?;
     match files.is_empty() {
         true => Err(DataError::missing("no images of this class").in_file(folder)),
         false => Ok(files),
@@ -185,19 +226,35 @@ fn size(first: &Path, options: &Options) -> Result<[usize; 3], DataError> {
     fits.then_some(dims).ok_or_else(wrong)
 }
 
-/// The images in `path/CLASS`, or in `path/train/CLASS`, `path/validation/CLASS` and `path/test/CLASS`.
+/// The folder in `path` that has one of these names.
+fn part(path: &Path, names: &[&str]) -> Option<PathBuf> {
+    names.iter().map(|n| path.join(n)).find(|p| p.is_dir())
+}
+
+const VALIDATION: &[&str] = &["validation", "valid", "val"];
+const TEST: &[&str] = &["test"];
+
+/// The images in `path/CLASS`, or in `path/train/CLASS`, `path/validation/CLASS` and `path/test/CLASS`; without labels those beside the
+/// subfolders too.
 pub(super) fn read(path: &Path, options: &Options) -> Result<Parts, DataError> {
-    if options.task == Task::Values {
-        return Err(DataError::choice(
-            "the labels of folders are classes, not numbers",
-        ));
-    }
+    let classes = match options.task {
+        Task::Values => {
+            let what = "the labels of folders are classes, not numbers";
+            return Err(DataError::choice(what));
+        }
+        task => task == Task::Classes,
+    };
+    let find = |folder: &Path, known: Option<&[String]>| match classes {
+        true => Images::find(folder, known),
+        false => Ok((Images::all(folder)?, vec![])),
+    };
     let part = |names: &[&str]| names.iter().map(|n| path.join(n)).find(|p| p.is_dir());
-    let parted = part(&["train"]).filter(|p| takes(p));
-    let (train, names) = Images::find(parted.as_deref().unwrap_or(path), None)?;
+    let filled = |p: &PathBuf| !classes || folders(p).is_ok_and(|all| !all.is_empty());
+    let parted = part(&["train"]).filter(filled);
+    let (train, names) = find(parted.as_deref().unwrap_or(path), None)?;
     let dims = size(&train.files[0], options)?;
     let other = |folders: &[&str]| match part(folders).filter(|_| parted.is_some()) {
-        Some(folder) => Images::find(&folder, Some(&names))?
+        Some(folder) => find(&folder, Some(&names))?
             .0
             .store(&names, dims, options)
             .map(Some),
@@ -260,6 +317,33 @@ mod tests {
                 .unwrap(),
             [1.0; 24]
         );
+    }
+
+    #[test]
+    fn images_without_labels_need_no_classes() {
+        let folder = Folder::new();
+        for i in 0..5 {
+            folder.file(&format!("{i}.png"), png(i));
+        }
+        folder.file("more/5.png", png(5));
+        let free = Options {
+            task: Task::Unlabelled,
+            validation: Part::Count(0),
+            test: Some(Part::Count(1)),
+            ..Options::default()
+        };
+        let splits = open(folder.path(), &free).unwrap();
+        assert_eq!((splits.train.len(), splits.test.unwrap().len()), (5, 1));
+        assert_eq!(splits.train.classes(), None);
+        let labels = splits.train.batch(&[0, 1]).unwrap().labels;
+        assert_eq!(labels, secateur_engine::Tensor::of(&[2, 1], vec![0f32; 2]));
+        fs::remove_dir_all(folder.0.join("more")).unwrap();
+        let error = open(folder.path(), &Options::default()).unwrap_err().to_string();
+        assert!(error.contains("with --task none they need no labels"), "{error}");
+        let classes = self::folder();
+        let free = Options { test: None, ..free };
+        let splits = open(classes.path(), &free).unwrap();
+        assert_eq!((splits.train.len(), splits.test.unwrap().len()), (12, 3));
     }
 
     #[test]

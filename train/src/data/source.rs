@@ -47,7 +47,7 @@ pub static SOURCES: &[Source] = &[
     },
     Source {
         name: "images",
-        about: "a folder of images with one subfolder a class",
+        about: "a folder of images, with one subfolder a class where they have labels",
         takes: folder::takes,
         read: folder::read,
     },
@@ -70,8 +70,9 @@ pub fn open(source: &str, options: &Options) -> Result<Splits, DataError> {
         let near = nearest(source, &["digits".to_owned()]);
         return Err(DataError::missing(format!("{what}: {}{near}", known.join("; "))).of(source));
     };
-    if options.task == Task::Unlabelled && found.name != "npz" {
-        let what = "examples of this kind have labels; only arrays (.npz) may have none";
+    if options.task == Task::Unlabelled && !matches!(found.name, "npz" | "images") {
+        let what =
+            "examples of this kind have labels; only arrays (.npz) and folders of images may have none";
         return Err(DataError::choice(what).of(source));
     }
     let parts = (found.read)(path, options).map_err(|e| e.of(source))?;
