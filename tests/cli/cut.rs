@@ -87,9 +87,9 @@ fn blocks_are_left_out_as_a_whole() {
     for (more, why) in [
         (["--keep", "nothing*"], "fits no"),
         (["--keep", "Conv*"], "leaves no block"),
-        (["--of", "macs"], "takes no --of"),
-        (["--round-to", "8"], "takes no --of"),
-        (["--scope", "global"], "takes no --of"),
+        (["--of", "channels"], "share of blocks"),
+        (["--round-to", "8"], "takes no round_to"),
+        (["--scope", "global"], "no scope"),
     ] {
         let flags = prune(&more);
         let said = refused(&flags.iter().map(String::as_str).collect::<Vec<_>>());
@@ -105,9 +105,9 @@ fn what_cannot_be_asked_for_is_refused() {
     let none = refused(&["prune", &a, &b, "--pattern", "channel"]);
     assert!(none.contains("nothing to cut"), "{none}");
     let threshold = refused(&["prune", &a, &b, "--pattern", "head", "--threshold", "0.1"]);
-    assert!(threshold.contains("takes no --threshold"), "{threshold}");
+    assert!(threshold.contains("takes no threshold"), "{threshold}");
     let zeros = refused(&["prune", &a, &b, "--round-to", "8"]);
-    assert!(zeros.contains("--pattern unstructured makes zeros"), "{zeros}");
+    assert!(zeros.contains("pattern unstructured makes zeros"), "{zeros}");
     let block = refused(&["prune", &a, &b, "--pattern", "block", "--of", "channels"]);
     assert!(block.contains("share of blocks"), "{block}");
     let name = refused(&["prune", &a, &b, "--pattern", "chanel"]);
@@ -115,4 +115,122 @@ fn what_cannot_be_asked_for_is_refused() {
     done(&["new", "lenet5", &a, "--force"]);
     let keep = refused(&["prune", &a, &b, "--pattern", "structured", "--keep", "nothing*"]);
     assert!(keep.contains("fits no"), "{keep}");
+}
+
+/// A network of the digits that has learned a little, in a file.
+fn trained(folder: &Folder) -> String {
+    let file = folder.file("trained.onnx");
+    let how = [
+        "--data", "digits", "--epochs", "3", "--batch", "50", "--lr", "0.003",
+    ];
+    done(&[&["train", "lenet-300-100", &file][..], &how].concat());
+    file
+}
+
+const ROUNDS: [&str; 16] = [
+    "--pattern",
+    "structured",
+    "--sparsity",
+    "0.6",
+    "--of",
+    "macs",
+    "--data",
+    "digits",
+    "--finetune",
+    "3",
+    "--rounds",
+    "3",
+    "--batch",
+    "50",
+    "--lr",
+    "0.003",
+];
+
+/// The elements of all initialisers.
+fn weights(file: &str) -> Vec<Vec<u8>> {
+    let model = onnx::load(Path::new(file)).unwrap();
+    let g = &model.graph;
+    let each = g.initializers.iter().filter_map(|&v| g.konst(v));
+    each.map(|t| t.bytes().to_vec()).collect()
+}
+
+#[test]
+fn cuts_take_rounds_recipes_and_checkpoints_as_zeros_do() {
+    let folder = Folder::new("cut-rounds");
+    let a = trained(&folder);
+    let [b, c, state, recipe] = ["b.onnx", "c.onnx", "state", "r.toml"].map(|n| folder.file(n));
+    let kept = ["--checkpoint", &state, "--save-recipe", &recipe];
+    let said = done(&[&["prune", &a, &b][..], &ROUNDS, &kept].concat());
+    let rounds = said["rounds"].as_array().unwrap();
+    let shares: Vec<f64> = rounds.iter().map(|r| r["sparsity"].as_f64().unwrap()).collect();
+    assert!(shares.len() == 3 && shares.is_sorted() && shares[0] > 0.3, "{said}");
+    let macs = |when: &str| said[when]["macs"].as_f64().unwrap();
+    assert!((1.0 - macs("after") / macs("before") - shares[2]).abs() < 1e-3, "{said}");
+    assert!((shares[2] - 0.6).abs() < 0.06, "{said}");
+    let accuracy = |when: &str| said["test"][when]["accuracy"].as_f64().unwrap();
+    assert!(accuracy("after") > accuracy("before") - 0.1, "{said}");
+    // The same by the recipe, and from a round that had ended.
+    done(&["prune", &a, &c, "--recipe", &recipe]);
+    assert_eq!(weights(&b), weights(&c));
+    let text = std::fs::read_to_string(&recipe).unwrap();
+    assert!(text.contains("pattern = \"structured\"") && text.contains("of = \"macs\""), "{text}");
+    let on = [&["prune", &a, &c, "--force", "--resume"][..], &ROUNDS, &kept[..2]].concat();
+    let resumed = done(&on);
+    assert_eq!(weights(&b), weights(&c));
+    assert_eq!(resumed["rounds"], said["rounds"]);
+    let other = [&on[..], &["--round-to", "8"]].concat();
+    assert!(refused(&other).contains("the goal was"));
+}
+
+#[test]
+fn zeros_and_cuts_are_steps_of_one_recipe() {
+    let folder = Folder::new("cut-chain");
+    let [a, b] = ["a.onnx", "b.onnx"].map(|n| folder.file(n));
+    done(&["new", "resnet20", &a]);
+    let steps = "[[step]]\nprune = { pattern = 'block', sparsity = 0.3 }\n\
+        [[step]]\nprune = { pattern = 'channel', sparsity = 0.25, of = 'parameters', round_to = 4 }\n\
+        [[step]]\nprune = { sparsity = 0.8 }\n";
+    let recipe = folder.write("r.toml", steps.as_bytes());
+    let said = done(&["prune", &a, &b, "--recipe", &recipe]);
+    let shares: Vec<f64> = said["rounds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["sparsity"].as_f64().unwrap())
+        .collect();
+    assert!((shares[0] - 2.0 / 7.0).abs() < 1e-9, "{said}");
+    assert!((0.25..0.4).contains(&shares[1]) && (shares[2] - 0.8).abs() < 1e-3, "{said}");
+    let of = |when: &str, figure: &str| said[when][figure].as_f64().unwrap();
+    assert!(of("after", "parameters") < 0.8 * of("before", "parameters"));
+    assert!(of("after", "zeros") > 0.7 * of("after", "parameters"));
+    assert_eq!(said["total"]["cut"], 2);
+    assert!(said["layers"].as_array().unwrap().len() > 10);
+    done(&["run", &b]);
+}
+
+#[test]
+fn receipts_say_what_methods_looked_at() {
+    let folder = Folder::new("cut-looked");
+    let [a, b, recipe] = ["a.onnx", "b.onnx", "r.toml"].map(|n| folder.file(n));
+    done(&["new", "lenet5", &a]);
+    let looked = |file: &str| {
+        let model = onnx::load(Path::new(file)).unwrap();
+        let receipt: Value = serde_json::from_str(&onnx::metadata(&model).last().unwrap().1).unwrap();
+        (receipt["flags"]["inputs"].clone(), receipt["flags"]["recipe"]["step"][0].clone())
+    };
+    let name = done(&["inspect", &a])["inputs"][0]["name"].as_str().unwrap().to_owned();
+    let source = format!("{name}=rand:-1:1");
+    for pattern in ["unstructured", "structured"] {
+        let flags = ["--pattern", pattern, "--method", "wanda", "-i", &source, "--samples", "4"];
+        let more = ["--force", "--save-recipe", &recipe];
+        done(&[&["prune", &a, &b][..], &flags, &more].concat());
+        let (inputs, step) = looked(&b);
+        assert_eq!(inputs, serde_json::json!([source]));
+        assert_eq!(step["prune"]["inputs"], inputs, "{step}");
+        let before = weights(&b);
+        done(&["prune", &a, &b, "--recipe", &recipe, "--force"]);
+        assert_eq!((weights(&b), looked(&b).0), (before, inputs));
+    }
+    done(&["prune", &a, &b, "-i", &source, "--force"]);
+    assert_eq!(looked(&b).0, serde_json::json!([]));
 }

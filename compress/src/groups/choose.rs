@@ -1,17 +1,18 @@
 //! Which indices of which groups go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use secateur_engine::Tensor;
 use secateur_engine::ir::{DType, Dim};
 use secateur_engine::plan::macs;
 use serde::{Deserialize, Serialize};
 
-use super::{Groups, Kind, Letter, Sizes, Space};
+use super::{Group, Groups, Kind, Letter, Sizes, Space};
 use crate::change::{Keep, Narrow};
 use crate::error::MethodError;
 use crate::glob::nearest;
 use crate::methods::Scope;
+use crate::trim::First;
 
 /// What a share is a share of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,31 +169,56 @@ impl Groups<'_> {
             )));
         }
         let free = self.free(how)?;
-        let kept = match (how.scope, how.of) {
-            (Scope::Layer, Of::Channels) => self.evenly(&free, how, 1.0 - how.share),
-            (Scope::Layer, _) => self.even_share(&free, how),
-            (Scope::Global, _) => self.together(&free, scores, how),
+        let all: Vec<usize> = free.iter().map(|&g| self.groups[g].size).collect();
+        let first = First {
+            sizes: self.cuttable(how)?,
+            whole: self.measure(&free, &all, how.of),
         };
-        let groups = free
-            .iter()
-            .zip(kept)
-            .filter(|&(&g, kept)| kept < self.groups[g].size);
-        let keep = |(&g, kept): (&usize, usize)| Keep {
-            group: self.groups[g].name.clone(),
-            size: self.groups[g].size,
-            keep: largest(&scores[g], kept),
-        };
-        let groups = groups.map(keep).collect();
         Ok(Narrow {
             sizes: sizes.clone(),
-            groups,
+            groups: self.choose_of(scores, how, &first),
         })
+    }
+
+    /// The groups that may be cut, with their sizes.
+    ///
+    /// # Errors
+    ///
+    /// If a name fits nothing, or no group may be cut.
+    pub(crate) fn cuttable(&self, how: &Shrink) -> Result<BTreeMap<String, usize>, MethodError> {
+        let sized = |g: usize| (self.groups[g].name.clone(), self.groups[g].size);
+        Ok(self.free(how)?.into_iter().map(sized).collect())
+    }
+
+    /// The same as [`choose`](Groups::choose), where the share is one of what `first` had: groups that it does not have stay.
+    pub(crate) fn choose_of(&self, scores: &[Vec<f64>], how: &Shrink, first: &First) -> Vec<Keep> {
+        let all = 0..self.groups.len();
+        let free: Vec<usize> = all
+            .filter(|&g| first.sizes.contains_key(&self.groups[g].name))
+            .collect();
+        let aim = Reach { first, how };
+        let kept = match (how.scope, how.of) {
+            (Scope::Layer, Of::Channels) => self.evenly(&free, &aim, 1.0 - how.share),
+            (Scope::Layer, _) => self.even_share(&free, &aim),
+            (Scope::Global, _) => self.together(&free, scores, &aim),
+        };
+        let cut = free.iter().zip(kept).filter(|&(&g, n)| n < self.groups[g].size);
+        cut.map(|(&g, n)| self.keep(g, &scores[g], n)).collect()
+    }
+
+    /// Of group `g` the `n` indices of the greatest `scores`.
+    pub(crate) fn keep(&self, g: usize, scores: &[f64], n: usize) -> Keep {
+        Keep {
+            group: self.groups[g].name.clone(),
+            size: self.groups[g].size,
+            keep: largest(scores, n),
+        }
     }
 
     /// The groups that may be cut.
     fn free(&self, how: &Shrink) -> Result<Vec<usize>, MethodError> {
         let names = |i: usize| {
-            let g: &super::Group = &self.groups[i];
+            let g: &Group = &self.groups[i];
             std::iter::once(&*g.name).chain(g.axes.iter().map(|p| &*p.constant))
         };
         let all = 0..self.groups.len();
@@ -222,34 +248,34 @@ impl Groups<'_> {
     }
 
     /// `width` as it may be: rounded, no more than there is, at least one. A group of which nothing is to go stays as it is.
-    fn rounded(&self, g: usize, width: f64, how: &Shrink) -> usize {
+    fn rounded(&self, g: usize, width: f64, aim: &Reach) -> usize {
         let group = &self.groups[g];
         if width >= group.size as f64 {
             return group.size;
         }
-        let whole = matches!(group.kind, Kind::Head | Kind::HeadWidth) || group.size <= how.round_to;
-        let step = if whole { 1 } else { how.round_to.max(1) };
+        let round_to = aim.how.round_to;
+        let whole = matches!(group.kind, Kind::Head | Kind::HeadWidth) || aim.width(group) <= round_to;
+        let step = if whole { 1 } else { round_to.max(1) };
         let steps = (width / step as f64).round().max(1.0);
         (steps as usize * step).min(group.size)
     }
 
-    fn evenly(&self, free: &[usize], how: &Shrink, stay: f64) -> Vec<usize> {
-        free.iter()
-            .map(|&g| self.rounded(g, self.groups[g].size as f64 * stay, how))
-            .collect()
+    fn evenly(&self, free: &[usize], aim: &Reach, stay: f64) -> Vec<usize> {
+        let width = |g: usize| aim.width(&self.groups[g]) as f64 * stay;
+        free.iter().map(|&g| self.rounded(g, width(g), aim)).collect()
     }
 
     /// The same share of each group, so that the measure is reached.
-    fn even_share(&self, free: &[usize], how: &Shrink) -> Vec<usize> {
-        let target = self.measure(free, &self.evenly(free, how, 1.0), how) * (1.0 - how.share);
+    fn even_share(&self, free: &[usize], aim: &Reach) -> Vec<usize> {
+        let target = aim.target();
         let steps = (1..=STEPS).rev().map(|i| f64::from(i) / f64::from(STEPS));
-        let mut widths = steps.map(|stay| self.evenly(free, how, stay));
-        let reached = widths.find(|w| self.measure(free, w, how) <= target);
-        reached.unwrap_or_else(|| self.evenly(free, how, 0.0))
+        let mut widths = steps.map(|stay| self.evenly(free, aim, stay));
+        let reached = widths.find(|w| self.measure(free, w, aim.how.of) <= target);
+        reached.unwrap_or_else(|| self.evenly(free, aim, 0.0))
     }
 
     /// The indices of least score of all groups, as many as reach the measure.
-    fn together(&self, free: &[usize], scores: &[Vec<f64>], how: &Shrink) -> Vec<usize> {
+    fn together(&self, free: &[usize], scores: &[Vec<f64>], aim: &Reach) -> Vec<usize> {
         let mut order: Vec<(f64, usize)> = vec![];
         for (at, &g) in free.iter().enumerate() {
             order.extend(scores[g].iter().map(|&s| (s, at)));
@@ -261,14 +287,19 @@ impl Groups<'_> {
             let rounded = free
                 .iter()
                 .zip(left)
-                .map(|(&g, w)| self.rounded(g, w as f64, how));
+                .map(|(&g, w)| self.rounded(g, w as f64, aim));
             rounded.collect::<Vec<_>>()
         };
-        let target = self.measure(free, &at(0), how) * (1.0 - how.share);
+        // What has one index left is no group any more.
+        let ended = match aim.how.of {
+            Of::Channels => aim.first.sizes.len() - free.len(),
+            _ => 0,
+        };
+        let target = aim.target() - ended as f64;
         let (mut low, mut high) = (0, order.len());
         while low < high {
             let middle = (low + high) / 2;
-            match self.measure(free, &at(middle), how) <= target {
+            match self.measure(free, &at(middle), aim.how.of) <= target {
                 true => high = middle,
                 false => low = middle + 1,
             }
@@ -276,18 +307,36 @@ impl Groups<'_> {
         at(low)
     }
 
-    fn measure(&self, free: &[usize], widths: &[usize], how: &Shrink) -> f64 {
-        let of = || {
+    fn measure(&self, free: &[usize], widths: &[usize], of: Of) -> f64 {
+        let at = || {
             free.iter()
                 .zip(widths)
                 .map(|(&g, &w)| (self.groups[g].letter, w))
                 .collect()
         };
-        match how.of {
+        match of {
             Of::Channels => widths.iter().sum::<usize>() as f64,
-            Of::Parameters => self.parameters_at(&of()) as f64,
-            Of::Macs => self.macs_at(&of()),
+            Of::Parameters => self.parameters_at(&at()) as f64,
+            Of::Macs => self.macs_at(&at()),
         }
+    }
+}
+
+/// What groups are to come to, and from where.
+struct Reach<'a> {
+    first: &'a First,
+    how: &'a Shrink,
+}
+
+impl Reach<'_> {
+    /// What is to be left of the measure.
+    fn target(&self) -> f64 {
+        self.first.whole * (1.0 - self.how.share)
+    }
+
+    /// How wide `group` was at first.
+    fn width(&self, group: &Group) -> usize {
+        self.first.sizes.get(&group.name).copied().unwrap_or(group.size)
     }
 }
 

@@ -240,6 +240,11 @@ impl Groups<'_> {
         self.trace.of.get(&h.value).map_or(&[], |a| a)
     }
 
+    /// Whether the main graph has a constant of that name; see [`Weight::name`](crate::Weight::name).
+    pub fn holds(&self, constant: &str) -> bool {
+        self.held.iter().any(|h| h.name == constant)
+    }
+
     fn dtype(&self, h: &Held) -> Option<DType> {
         Some(h.site.constant(self.trace.model)?.tensor.dtype())
     }

@@ -26,10 +26,14 @@ use secateur_train::loss::loss;
 use secateur_train::optim::optimizer;
 use serde::{Deserialize, Serialize};
 
+use crate::groups::Of;
 use crate::methods::{Amount, Goal, Scope, find};
 use crate::recover::REPAIRS;
-use crate::rounds::Ramp;
-use crate::{Choice, METHODS, Pattern};
+use crate::rounds::{Aim, Ramp};
+use crate::trim::{ROUND_TO, Trim};
+use crate::{Choice, Grain, METHODS, Pattern, Piece};
+
+mod cuts;
 
 /// Steps, taken one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,7 +52,7 @@ pub struct Recipe {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Step {
-    /// Weights become zero.
+    /// Weights become zero, or pieces are cut away.
     Prune(Box<Prune>),
     /// The model is trained further; its zeros stay.
     Finetune(Finetune),
@@ -63,9 +67,10 @@ pub struct Prune {
     /// What chooses the weights: a name of [`METHODS`]; see [`Prune::method`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Which weights are zero together.
-    pub pattern: Pattern,
-    /// The share of zeros afterwards; that of the pattern, or a half, where neither this nor a threshold is given.
+    /// Which weights are zero together, or what is cut away.
+    pub pattern: Grain,
+    /// The share of zeros afterwards, or of what is cut away; that of the pattern, or a half, where neither this nor a threshold
+    /// is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<f64>,
     /// Weights of less than this magnitude become zero.
@@ -74,6 +79,12 @@ pub struct Prune {
     /// Which weights a share is a share of; what the method does usually, where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+    /// Of what is cut away, what a share is a share of; the number of what goes where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<Of>,
+    /// What widths that are cut become multiples of; [`ROUND_TO`] where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_to: Option<u32>,
     /// What to leave alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
@@ -83,7 +94,11 @@ pub struct Prune {
     /// Examples on which the method sees the model at work, if it wants to; those of recovery where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
-    /// The number of these examples.
+    /// Inputs without labels on which it sees the model at work where there are no such examples: `NAME=SOURCE`, as the command
+    /// line has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    /// The number of these examples, or of these inputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u32>,
     /// In how many rounds.
@@ -102,13 +117,16 @@ impl Default for Prune {
     fn default() -> Prune {
         Prune {
             method: None,
-            pattern: Pattern::default(),
+            pattern: Grain::default(),
             sparsity: None,
             threshold: None,
             scope: None,
+            of: None,
+            round_to: None,
             keep: vec![],
             include: vec![],
             data: None,
+            inputs: vec![],
             samples: None,
             rounds: 1,
             schedule: Ramp::default(),
@@ -176,12 +194,20 @@ pub struct Recover {
 
 impl Prune {
     /// What is to be reached.
-    pub fn goal(&self) -> Goal {
-        let share = self.sparsity.or(self.pattern.share()).unwrap_or(0.5);
+    pub fn aim(&self) -> Aim {
+        match self.pattern {
+            Grain::Zeros(pattern) => Aim::Zeros(self.goal(pattern)),
+            Grain::Cuts(piece) => Aim::Cuts(self.trim(piece)),
+        }
+    }
+
+    /// What is to be reached by zeros of `pattern`.
+    pub fn goal(&self, pattern: Pattern) -> Goal {
+        let share = self.sparsity.or(pattern.share()).unwrap_or(0.5);
         Goal {
             amount: self.threshold.map_or(Amount::Sparsity(share), Amount::Threshold),
             scope: self.scope(),
-            pattern: self.pattern,
+            pattern,
         }
     }
 
@@ -197,7 +223,10 @@ impl Prune {
 
     /// Which weights a share is a share of.
     pub fn scope(&self) -> Scope {
-        let usual = || find(self.method()).map_or(Scope::default(), |m| m.scope());
+        let usual = || match self.pattern {
+            Grain::Zeros(_) => find(self.method()).map_or(Scope::default(), |m| m.scope()),
+            Grain::Cuts(_) => Scope::Layer,
+        };
         self.scope.unwrap_or_else(usual)
     }
 
@@ -236,6 +265,7 @@ impl Prune {
                 self.rounds
             ));
         }
+        self.fits()?;
         self.finetune.iter().try_for_each(Finetune::check)?;
         self.recover.iter().try_for_each(Recover::check)
     }

@@ -19,7 +19,7 @@ fn a_recipe_comes_back_as_it_was_written() {
         samples: Some(64),
     };
     let prune = Prune {
-        pattern: Pattern::Most { keep: 2, of: 4 },
+        pattern: Pattern::Most { keep: 2, of: 4 }.into(),
         keep: vec!["*head*".into()],
         rounds: 3,
         schedule: Ramp::Linear,
@@ -52,13 +52,17 @@ fn what_is_left_out_is_as_usual() {
         panic!("{recipe:?}");
     };
     assert_eq!(**prune, Prune::default());
-    assert_eq!(prune.goal().amount, Amount::Sparsity(0.5));
+    assert_eq!(prune.goal(Pattern::default()).amount, Amount::Sparsity(0.5));
     let Ok([Step::Prune(prune)]) =
         read("prune = {pattern = '1:4'}").map(|r| <[Step; 1]>::try_from(r.step).unwrap())
     else {
         panic!();
     };
-    assert_eq!(prune.goal().amount, Amount::Sparsity(0.75));
+    let share = |prune: &Prune| match prune.aim() {
+        Aim::Zeros(goal) => goal.amount,
+        Aim::Cuts(trim) => Amount::Sparsity(trim.share),
+    };
+    assert_eq!(share(&prune), Amount::Sparsity(0.75));
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn what_is_left_out_follows_from_the_rest_as_flags_do() {
         Step::Prune(prune) => prune,
         other => panic!("{other:?}"),
     };
-    assert_eq!(prune("prune = {method = 'sparsegpt'}").goal().scope, Scope::Layer);
+    assert_eq!(prune("prune = {method = 'sparsegpt'}").scope(), Scope::Layer);
     assert_eq!(prune("prune = {threshold = 0.01}").method(), "threshold");
     for (text, part) in [
         ("prune = {sparsity = 90.0}", "from 0 to 1"),
@@ -104,4 +108,39 @@ fn what_is_left_out_follows_from_the_rest_as_flags_do() {
         let error = read(text).unwrap_err();
         assert!(error.contains(part), "{error}");
     }
+}
+
+#[test]
+fn what_cuts_away_is_a_step_like_any_other() {
+    let text = "prune = {pattern = 'structured', sparsity = 0.4, of = 'macs', round_to = 8, rounds = 3}";
+    let recipe = read(text).unwrap();
+    assert_eq!(recipe.toml().unwrap().parse(), Ok(recipe.clone()));
+    let Some(Step::Prune(prune)) = recipe.step.first() else {
+        panic!("{recipe:?}");
+    };
+    let trim = Trim {
+        piece: Piece::Structured,
+        share: 0.4,
+        of: Of::Macs,
+        scope: Scope::Layer,
+        round_to: 8,
+        keep: vec![],
+    };
+    assert_eq!(prune.aim(), Aim::Cuts(trim));
+    for (step, part) in [
+        ("of = 'macs'", "pattern unstructured makes zeros"),
+        ("pattern = '2:4', round_to = 8", "pattern 2:4 makes zeros"),
+        ("pattern = 'channel', threshold = 0.1", "takes no threshold"),
+        ("pattern = 'channel', include = ['x']", "takes no threshold and no include"),
+        ("pattern = 'channel', sparsity = 1.0", "leaves something"),
+        ("pattern = 'channel', round_to = 0", "at least 1"),
+        ("pattern = 'block', round_to = 8", "takes no round_to"),
+        ("pattern = 'block', scope = 'layer'", "no scope"),
+        ("pattern = 'block', of = 'channels'", "share of blocks"),
+        ("pattern = 'channel', of = 'atoms'", "atoms"),
+    ] {
+        let error = read(&format!("prune = {{{step}}}")).unwrap_err();
+        assert!(error.contains(part), "{step}: {error}");
+    }
+    assert!(read("prune = {pattern = 'block', of = 'macs'}").is_ok());
 }

@@ -11,6 +11,7 @@ use secateur_train::{Schedule, Spec, Term};
 
 use super::*;
 use crate::methods::find;
+use crate::trim::Frame;
 use crate::rounds::{Ramp, Rounds, Run};
 use crate::{Amount, Choice, Effort, Goal, Pattern, Scope, weights};
 
@@ -112,7 +113,8 @@ fn rounds(choice: &Choice, share: f64, count: u32) -> Rounds<'_> {
         shown: None,
         seed: 0,
         method: find("magnitude").unwrap(),
-        goal: Some(goal(share)),
+        aim: Some(goal(share).into()),
+        frame: Frame::default(),
         choice,
         count,
         ramp: Ramp::Cubic,

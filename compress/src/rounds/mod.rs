@@ -1,5 +1,6 @@
-//! Pruning in rounds: a part of the zeros, recovery, the next part.
+//! Pruning in rounds: a part of what is to go, recovery, the next part.
 
+mod aim;
 mod ramp;
 mod state;
 
@@ -9,29 +10,35 @@ use std::time::Instant;
 use secateur_engine::Model;
 use serde::{Deserialize, Serialize};
 
+pub use aim::Aim;
 pub use ramp::{RAMPS, Ramp};
 
-use crate::methods::{Amount, Goal, Method, Task, mark};
+use aim::Progress;
+
+use crate::methods::Method;
 use crate::recover::RecoverError;
 use crate::scan::Effort;
-use crate::{Choice, Examples, Pattern, Plan, Stats, Weight, apply_with, observe, weights};
+use crate::trim::Frame;
+use crate::{Choice, Examples, Weight, apply_with};
 
 /// How a goal is reached.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Rounds<'a> {
-    /// What chooses the weights.
+    /// What says how important weights are.
     pub method: &'a dyn Method,
-    /// What is to be reached in the end; without a goal nothing is pruned, and there is only recovery.
-    pub goal: Option<Goal>,
+    /// What is to be reached in the end; without it nothing is pruned, and there is only recovery.
+    pub aim: Option<Aim>,
     /// On what the method sees the model at work, if it wants to.
     pub shown: Option<&'a Examples<'a>>,
     /// Decides what methods draw.
     pub seed: u64,
-    /// Which weights to prune.
+    /// Which weights are to become zero; what is cut away says by itself what is to be kept.
     pub choice: &'a Choice,
+    /// By what sizes models are followed where they are cut.
+    pub frame: Frame<'a>,
     /// The number of rounds, at least 1.
     pub count: u32,
-    /// How the share of zeros grows. Where the goal is a threshold, every round takes all that is below it.
+    /// How the share of what is gone grows. Where the goal is a threshold, every round takes all that is below it.
     pub ramp: Ramp,
     /// How passes over the weights are made.
     pub effort: Effort<'a>,
@@ -51,14 +58,32 @@ pub struct Score {
 pub struct Row {
     /// Its number, from 1.
     pub round: u32,
-    /// The share of the weights to prune of the first model that is zero or gone now.
+    /// The share of the weights to prune of the first model that is zero or gone now; of what is cut away the share that is gone of
+    /// what was to be counted.
     pub sparsity: f64,
     /// What the model was worth before recovery.
     pub before: Option<Score>,
     /// What it is worth after.
     pub after: Option<Score>,
+    /// Whether recovery made it no worse, and is kept.
+    #[serde(default = "yes")]
+    pub recovered: bool,
     /// Seconds it took.
     pub seconds: f64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Score {
+    /// Whether it is less than `other`: by accuracy where there is one, else by the loss. No number is worse than any.
+    pub fn is_worse(&self, other: &Score) -> bool {
+        match (self.accuracy, other.accuracy) {
+            (Some(a), Some(b)) => a < b,
+            _ => self.loss > other.loss || self.loss.is_nan() && !other.loss.is_nan(),
+        }
+    }
 }
 
 /// Where a round stands among all.
@@ -133,9 +158,7 @@ impl School for () {
 pub struct Run<'a> {
     rounds: Rounds<'a>,
     start: &'a Model,
-    /// Weights to prune of the first model, and the share of them that was zero.
-    elements: u64,
-    from: f64,
+    progress: Progress,
     model: Model,
     rows: Vec<Row>,
 }
@@ -145,18 +168,15 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     ///
-    /// If the choice of weights does not fit it, or there are no rounds.
+    /// If the choice of weights does not fit it, there is nothing to cut, or there are no rounds.
     pub fn new(model: &'a Model, rounds: Rounds<'a>) -> Result<Run<'a>, RecoverError> {
         if rounds.count == 0 {
             return Err(RecoverError::wrong("expected at least one round, found 0"));
         }
-        let all = marked(model, &rounds)?;
-        let (elements, live) = counts(&all);
         Ok(Run {
+            progress: Progress::new(model, &rounds)?,
             rounds,
             start: model,
-            elements,
-            from: 1.0 - live as f64 / elements.max(1) as f64,
             model: model.clone(),
             rows: vec![],
         })
@@ -208,85 +228,36 @@ impl<'a> Run<'a> {
         told(Event::Begin(turn));
         let begun = Instant::now();
         let mut model = self.model.clone();
-        if let Some(goal) = self.rounds.goal {
-            let plan = decide_round(&model, &self.rounds, self.goal(goal, turn))?;
-            apply_with(&plan, &mut model, &self.rounds.effort, None)?;
-        }
+        let plan = self.progress.plan(&model, &self.rounds, turn)?;
+        apply_with(&plan, &mut model, &self.rounds.effort, None)?;
         let before = school.score(&model)?;
-        let pruned = marked(&model, &self.rounds)?;
-        let model = school.recover(turn, model, &pruned, told)?;
-        let after = school.score(&model)?;
-        let (_, live) = counts(&marked(&model, &self.rounds)?);
+        let pruned = self.rounds.marked(&model)?;
+        let better = school.recover(turn, model.clone(), &pruned, told)?;
+        let mut after = school.score(&better)?;
+        let recovered = !before
+            .zip(after)
+            .is_some_and(|(before, after)| after.is_worse(&before));
+        if recovered {
+            model = better;
+        } else {
+            let Turn { round, of } = turn;
+            told(Event::Note(&format!(
+                "round {round} of {of}: recovery made the model worse; it stays as it was before"
+            )));
+            after = before;
+        }
+        let sparsity = self.progress.gone(&model, &self.rounds)?;
         self.model = model;
         self.rows.push(Row {
             round: turn.round,
-            sparsity: 1.0 - live as f64 / self.elements.max(1) as f64,
+            sparsity,
             before,
             after,
+            recovered,
             seconds: begun.elapsed().as_secs_f64(),
         });
         Ok(())
     }
-
-    /// What the round is to reach.
-    fn goal(&self, goal: Goal, Turn { round, of }: Turn) -> Goal {
-        let share = |to| self.rounds.ramp.share((self.from, to), round, of);
-        match (goal.pattern, goal.amount) {
-            (Pattern::Most { keep, of: n }, Amount::Sparsity(_)) if round < of => {
-                let to = 1.0 - keep as f64 / n as f64;
-                // Rounded, so that a share of thirds does not keep one more.
-                let kept = ((1.0 - share(to)) * n as f64 - 1e-9).ceil() as usize;
-                let keep = kept.clamp(keep, n);
-                Goal {
-                    amount: Amount::Sparsity(1.0 - keep as f64 / n as f64),
-                    pattern: Pattern::Most { keep, of: n },
-                    ..goal
-                }
-            }
-            (_, Amount::Sparsity(to)) => Goal {
-                amount: Amount::Sparsity(share(to)),
-                ..goal
-            },
-            (_, Amount::Threshold(_)) => goal,
-        }
-    }
-}
-
-/// What one round does to `model`.
-fn decide_round(model: &Model, rounds: &Rounds, goal: Goal) -> Result<Plan, RecoverError> {
-    let weights = marked(model, rounds)?;
-    let task = Task {
-        model,
-        weights: &weights,
-        goal,
-        effort: rounds.effort,
-    };
-    let stats = match (rounds.method.needs(), rounds.shown) {
-        ([], _) => Stats::seeded(rounds.seed),
-        (needs, Some(shown)) => observe(model, &task.targets()?, needs, shown)?,
-        (_, None) => return Err(RecoverError::unshown(rounds.method)),
-    };
-    Ok(rounds.method.decide(&task, &stats)?)
-}
-
-/// The weights of `model`, those that are not to be pruned marked.
-fn marked(model: &Model, rounds: &Rounds) -> Result<Vec<Weight>, RecoverError> {
-    let mut all = weights(model);
-    rounds.choice.mark(&mut all)?;
-    if let Some(goal) = rounds.goal {
-        goal.pattern.mark(&mut all);
-        mark(rounds.method, model, &mut all);
-    }
-    Ok(all)
-}
-
-/// How many elements the weights to prune have, and how many of them are not zero.
-fn counts(weights: &[Weight]) -> (u64, u64) {
-    let pruned = weights.iter().filter(|w| w.exempt.is_none());
-    pruned.fold((0, 0), |(elements, live), w| {
-        let n = w.elements();
-        (elements + n, live + n - w.tensor.zeros_count() as u64)
-    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 use secateur_engine::Tensor;
 
 use super::*;
-use crate::Scope;
-use crate::methods::find;
+use crate::methods::{Amount, Goal, Scope, find};
 use crate::methods::tests::chain;
 use crate::recover::RecoverErrorKind;
+use crate::{Pattern, weights};
 
 /// Two matrices of 100 and 20 weights, none of them zero.
 fn model() -> Model {
@@ -24,11 +24,12 @@ fn rounds<'a>(amount: Amount, pattern: Pattern, choice: &'a Choice, ramp: Ramp) 
         shown: None,
         seed: 0,
         method: find("magnitude").unwrap(),
-        goal: Some(Goal {
+        aim: Some(Aim::Zeros(Goal {
             amount,
             scope: Scope::Global,
             pattern,
-        }),
+        })),
+        frame: Frame::default(),
         choice,
         count: 5,
         ramp,
@@ -36,7 +37,7 @@ fn rounds<'a>(amount: Amount, pattern: Pattern, choice: &'a Choice, ramp: Ramp) 
     }
 }
 
-/// Doubles what is left, and remembers how often it was asked.
+/// Doubles what is left, which it takes for better, and remembers how often it was asked.
 #[derive(Default)]
 struct Doubling {
     recovered: Vec<Turn>,
@@ -54,7 +55,7 @@ impl School for Doubling {
             .filter_map(|&v| g.konst(v)?.floats())
             .flatten();
         Ok(Some(Score {
-            loss: x.map(f64::abs).sum(),
+            loss: -x.map(f64::abs).sum::<f64>(),
             accuracy: None,
         }))
     }
@@ -172,7 +173,7 @@ fn a_model_that_is_there_already_stays() {
 fn without_a_goal_there_is_recovery_only() {
     let (model, choice) = (model(), Choice::default());
     let rounds = Rounds {
-        goal: None,
+        aim: None,
         count: 1,
         ..magnitude(0.9, Pattern::Unstructured, &choice, Ramp::OneShot)
     };
@@ -278,6 +279,7 @@ fn stopped_after_any_round_it_goes_on_to_the_same() {
         assert_eq!(bytes(&on), bytes(&whole));
         assert_eq!(school.recovered.len(), 5);
     }
+    assert!(whole.rows().iter().all(|r| r.recovered));
     // Other rounds do not go on from there.
     let rounds = magnitude(0.7, Pattern::Unstructured, &choice, Ramp::Cubic);
     let error = Run::new(&model, rounds).unwrap().resume(&(), &path).unwrap_err();
@@ -287,4 +289,63 @@ fn stopped_after_any_round_it_goes_on_to_the_same() {
     let error = new().resume(&(), &path).unwrap_err().to_string();
     assert!(error.contains("does not say which rounds"), "{error}");
     std::fs::remove_file(&path).unwrap();
+}
+
+/// Recovers by halving what is left in some rounds, which is worse, and by doubling it in others.
+struct Unsteady(Doubling);
+
+impl School for Unsteady {
+    fn score(&mut self, model: &Model) -> Result<Option<Score>, RecoverError> {
+        self.0.score(model)
+    }
+
+    fn recover(
+        &mut self,
+        turn: Turn,
+        model: Model,
+        pruned: &[Weight],
+        told: Told,
+    ) -> Result<Model, RecoverError> {
+        match turn.round % 2 {
+            0 => Ok(secateur_engine::Model::default()),
+            _ => self.0.recover(turn, model, pruned, told),
+        }
+    }
+}
+
+#[test]
+fn what_recovery_makes_worse_stays_as_it_was_before() {
+    let (model, choice) = (model(), Choice::default());
+    let rounds = magnitude(0.8, Pattern::Unstructured, &choice, Ramp::Linear);
+    let mut run = Run::new(&model, rounds).unwrap();
+    let mut notes = vec![];
+    let mut tell = |e: Event| {
+        if let Event::Note(text) = e {
+            notes.push(text.to_owned());
+        }
+    };
+    run.run(&mut Unsteady(Doubling::default()), None, &mut tell)
+        .unwrap();
+    let recovered: Vec<bool> = run.rows().iter().map(|r| r.recovered).collect();
+    assert_eq!(recovered, [true, false, true, false, true]);
+    for row in run.rows() {
+        let (before, after) = (row.before.unwrap(), row.after.unwrap());
+        assert_eq!(after == before, !row.recovered);
+        assert!(!after.is_worse(&before));
+    }
+    assert_eq!(zeros(run.model()), 96);
+    assert_eq!(notes.len(), 2);
+    assert!(
+        notes[0].starts_with("round 2 of 5: recovery made the model worse"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn accuracy_counts_before_the_loss() {
+    let score = |loss, accuracy| Score { loss, accuracy };
+    assert!(score(0.1, Some(0.4)).is_worse(&score(0.2, Some(0.5))));
+    assert!(!score(0.3, Some(0.5)).is_worse(&score(0.2, Some(0.5))));
+    assert!(score(0.3, None).is_worse(&score(0.2, None)));
+    assert!(score(f64::NAN, None).is_worse(&score(9.0, None)));
 }

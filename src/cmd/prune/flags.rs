@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use secateur::compress::groups::Of;
 use secateur::compress::recipe::Prune;
-use secateur::compress::{Amount, Goal, METHODS, Method, Pattern, Scope, methods};
+use secateur::compress::{Grain, METHODS, Pattern, Scope};
+use secateur::compress::rounds::Aim;
+use secateur::compress::{Amount, Goal};
 use serde_json::{Value, json};
 
 use super::super::pruning::{ScopeFlag, percent, share};
@@ -15,7 +17,6 @@ use super::super::recipe::RecoveryFlags;
 use super::super::source::InputFlags;
 use super::super::ui::Ui;
 use super::super::written::Target;
-use super::cut::Shape;
 
 /// The flags of the verb.
 #[derive(clap::Args)]
@@ -39,9 +40,9 @@ pub(super) struct Flags {
     /// the model is smaller and dense: channel, neuron, head, head-width (of each head), structured (the first three),
     /// block (whole residual blocks)
     #[arg(long, value_name = "NAME", default_value_t)]
-    pub(super) pattern: Shape,
-    /// The share of weights that is zero afterwards: 0.8, 80% or 80; above 1 it is percent [default: 50%, or what the
-    /// pattern says]
+    pub(super) pattern: Grain,
+    /// The share of weights that is zero afterwards, or of what is cut away: 0.8, 80% or 80; above 1 it is percent [default:
+    /// 50%, or what the pattern says]
     #[arg(long, value_name = "X", value_parser = share, conflicts_with = "threshold")]
     pub(super) sparsity: Option<f64>,
     /// Weights of less than this magnitude become zero
@@ -51,7 +52,7 @@ pub(super) struct Flags {
     /// are cut away]
     #[arg(long, value_enum, conflicts_with = "threshold")]
     pub(super) scope: Option<ScopeFlag>,
-    /// What --sparsity is a share of where channels, neurons or heads are cut away [default: channels]
+    /// What --sparsity is a share of where pieces are cut away [default: channels, or the number of blocks]
     #[arg(long, value_enum)]
     pub(super) of: Option<OfFlag>,
     /// Numbers of channels and neurons that are cut become multiples of this where they are larger [default: 16]
@@ -106,11 +107,6 @@ impl Flags {
         Some(Target { output, force })
     }
 
-    /// The method.
-    pub(super) fn method(&self) -> Result<&'static dyn Method> {
-        methods::find(self.name()).context("no such method")
-    }
-
     /// The method's name.
     pub(super) fn name(&self) -> &str {
         let default = match self.threshold {
@@ -120,53 +116,58 @@ impl Flags {
         self.method.as_deref().unwrap_or(default)
     }
 
-    /// What is to be reached by zeros of `pattern`; says on standard error what the flags leave open.
-    pub(super) fn goal(&self, pattern: Pattern, ui: &Ui) -> Result<Goal> {
-        let amount = match (self.name(), self.sparsity, self.threshold) {
-            (_, Some(share), _) => Amount::Sparsity(share),
-            (_, _, Some(x)) => Amount::Threshold(x),
-            ("threshold", ..) => bail!("--method threshold needs --threshold X"),
-            _ => Amount::Sparsity(pattern.share().unwrap_or_else(|| {
+    /// What is asked, as a step of a recipe; says on standard error what the flags leave open.
+    pub(super) fn prune(&self, ui: &Ui) -> Result<Prune> {
+        if self.name() == "threshold" && self.threshold.is_none() && self.sparsity.is_none() {
+            bail!("--method threshold needs --threshold X");
+        }
+        let usual = || {
+            let own = self.pattern.zeros().and_then(Pattern::share);
+            own.unwrap_or_else(|| {
                 ui.note("how much was not said: taken as --sparsity 50%");
                 0.5
-            })),
+            })
         };
-        Ok(Goal {
-            amount,
-            scope: match self.scope {
-                Some(scope) => scope.into(),
-                None => self.method()?.scope(),
-            },
-            pattern,
-        })
-    }
-
-    /// What is asked, as a step of a recipe.
-    pub(super) fn prune(&self, goal: &Goal) -> Prune {
-        let (sparsity, threshold) = match goal.amount {
-            Amount::Sparsity(x) => (Some(x), None),
-            Amount::Threshold(x) => (None, Some(x)),
+        let sparsity = match self.threshold {
+            None => Some(self.sparsity.unwrap_or_else(usual)),
+            Some(_) => None,
         };
-        Prune {
+        let prune = Prune {
             method: Some(self.name().to_owned()),
-            pattern: goal.pattern,
+            pattern: self.pattern,
             sparsity,
-            threshold,
-            scope: Some(goal.scope),
+            threshold: self.threshold,
+            scope: self.scope.map(Scope::from),
+            of: self.of.map(Of::from),
+            round_to: self.round_to,
             keep: self.keep.clone(),
             include: self.include.clone(),
             samples: self.samples,
             ..Prune::default()
-        }
+        };
+        Ok(Prune {
+            // What a method usually takes is written down where it has a say.
+            scope: prune.scope.or_else(|| scoped(&prune).then(|| prune.scope())),
+            ..prune
+        })
     }
+}
+
+/// Whether a scope has a say in what is asked.
+fn scoped(prune: &Prune) -> bool {
+    prune.pattern.piece().is_none_or(|p| !p.kinds().is_empty())
 }
 
 /// What is asked, in words.
 pub(super) fn words(prune: &Prune) -> String {
-    let goal = prune.goal();
-    let method = match goal.pattern {
-        Pattern::Unstructured => prune.method().to_owned(),
+    let method = match prune.pattern {
+        Grain::Zeros(Pattern::Unstructured) => prune.method().to_owned(),
         pattern => format!("{}, {pattern}", prune.method()),
+    };
+    let goal = match prune.aim() {
+        Aim::Zeros(goal) => goal,
+        Aim::Cuts(trim) => return format!("{method}: {} % of {} go", percent(trim.share), of(prune)),
+        _ => return method,
     };
     match (goal.amount, goal.scope) {
         (Amount::Sparsity(x), _) if goal.pattern.share().is_some() => {
@@ -180,25 +181,47 @@ pub(super) fn words(prune: &Prune) -> String {
     }
 }
 
+/// What a share of what is cut away is a share of.
+fn of(prune: &Prune) -> String {
+    let counted = prune.pattern.piece().map_or("", |p| p.counted());
+    let named = |of: Of| {
+        serde_json::to_value(of)
+            .ok()
+            .and_then(|v| Some(v.as_str()?.to_owned()))
+    };
+    prune.of.and_then(named).unwrap_or_else(|| counted.to_owned())
+}
+
 /// What is asked, for `--json` and the file's metadata.
 pub(super) fn asked(prune: &Prune) -> Value {
     let scope = match prune.scope() {
         Scope::Global => "global",
         Scope::Layer => "layer",
     };
-    let shared = matches!(prune.goal().amount, Amount::Sparsity(_));
-    json!({
+    let (cuts, amount) = match prune.aim() {
+        Aim::Zeros(Goal { amount, .. }) => (None, amount),
+        Aim::Cuts(trim) => (Some(trim.round_to), Amount::Sparsity(trim.share)),
+        _ => (None, Amount::Sparsity(0.0)),
+    };
+    let sparsity = match amount {
+        Amount::Sparsity(x) => Some(x),
+        Amount::Threshold(_) => None,
+    };
+    let mut asked = json!({
         "method": prune.method(),
         "pattern": prune.pattern.to_string(),
-        "sparsity": match prune.goal().amount {
-            Amount::Sparsity(x) => Some(x),
-            Amount::Threshold(_) => None,
-        },
+        "sparsity": sparsity,
         "threshold": prune.threshold,
-        "scope": shared.then_some(scope),
+        "scope": (sparsity.is_some() && scoped(prune)).then_some(scope),
         "data": prune.data(),
+        "inputs": prune.inputs,
         "samples": prune.samples,
         "keep": prune.keep,
         "include": prune.include,
-    })
+    });
+    if let Some(round_to) = cuts {
+        asked["of"] = json!(of(prune));
+        asked["round_to"] = json!(scoped(prune).then_some(round_to));
+    }
+    asked
 }

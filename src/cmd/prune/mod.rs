@@ -1,6 +1,5 @@
-//! `secateur prune`: a model in which weights are zero.
+//! `secateur prune`: a model in which weights are zero, or from which pieces are cut away.
 
-mod cut;
 mod flags;
 mod found;
 mod layers;
@@ -11,11 +10,13 @@ use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
+use secateur::compress::groups::Sizes;
 use secateur::compress::recipe::{Prune as Pruned, Recipe, Step};
 use secateur::compress::recover::RecoverError;
+use secateur::compress::trim::Frame;
 use secateur::compress::{
-    Effort, Goal, METHODS, Method, Plan, Report, Room, Stats, Task, Weight, apply_with, methods, observe,
-    preview, weights,
+    Effort, Goal, METHODS, Plan, Report, Room, Stats, Task, Weight, apply_with, methods, observe, preview,
+    weights,
 };
 use secateur::engine::onnx;
 use serde_json::{Value, json};
@@ -28,9 +29,8 @@ use super::ui::Ui;
 use super::written::{Receipt, Target};
 use super::{Cmd, Outcome};
 
-use cut::Shape;
-
 use flags::Flags;
+use found::{Found, Kept};
 use layers::{Layers, compared};
 
 /// The verb.
@@ -46,7 +46,7 @@ impl Cmd for Prune {
             methods.collect::<Vec<_>>().join("\n"),
             names()
         );
-        let about = "Writes the model with weights set to zero";
+        let about = "Writes the model with weights set to zero, or pieces of it cut away";
         Flags::augment_args(Command::new("prune").about(about).after_help(help))
     }
 
@@ -57,68 +57,84 @@ impl Cmd for Prune {
         target.as_ref().map_or(Ok(()), Target::check)?;
         let force = target.as_ref().is_some_and(|t| t.force);
         flags.recovery.check(force)?;
-        let pattern = match flags.pattern {
-            Shape::Zero(pattern) => pattern,
-            Shape::Cut(..) => return cut::run(&flags, ui),
-        };
-        if flags.of.is_some() || flags.round_to.is_some() {
-            bail!("--of and --round-to say how to cut away; --pattern {pattern} makes zeros");
-        }
-        let prune = || Ok(flags.prune(&flags.goal(pattern, ui)?));
-        let mut recipe = flags.recovery.recipe(prune, ui.common.seed)?;
+        let mut recipe = flags.recovery.recipe(|| flags.prune(ui), ui.common.seed)?;
+        look(&mut recipe, &flags.inputs.inputs);
         let seed = recipe.seed.filter(|_| !said).unwrap_or(ui.common.seed);
         recipe.seed = Some(seed);
         let ui = &seeded(ui, seed);
         let old = card::load(&flags.model)?;
-        let prune = pruned(&recipe);
-        let mut weights = weights(&old);
-        prune.choice().mark(&mut weights)?;
-        prune.pattern.mark(&mut weights);
-        let method = methods::find(prune.method()).context("no such method")?;
-        methods::mark(method, &old, &mut weights);
+        let sizes: Sizes = ui.common.sizes.iter().cloned().collect();
+        let place = || flags.model.display().to_string();
         let job = Job {
+            zeros: Zeros::of(&recipe, &old)?,
+            found: Found::of(&recipe, &old, &sizes).with_context(place)?,
             trial: Trial::of(&old, &flags.inputs, ui)?,
             bars: Bars::new(ui),
             old: &old,
-            weights: &weights,
             flags: &flags,
-            goal: prune.goal(),
-            prune,
             recipe: &recipe,
+            sizes: &sizes,
             ui,
         };
-        let (json, samples) = match (&target, flags.recovery.more()) {
-            (Some(target), true) => job.cook(target)?,
-            (None, _) if flags.recovery.trains() => {
-                bail!("--dry-run: recovery cannot be foreseen; leave it out")
-            }
-            (target, _) => {
-                let (plan, samples) = job.decide(method)?;
-                let done = match target {
-                    Some(target) => job.write(&plan, target)?,
-                    None => job.preview(&plan)?,
-                };
-                (job.report(&done, None), samples)
-            }
-        };
+        let mut json = job.run(target.as_ref())?;
         flags.recovery.save(&recipe, force)?;
-        let mut json = json;
-        json["samples"] = json!(samples);
         json["output"] = json!(target.map(|t| t.output.display().to_string()));
         Ok(Outcome::done(json))
     }
 }
 
-/// The first step that prunes, whose weights are those of the tables; one that prunes nothing where there is none.
-fn pruned(recipe: &Recipe) -> Pruned {
-    let mut prunes = recipe.step.iter().filter_map(|step| match step {
-        Step::Prune(prune) => Some((**prune).clone()),
+/// The steps of `recipe` that prune.
+fn prunes(recipe: &Recipe) -> impl Iterator<Item = &Pruned> {
+    recipe.step.iter().filter_map(|step| match step {
+        Step::Prune(prune) => Some(&**prune),
         _ => None,
-    });
-    prunes.next().unwrap_or_else(|| Pruned {
-        sparsity: Some(0.0),
-        ..Pruned::default()
     })
+}
+
+/// Notes in `recipe` at what `inputs` its methods look, if they do.
+fn look(recipe: &mut Recipe, inputs: &[String]) {
+    for step in &mut recipe.step {
+        let Step::Prune(prune) = step else { continue };
+        let looks = methods::find(prune.method()).is_some_and(|m| !m.needs().is_empty());
+        if looks && prune.data().is_none() && !inputs.is_empty() {
+            prune.inputs = inputs.to_vec();
+        }
+    }
+}
+
+/// The first step that makes zeros, and the weights of its table.
+struct Zeros {
+    prune: Pruned,
+    goal: Goal,
+    weights: Vec<Weight>,
+}
+
+impl Zeros {
+    /// That of `recipe`; one that makes no zeros where nothing is pruned at all.
+    fn of(recipe: &Recipe, old: &Model) -> Result<Option<Zeros>> {
+        let none = Pruned {
+            sparsity: Some(0.0),
+            ..Pruned::default()
+        };
+        let found = prunes(recipe).find(|p| p.pattern.zeros().is_some());
+        let prune = match (found, prunes(recipe).next()) {
+            (Some(prune), _) => prune.clone(),
+            (None, None) => none,
+            (None, Some(_)) => return Ok(None),
+        };
+        let pattern = prune.pattern.zeros().unwrap_or_default();
+        let mut weights = weights(old);
+        prune.choice().mark(&mut weights)?;
+        pattern.mark(&mut weights);
+        let method = methods::find(prune.method()).context("no such method")?;
+        methods::mark(method, old, &mut weights);
+        let goal = prune.goal(pattern);
+        Ok(Some(Zeros {
+            prune,
+            goal,
+            weights,
+        }))
+    }
 }
 
 /// `ui` with another seed.
@@ -130,18 +146,20 @@ fn seeded(ui: &Ui, seed: u64) -> Ui {
 
 struct Job<'a> {
     old: &'a Model,
-    weights: &'a [Weight],
     flags: &'a Flags,
-    goal: Goal,
-    prune: Pruned,
     recipe: &'a Recipe,
+    zeros: Option<Zeros>,
+    found: Option<Found<'a>>,
+    sizes: &'a Sizes,
     trial: Trial,
     bars: Bars<'a>,
     ui: &'a Ui,
 }
 
+/// What became of the model.
 struct Done<'a> {
-    layers: Layers<'a>,
+    layers: Option<Layers<'a>>,
+    kept: Option<Kept>,
     before: Card,
     after: Card,
 }
@@ -149,7 +167,29 @@ struct Done<'a> {
 /// New tensors up to so many bytes altogether stay in memory; more go to files beside the output.
 const MEMORY: usize = 64 << 20;
 
-impl<'a> Job<'a> {
+impl Job<'_> {
+    /// Does what is asked, and tells.
+    fn run(&self, target: Option<&Target>) -> Result<Value> {
+        let recovers = target.is_some() && self.flags.recovery.more();
+        if target.is_none() && self.flags.recovery.trains() {
+            bail!("--dry-run: recovery cannot be foreseen; leave it out");
+        }
+        let at_once = self.zeros.as_ref().filter(|_| self.found.is_none() && !recovers);
+        let Some(zeros) = at_once else {
+            let cooked = self.cook().map_err(|e| kept(e, target))?;
+            let done = self.finished(&cooked, target)?;
+            return Ok(self.report(&done, Some(&cooked)));
+        };
+        let (plan, samples) = self.decide(zeros)?;
+        let done = match target {
+            Some(target) => self.write(zeros, &plan, target)?,
+            None => self.preview(zeros, &plan)?,
+        };
+        let mut json = self.report(&done, None);
+        json["samples"] = json!(samples);
+        Ok(json)
+    }
+
     fn effort(&self) -> Effort<'_> {
         Effort {
             threads: self.ui.threads(),
@@ -158,11 +198,12 @@ impl<'a> Job<'a> {
     }
 
     /// The plan, and the number of examples that it was made from.
-    fn decide(&self, method: &dyn Method) -> Result<(Plan, usize)> {
+    fn decide(&self, zeros: &Zeros) -> Result<(Plan, usize)> {
+        let method = methods::find(zeros.prune.method()).context("no such method")?;
         let task = Task {
             model: self.old,
-            weights: self.weights,
-            goal: self.goal,
+            weights: &zeros.weights,
+            goal: zeros.goal,
             effort: self.effort(),
         };
         let place = || self.flags.model.display().to_string();
@@ -170,12 +211,7 @@ impl<'a> Job<'a> {
         let mut stats = Stats::seeded(self.ui.common.seed);
         let mut samples = 0;
         if !method.needs().is_empty() {
-            let source = Source {
-                data: self.prune.data(),
-                lesson: self.prune.finetune.as_ref(),
-                samples: self.prune.samples,
-                inputs: &self.flags.inputs,
-            };
+            let source = Source::of(&zeros.prune, &self.flags.inputs);
             let shown = Shown::new(self.old, method, source, self.ui)?;
             samples = shown.samples();
             let seen = shown.with(self.effort(), |e| observe(self.old, &targets, method.needs(), e));
@@ -184,51 +220,56 @@ impl<'a> Job<'a> {
         Ok((method.decide(&task, &stats).with_context(place)?, samples))
     }
 
-    fn card(&self, model: &Model, file: &Path) -> Card {
-        Card::of(model, Some(file), &self.trial.shapes)
+    fn card(&self, model: &Model, file: Option<&Path>) -> Card {
+        Card::of(model, file, &self.trial.shapes)
     }
 
-    fn preview(&self, plan: &Plan) -> Result<Done<'a>> {
+    fn before(&self) -> Card {
+        self.card(self.old, Some(&self.flags.model))
+    }
+
+    fn preview<'z>(&self, zeros: &'z Zeros, plan: &Plan) -> Result<Done<'z>> {
         let report = preview(plan, self.old, &self.effort())?;
-        let layers = Layers::new(self.weights, report);
-        let before = self.card(self.old, &self.flags.model);
+        let layers = Layers::new(&zeros.weights, report);
+        let before = self.before();
         let mut after = before.clone();
         after.zeros += layers.new_zeros() as usize;
         after.file_bytes = None;
         Ok(Done {
-            layers,
+            layers: Some(layers),
+            kept: None,
             before,
             after,
         })
     }
 
-    fn write(&self, plan: &Plan, target: &Target) -> Result<Done<'a>> {
-        let before = self.card(self.old, &self.flags.model);
+    fn write<'z>(&self, zeros: &'z Zeros, plan: &Plan, target: &Target) -> Result<Done<'z>> {
         let mut new = self.old.clone();
         let room = Room {
             memory: MEMORY,
             folder: folder(&target.output).to_owned(),
         };
         let report = apply_with(plan, &mut new, &self.effort(), Some(&room))?;
-        self.finish(new, (before, report), target, json!({}))
+        let layers = Layers::new(&zeros.weights, report);
+        let cards = self.sign(new, target, layers.total())?;
+        Ok(Done {
+            layers: Some(layers),
+            kept: None,
+            before: cards.0,
+            after: cards.1,
+        })
     }
 
     /// Writes the `new` model, and measures what was written.
-    fn finish(
-        &self,
-        mut new: Model,
-        (mut before, report): (Card, Report),
-        target: &Target,
-        figures: Value,
-    ) -> Result<Done<'a>> {
-        let layers = Layers::new(self.weights, report);
-        let mut flags = flags::asked(&self.prune);
+    fn sign(&self, mut new: Model, target: &Target, figures: Value) -> Result<(Card, Card)> {
+        let mut before = self.before();
+        let mut flags = self.asked();
         flags["recipe"] = json!(self.recipe);
         let receipt = Receipt {
             verb: "prune",
             flags,
             seed: self.ui.common.seed,
-            figures: joined(layers.total(), figures),
+            figures,
         };
         receipt.sign(&mut new);
         if self.flags.sparse_initializers {
@@ -238,61 +279,106 @@ impl<'a> Job<'a> {
         drop(new);
         // Figures of what lies in the file now.
         let new = card::load(&target.output)?;
-        let mut after = self.card(&new, &target.output);
+        let mut after = self.card(&new, Some(&target.output));
         [before.ms, after.ms] = self.trial.race([self.old, &new], self.ui);
+        Ok((before, after))
+    }
+
+    /// Takes the steps of the recipe.
+    fn cook(&self) -> Result<Cooked> {
+        let chain = Chain {
+            inputs: &self.flags.inputs,
+            recipe: self.recipe,
+            old: self.old,
+            name: &self.flags.model,
+            flags: &self.flags.recovery,
+            frame: Frame { sizes: self.sizes },
+            effort: self.effort(),
+            ui: self.ui,
+        };
+        chain.run()
+    }
+
+    /// Writes what came of the recipe, if it is to be written, and measures it.
+    fn finished(&self, cooked: &Cooked, target: Option<&Target>) -> Result<Done<'_>> {
+        let layers = self.zeros.as_ref().map(|zeros| {
+            let report: Report = compared(&zeros.weights, &weights(&cooked.model));
+            Layers::new(&zeros.weights, report)
+        });
+        let kept = self.found.as_ref().map(|f| f.kept(&cooked.model, self.sizes));
+        let kept = kept.transpose()?;
+        let (before, after) = match target {
+            None => (self.before(), self.card(&cooked.model, None)),
+            Some(target) => {
+                let total = self.total(layers.as_ref(), kept.as_ref());
+                let figures = json!({"rounds": cooked.record(), "test": cooked.test()});
+                self.sign(cooked.model.clone(), target, joined(total, figures))?
+            }
+        };
         Ok(Done {
             layers,
+            kept,
             before,
             after,
         })
     }
 
-    /// Takes the steps of the recipe, with recovery; on how many examples methods saw the model at work.
-    fn cook(&self, target: &Target) -> Result<(Value, usize)> {
-        let chain = Chain {
-            inputs: &self.flags.inputs,
-            recipe: self.recipe,
-            old: self.old,
-            start: self.old,
-            name: &self.flags.model,
-            flags: &self.flags.recovery,
-            effort: self.effort(),
-            ui: self.ui,
-        };
-        let cooked = chain.run().map_err(|e| kept(e, target))?;
-        let before = self.card(self.old, &self.flags.model);
-        let report = compared(self.weights, &weights(&cooked.model));
-        let figures = json!({"rounds": cooked.record(), "test": cooked.test()});
-        let done = self.finish(cooked.model.clone(), (before, report), target, figures)?;
-        Ok((self.report(&done, Some(&cooked)), cooked.samples))
+    /// What the first step that prunes is asked for.
+    fn asked(&self) -> Value {
+        let first = prunes(self.recipe).next();
+        let none = || self.zeros.as_ref().map(|z| &z.prune);
+        first.or_else(none).map_or(json!({}), flags::asked)
+    }
+
+    fn total(&self, layers: Option<&Layers>, kept: Option<&Kept>) -> Value {
+        let zeros = layers.map_or(json!({}), Layers::total);
+        let cuts = self.found.as_ref().zip(kept).map(|(f, k)| f.total(k));
+        joined(zeros, cuts.unwrap_or(json!({})))
     }
 
     fn report(&self, done: &Done, cooked: Option<&Cooked>) -> Value {
         let Done {
             layers,
+            kept,
             before,
             after,
         } = done;
-        layers.notes(&self.goal, self.ui);
-        let head = flags::words(&self.prune);
-        let table = card::table(&[("before", before), ("after", after)]);
-        let rounds = cooked.map_or(String::new(), |c| format!("{}\n\n", c.table()));
-        self.ui
-            .say(&format!("{head}\n\n{}\n\n{rounds}{table}", layers.table()));
-        let json = json!({
+        if let (Some(layers), Some(zeros)) = (layers, &self.zeros) {
+            layers.notes(&zeros.goal, self.ui);
+        }
+        let cuts = self.found.as_ref().zip(kept.as_ref());
+        let words = prunes(self.recipe).map(|p| format!("{}\n", flags::words(p)));
+        let tables = [
+            Some(words.collect()),
+            layers.as_ref().map(|l| l.table().to_string()),
+            cuts.map(|(found, kept)| found.tables(kept)),
+            cooked
+                .filter(|_| self.flags.recovery.more())
+                .map(Cooked::table),
+            Some(card::table(&[("before", before), ("after", after)]).to_string()),
+        ];
+        let all: Vec<String> = tables.into_iter().flatten().collect();
+        self.ui.say(&all.join("\n\n"));
+        let mut json = json!({
             "model": self.flags.model.display().to_string(),
             "output": null,
             "seed": self.ui.common.seed,
             "before": before.json(),
             "after": after.json(),
-            "layers": layers.json(),
-            "skipped": layers.skipped(),
-            "total": layers.total(),
+            "total": self.total(layers.as_ref(), kept.as_ref()),
             "rounds": cooked.map_or(json!([]), Cooked::rounds),
             "test": cooked.map_or(Value::Null, Cooked::test),
+            "samples": cooked.map_or(0, |c| c.samples),
             "recipe": self.recipe,
         });
-        joined(json, flags::asked(&self.prune))
+        if let Some(layers) = layers {
+            json["layers"] = layers.json();
+            json["skipped"] = layers.skipped();
+        }
+        if let Some((found, kept)) = cuts {
+            json = joined(json, found.json(kept));
+        }
+        joined(json, self.asked())
     }
 }
 
@@ -308,7 +394,8 @@ fn joined(a: Value, b: Value) -> Value {
 }
 
 /// Says of an error in training what became of the file.
-fn kept(e: anyhow::Error, target: &Target) -> anyhow::Error {
+fn kept(e: anyhow::Error, target: Option<&Target>) -> anyhow::Error {
+    let Some(target) = target else { return e };
     let diverged = e
         .downcast_ref::<RecoverError>()
         .is_some_and(RecoverError::diverged);

@@ -8,6 +8,7 @@ use secateur::compress::methods::find;
 use secateur::compress::recipe::{Finetune, Prune, Recipe, Recover, Step};
 use secateur::compress::recover::Recovery;
 use secateur::compress::rounds::{Event, Ramp, Rounds, Row, Run, School, Score};
+use secateur::compress::trim::Frame;
 use secateur::compress::{Choice, Effort, Examples, Method};
 use secateur::train;
 use serde_json::{Value, json};
@@ -24,11 +25,10 @@ pub(in crate::cmd) struct Chain<'a> {
     pub(in crate::cmd) recipe: &'a Recipe,
     /// The model before anything was done.
     pub(in crate::cmd) old: &'a Model,
-    /// What the first step begins with.
-    pub(in crate::cmd) start: &'a Model,
     pub(in crate::cmd) name: &'a Path,
     pub(in crate::cmd) flags: &'a RecoveryFlags,
     pub(in crate::cmd) inputs: &'a InputFlags,
+    pub(in crate::cmd) frame: Frame<'a>,
     pub(in crate::cmd) effort: Effort<'a>,
     pub(in crate::cmd) ui: &'a Ui,
 }
@@ -94,8 +94,9 @@ impl<'a> Part<'a> {
             method: self.method()?,
             shown,
             seed: chain.ui.common.seed,
-            goal: self.prune.map(Prune::goal),
+            aim: self.prune.map(Prune::aim),
             choice,
+            frame: chain.frame,
             count: self.prune.map_or(1, |p| p.rounds),
             ramp: self.prune.map_or(Ramp::OneShot, |p| p.schedule),
             effort: chain.effort,
@@ -107,7 +108,7 @@ impl Chain<'_> {
     /// Takes all steps.
     pub(in crate::cmd) fn run(&self) -> Result<Cooked> {
         let mut cooked = Cooked {
-            model: self.start.clone(),
+            model: self.old.clone(),
             samples: 0,
             steps: vec![],
             lesson: None,
@@ -147,12 +148,7 @@ impl Chain<'_> {
         let Some(prune) = part.prune.filter(|_| !method.needs().is_empty()) else {
             return Ok(None);
         };
-        let source = Source {
-            data: prune.data(),
-            lesson: prune.finetune.as_ref(),
-            samples: prune.samples,
-            inputs: self.inputs,
-        };
+        let source = Source::of(prune, self.inputs);
         Shown::new(model, method, source, self.ui).map(Some)
     }
 
@@ -303,6 +299,7 @@ impl Cooked {
                 "sparsity": row.sparsity,
                 "before": row.before,
                 "after": row.after,
+                "recovered": row.recovered,
                 "seconds": row.seconds,
             })
         };

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use secateur::Model;
-use secateur::compress::recipe::Finetune;
+use secateur::compress::recipe::{Finetune, Prune};
 use secateur::compress::{Effort, Examples, Method, Run};
 use secateur::train::data::{self, Data, Loader, LoaderOptions};
 use secateur::train::loss::loss;
@@ -22,14 +22,30 @@ pub(in crate::cmd) struct Shown {
 }
 
 /// Where examples come from.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(in crate::cmd) struct Source<'a> {
     pub(in crate::cmd) data: Option<&'a str>,
     /// What labels are, what is set apart, and the loss; as usual without.
     pub(in crate::cmd) lesson: Option<&'a Finetune>,
     /// How many, if that is said.
     pub(in crate::cmd) samples: Option<u32>,
-    pub(in crate::cmd) inputs: &'a InputFlags,
+    pub(in crate::cmd) inputs: InputFlags,
+}
+
+impl<'a> Source<'a> {
+    /// Those of `prune`: its data, or its inputs, or else those of `flags`.
+    pub(in crate::cmd) fn of(prune: &'a Prune, flags: &InputFlags) -> Source<'a> {
+        let mut inputs = flags.clone();
+        if inputs.inputs.is_empty() {
+            inputs.inputs.clone_from(&prune.inputs);
+        }
+        Source {
+            data: prune.data(),
+            lesson: prune.finetune.as_ref(),
+            samples: prune.samples,
+            inputs,
+        }
+    }
 }
 
 /// How many examples there are where nobody says.
@@ -61,7 +77,7 @@ impl Shown {
                 let learning = learning(data, source.lesson)?;
                 Shown::data(model, method, (&learning, samples as usize), ui)
             }
-            (None, false) => Shown::inputs(model, (source.inputs, samples), ui),
+            (None, false) => Shown::inputs(model, (&source.inputs, samples), ui),
             (None, true) => bail!(
                 "method {} sees the model at work: --data D gives it examples, -i NAME=SOURCE inputs without labels",
                 method.name()
@@ -214,7 +230,7 @@ mod tests {
             data: path.to_str(),
             lesson: Some(lesson),
             samples: None,
-            inputs: &InputFlags::default(),
+            inputs: InputFlags::default(),
         };
         let method = find("wanda").context("no method")?;
         let shown = Shown::new(&model(batch), method, source, &ui);

@@ -24,7 +24,7 @@ pub(in crate::cmd) struct RecoveryFlags {
     /// Prune in N rounds, with recovery in each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// How the share of zeros grows from round to round: cubic, exponential, linear, one-shot [default: cubic]
+    /// How the share of what is gone grows from round to round: cubic, exponential, linear, one-shot [default: cubic]
     #[arg(long, value_name = "NAME")]
     schedule: Option<Ramp>,
     /// Repair without training, in this order: bn takes the statistics of batch normalisations anew, bias shifts biases
@@ -81,11 +81,6 @@ pub(in crate::cmd) struct RecoveryFlags {
 }
 
 impl RecoveryFlags {
-    /// The examples.
-    pub(in crate::cmd) fn data(&self) -> Option<&str> {
-        self.data.as_deref()
-    }
-
     /// Whether there is more to do than to prune at once.
     pub(in crate::cmd) fn more(&self) -> bool {
         self.trains() || self.data.is_some()
@@ -121,34 +116,6 @@ impl RecoveryFlags {
         };
         recipe.check().map_err(anyhow::Error::msg)?;
         Ok(recipe)
-    }
-
-    /// What follows where something was cut away, if anything does.
-    ///
-    /// # Errors
-    ///
-    /// If rounds are asked for: there is only one.
-    pub(in crate::cmd) fn after(&self, seed: u64) -> Result<Option<Recipe>> {
-        if self.rounds.is_some_and(|n| n > 1) || self.recipe.is_some() || self.save_recipe.is_some() {
-            bail!(
-                "what cuts away takes one round, and is no step of a recipe; leave out --rounds, --recipe and --save-recipe"
-            );
-        }
-        let recovers = self.finetune.is_some() || !self.recover.is_empty();
-        if self.checkpoint.is_some() && !recovers {
-            bail!("--checkpoint keeps the state of recovery; add --finetune or --recover");
-        }
-        // A step that makes no zeros, but has all flags of recovery.
-        let rest = Prune {
-            sparsity: Some(0.0),
-            recover: self.repairs(),
-            finetune: self.lesson(),
-            ..Prune::default()
-        };
-        Ok(recovers.then(|| Recipe {
-            seed: Some(seed),
-            step: vec![Step::Prune(rest.into())],
-        }))
     }
 
     fn schedule(&self) -> Result<Ramp> {

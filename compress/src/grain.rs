@@ -1,0 +1,170 @@
+//! What goes together: weights that become zero, or pieces of a model that are cut away.
+
+use std::fmt;
+use std::str::FromStr;
+
+use secateur_engine::run::nearest;
+use serde::{Deserialize, Serialize};
+
+use crate::groups::Kind;
+use crate::pattern::{PATTERNS, Pattern};
+
+/// What goes together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
+pub enum Grain {
+    /// Weights become zero; shapes stay.
+    Zeros(Pattern),
+    /// Pieces are cut away; the model becomes smaller and stays dense.
+    Cuts(Piece),
+}
+
+/// What is cut away as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Piece {
+    /// Residual blocks.
+    Block,
+    /// Channels of images.
+    Channel,
+    /// Heads of attention.
+    Head,
+    /// The width of each head.
+    HeadWidth,
+    /// Neurons.
+    Neuron,
+    /// Channels, heads and neurons.
+    Structured,
+}
+
+/// The pieces by the names that recipes and the command line use.
+pub static PIECES: &[(&str, Piece)] = &[
+    ("block", Piece::Block),
+    ("channel", Piece::Channel),
+    ("head", Piece::Head),
+    ("head-width", Piece::HeadWidth),
+    ("neuron", Piece::Neuron),
+    ("structured", Piece::Structured),
+];
+
+impl Piece {
+    /// The kinds of groups that become shorter; none where what goes is no part of an axis.
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            Piece::Block => &[],
+            Piece::Channel => &[Kind::Channel],
+            Piece::Head => &[Kind::Head],
+            Piece::HeadWidth => &[Kind::HeadWidth],
+            Piece::Neuron => &[Kind::Neuron],
+            Piece::Structured => &[Kind::Channel, Kind::Head, Kind::Neuron],
+        }
+    }
+
+    /// What a share is a share of where nothing else is said.
+    pub fn counted(self) -> &'static str {
+        match self {
+            Piece::Block => "blocks",
+            _ => "channels",
+        }
+    }
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let named = PIECES.iter().find(|(_, piece)| piece == self);
+        f.write_str(named.map_or("", |(name, _)| name))
+    }
+}
+
+impl Default for Grain {
+    fn default() -> Grain {
+        Grain::Zeros(Pattern::default())
+    }
+}
+
+impl Grain {
+    /// The pattern of zeros, if it makes some.
+    pub fn zeros(self) -> Option<Pattern> {
+        match self {
+            Grain::Zeros(pattern) => Some(pattern),
+            Grain::Cuts(_) => None,
+        }
+    }
+
+    /// The piece that is cut away, if one is.
+    pub fn piece(self) -> Option<Piece> {
+        match self {
+            Grain::Zeros(_) => None,
+            Grain::Cuts(piece) => Some(piece),
+        }
+    }
+}
+
+impl From<Pattern> for Grain {
+    fn from(pattern: Pattern) -> Grain {
+        Grain::Zeros(pattern)
+    }
+}
+
+impl fmt::Display for Grain {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Grain::Zeros(pattern) => pattern.fmt(f),
+            Grain::Cuts(piece) => piece.fmt(f),
+        }
+    }
+}
+
+impl From<Grain> for String {
+    fn from(grain: Grain) -> String {
+        grain.to_string()
+    }
+}
+
+impl FromStr for Grain {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Grain, String> {
+        let zeros = PATTERNS.iter().map(|&(n, p)| (n, Grain::Zeros(p)));
+        let cuts = PIECES.iter().map(|&(n, p)| (n, Grain::Cuts(p)));
+        let all: Vec<(&str, Grain)> = zeros.chain(cuts).collect();
+        let known: Vec<String> = all.iter().map(|(n, _)| (*n).to_owned()).collect();
+        let found = all.iter().find(|(name, _)| *name == text);
+        let near = || nearest(text, &known);
+        found
+            .map(|(_, grain)| *grain)
+            .ok_or_else(|| format!("no pattern {text:?}{}; there are: {}", near(), known.join(", ")))
+    }
+}
+
+impl TryFrom<String> for Grain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Grain, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grains_are_told_apart_by_name() {
+        assert!(PIECES.is_sorted_by_key(|(name, _)| *name));
+        for &(name, piece) in PIECES {
+            let grain = Grain::Cuts(piece);
+            assert_eq!((name.parse(), &*grain.to_string()), (Ok(grain), name));
+            let text = serde_json::to_string(&grain).unwrap();
+            assert_eq!(serde_json::from_str::<Grain>(&text).unwrap(), grain);
+        }
+        let most = Pattern::Most { keep: 2, of: 4 };
+        assert_eq!("2:4".parse(), Ok(Grain::from(most)));
+        let error = "chanel".parse::<Grain>().unwrap_err();
+        assert!(
+            error.contains("did you mean \"channel\"") && error.contains("block4x1"),
+            "{error}"
+        );
+    }
+}
