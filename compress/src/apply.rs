@@ -85,6 +85,7 @@ pub fn apply_with(
             Change::Mask(_) | Change::Replace(_) => {}
             Change::Narrow(n) => widths.extend(narrow::narrow(n, &mut new)?),
             Change::Bypass(b) => bypass::bypass(b, &mut new)?,
+            Change::Skip(s) => bypass::skip(s, &mut new)?,
         }
     }
     *model = new;
@@ -133,7 +134,7 @@ impl<'a> Edits<'a> {
         match change {
             Change::Mask(m) => Some(Edits::Mask(m)),
             Change::Replace(r) => Some(Edits::Replace(r)),
-            Change::Narrow(_) | Change::Bypass(_) => None,
+            Change::Narrow(_) | Change::Bypass(_) | Change::Skip(_) => None,
         }
     }
 

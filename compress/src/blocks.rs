@@ -6,9 +6,10 @@ use secateur_engine::Tensor;
 use secateur_engine::ir::{Dim, Graph, Links, Model, Node, NodeId, ValueId};
 use secateur_engine::opt::Facts;
 use secateur_engine::opt::infer::NodeError;
+use secateur_engine::plan::macs;
 
 use crate::change::Bypass;
-use crate::groups::{Sizes, traced};
+use crate::groups::{Sizes, Trace, traced};
 
 /// A residual block `x + f(x)`, of which `f` can be left out.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +20,12 @@ pub struct Block {
     pub stays: usize,
     /// The nodes that nothing else needs, the first first.
     pub nodes: Vec<String>,
-    /// The elements of their constants.
+    /// The floating-point constants that only these read.
+    pub constants: Vec<String>,
+    /// The elements of these.
     pub parameters: u64,
+    /// The multiply-adds of these nodes, as far as equations say them, in a run with the example sizes.
+    pub macs: u64,
     /// How much the block adds, as far as its last weights say: the root mean square of the scale of a normalisation, or that
     /// of the weights of the last product times the root of the number of its inputs.
     pub score: f64,
@@ -44,28 +49,37 @@ impl Block {
 /// The first node whose inputs do not fit it.
 pub fn blocks(model: &Model, sizes: &Sizes) -> Result<Vec<Block>, NodeError> {
     let (trace, _) = traced(model, sizes)?;
-    let look = Look {
-        graph: &model.graph,
-        links: model.graph.links(),
-        facts: &trace.facts,
-        any: &trace.any,
-    };
-    let found: Vec<(NodeId, Block, HashSet<NodeId>)> = model
-        .graph
-        .iter()
-        .filter_map(|(id, node)| look.block(id, node))
-        .collect();
-    let sums: Vec<NodeId> = found.iter().map(|f| f.0).collect();
-    let inner = |own: &HashSet<NodeId>| !sums.iter().any(|s| own.contains(s));
-    Ok(found.into_iter().filter(|f| inner(&f.2)).map(|f| f.1).collect())
+    let look = Look::new(model, &trace);
+    Ok(innermost(look.blocks()).into_iter().map(|f| f.block).collect())
 }
 
-struct Look<'a> {
-    graph: &'a Graph,
-    links: Links,
+/// Those of `all` that have no other inside.
+pub(crate) fn innermost(all: Vec<Residual>) -> Vec<Residual> {
+    let sums: Vec<NodeId> = all.iter().map(|f| f.node).collect();
+    let inner = |own: &HashSet<NodeId>| !sums.iter().any(|s| own.contains(s));
+    all.into_iter().filter(|f| inner(&f.inside)).collect()
+}
+
+/// A block, and where it stands.
+pub(crate) struct Residual {
+    pub(crate) block: Block,
+    /// What makes the sum.
+    pub(crate) node: NodeId,
+    pub(crate) sum: ValueId,
+    /// What stays.
+    pub(crate) x: ValueId,
+    /// What makes the rest.
+    pub(crate) inside: HashSet<NodeId>,
+}
+
+/// A model, looked at for what can be left out of it.
+pub(crate) struct Look<'a> {
+    model: &'a Model,
+    pub(crate) graph: &'a Graph,
+    pub(crate) links: Links,
     facts: &'a Facts,
     /// What is known whatever the sizes of the inputs are.
-    any: &'a Facts,
+    pub(crate) any: &'a Facts,
 }
 
 /// Whether `a` and `b` have the same shape whatever the sizes of the model's inputs are, as far as `any` knows.
@@ -77,8 +91,24 @@ pub(crate) fn alike(any: &Facts, a: ValueId, b: ValueId) -> bool {
     }
 }
 
-impl Look<'_> {
-    fn block(&self, id: NodeId, node: &Node) -> Option<(NodeId, Block, HashSet<NodeId>)> {
+impl<'a> Look<'a> {
+    pub(crate) fn new(model: &'a Model, trace: &'a Trace) -> Look<'a> {
+        Look {
+            model,
+            graph: &model.graph,
+            links: model.graph.links(),
+            facts: &trace.facts,
+            any: &trace.any,
+        }
+    }
+
+    /// All residual blocks, in order.
+    pub(crate) fn blocks(&self) -> Vec<Residual> {
+        let found = self.graph.iter().filter_map(|(id, node)| self.block(id, node));
+        found.collect()
+    }
+
+    fn block(&self, id: NodeId, node: &Node) -> Option<Residual> {
         let (&[Some(a), Some(b)], &[Some(sum)]) = (&node.inputs[..], &node.outputs[..]) else {
             return None;
         };
@@ -91,23 +121,48 @@ impl Look<'_> {
         if !alike(self.any, x, sum) {
             return None;
         }
-        let own = self.only(id, x);
-        let order = self.graph.order.iter().filter(|n| own.contains(n) && **n != id);
+        let own = self.only(sum, x);
         let constants = self.constants(&own);
-        let weighty = constants.iter().any(|t| t.dims().len() > 1);
-        let block = Block {
-            sum: self.graph[sum].name.to_string(),
-            stays,
-            nodes: order.map(|n| self.graph[*n].label().to_owned()).collect(),
-            parameters: constants.iter().map(|t| t.len() as u64).sum(),
-            score: self.score(f, 0).unwrap_or_else(|| size(&constants)),
-        };
+        let tensors: Vec<&Tensor> = constants.iter().filter_map(|v| self.float(*v)).collect();
+        let weighty = tensors.iter().any(|t| t.dims().len() > 1);
         let mut inside = own;
         inside.remove(&id);
-        weighty.then_some((id, block, inside))
+        let block = Block {
+            sum: self.name(sum),
+            stays,
+            nodes: self.labels(&inside),
+            constants: constants.iter().map(|v| self.name(*v)).collect(),
+            parameters: tensors.iter().map(|t| t.len() as u64).sum(),
+            macs: self.macs(&inside),
+            score: self.score(f, 0).unwrap_or_else(|| size(&tensors)),
+        };
+        let found = Residual {
+            block,
+            node: id,
+            sum,
+            x,
+            inside,
+        };
+        weighty.then_some(found)
     }
 
-    fn made(&self, v: ValueId) -> Option<NodeId> {
+    pub(crate) fn name(&self, v: ValueId) -> String {
+        self.graph[v].name.to_string()
+    }
+
+    /// The names of `nodes`, the first first.
+    pub(crate) fn labels(&self, nodes: &HashSet<NodeId>) -> Vec<String> {
+        let order = self.graph.order.iter().filter(|n| nodes.contains(n));
+        order.map(|n| self.graph[*n].label().to_owned()).collect()
+    }
+
+    /// The multiply-adds of `nodes`.
+    pub(crate) fn macs(&self, nodes: &HashSet<NodeId>) -> u64 {
+        let of = |n: &NodeId| macs(self.model, self.facts, *n).size().unwrap_or(0);
+        nodes.iter().map(|n| of(n) as u64).sum()
+    }
+
+    pub(crate) fn made(&self, v: ValueId) -> Option<NodeId> {
         self.links.producer(v).map(|(n, _)| n)
     }
 
@@ -124,16 +179,15 @@ impl Look<'_> {
         false
     }
 
-    /// The nodes that are needed no more if `x` takes the place of what `sum` makes, `sum` among them.
-    fn only(&self, sum: NodeId, x: ValueId) -> HashSet<NodeId> {
+    /// The nodes that are needed no more if `x` takes the place of `gone`.
+    pub(crate) fn only(&self, gone: ValueId, x: ValueId) -> HashSet<NodeId> {
         let mut live = HashSet::new();
         let all = (0..self.graph.values.len() as u32).map(ValueId);
         let mut open: Vec<ValueId> = all.filter(|v| self.links.kept(*v)).collect();
         while let Some(v) = open.pop() {
-            match self.made(v) {
-                Some(n) if n == sum => open.push(x),
-                Some(n) if live.insert(n) => open.extend(self.graph[n].inputs.iter().flatten()),
-                _ => {}
+            let v = if v == gone { x } else { v };
+            if let Some(n) = self.made(v).filter(|n| live.insert(*n)) {
+                open.extend(self.graph[n].inputs.iter().flatten());
             }
         }
         self.graph
@@ -144,11 +198,12 @@ impl Look<'_> {
             .collect()
     }
 
-    fn float(&self, v: ValueId) -> Option<&Tensor> {
+    pub(crate) fn float(&self, v: ValueId) -> Option<&Tensor> {
         self.graph.konst(v).filter(|t| t.dtype().is_float())
     }
 
-    fn constants(&self, own: &HashSet<NodeId>) -> Vec<&Tensor> {
+    /// The floating-point constants that only `own` read.
+    pub(crate) fn constants(&self, own: &HashSet<NodeId>) -> Vec<ValueId> {
         let mut values: Vec<ValueId> = own
             .iter()
             .flat_map(|n| self.graph[*n].inputs.iter().flatten().copied())
@@ -156,11 +211,8 @@ impl Look<'_> {
         values.sort();
         values.dedup();
         let elsewhere = |v: &ValueId| self.links.readers(*v).iter().any(|n| !own.contains(n));
+        values.retain(|v| !elsewhere(v) && self.float(*v).is_some());
         values
-            .iter()
-            .filter(|v| !elsewhere(v))
-            .filter_map(|v| self.float(*v))
-            .collect()
     }
 
     /// How large `v` is by the last weights that it is made with.

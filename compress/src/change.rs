@@ -21,6 +21,8 @@ pub enum Change {
     Narrow(Narrow),
     /// A residual block is left out.
     Bypass(Bypass),
+    /// A layer is left out.
+    Skip(Skip),
 }
 
 /// One constant gets other elements. Its type and shape stay.
@@ -41,6 +43,15 @@ pub struct Bypass {
     pub sum: String,
     /// Which input stays: 0 or 1.
     pub stays: usize,
+}
+
+/// What goes into a layer takes the place of what comes out of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// The name of what comes out.
+    pub value: String,
+    /// The name of what goes in.
+    pub stays: String,
 }
 
 /// Of [groups](crate::groups()) of axes only some indices stay, in all that they run through.
@@ -110,6 +121,7 @@ impl Change {
             Change::Replace(r) => &r.value,
             Change::Narrow(n) => n.groups.first().map_or("", |k| &k.group),
             Change::Bypass(b) => &b.sum,
+            Change::Skip(s) => &s.value,
         }
     }
 }
@@ -127,6 +139,7 @@ impl fmt::Display for Change {
             ),
             Change::Narrow(n) => n.fmt(f),
             Change::Bypass(b) => write!(f, "bypass {:?}: input {} stays", b.sum, b.stays),
+            Change::Skip(s) => write!(f, "skip {:?}: {:?} stays", s.value, s.stays),
         }
     }
 }

@@ -112,6 +112,8 @@ pub enum ApplyErrorKind {
     NoGroup,
     /// The model has no sum of two values of that name.
     NoBlock,
+    /// The model has no value of that name, or none that a layer makes.
+    NoLayer,
     /// Shapes would not be what they should.
     Shape(String),
 }
@@ -145,6 +147,7 @@ impl fmt::Display for ApplyError {
                 f,
                 "block {value:?}: the model has no sum of two values of that name"
             ),
+            ApplyErrorKind::NoLayer => write!(f, "layer {value:?}: the model has none that makes that value"),
             ApplyErrorKind::Shape(what) => write!(f, "group {value:?} and others: {what}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Residual blocks left out.
+//! Residual blocks and layers left out.
 
 use std::collections::HashMap;
 
@@ -6,42 +6,56 @@ use secateur_engine::ir::{Model, Node, ValueId};
 use secateur_engine::opt::{self, PASSES, Scope};
 
 use crate::blocks::alike;
-use crate::change::Bypass;
+use crate::change::{Bypass, Skip};
 use crate::error::{ApplyError, ApplyErrorKind};
 
 /// Makes a sum of `model` one of its inputs, and drops what nothing needs any more.
 pub(super) fn bypass(change: &Bypass, model: &mut Model) -> Result<(), ApplyError> {
-    let any = opt::infer::infer(model, &HashMap::new()).unwrap_or_default();
     let none = || ApplyError::new(ApplyErrorKind::NoBlock, &change.sum);
-    let g = &mut model.graph;
-    let links = g.links();
+    let g = &model.graph;
     let sum = g.find(&change.sum).ok_or_else(none)?;
-    let (id, _) = links.producer(sum).ok_or_else(none)?;
+    let (id, _) = g.links().producer(sum).ok_or_else(none)?;
     let inputs: &[Option<ValueId>] = &g[id].inputs;
     let two = inputs.len() == 2 && (g[id].is("Add") || g[id].is("Sum"));
-    let stays = inputs
-        .get(change.stays)
-        .copied()
-        .flatten()
-        .filter(|_| two)
-        .ok_or_else(none)?;
-    if !alike(&any, stays, sum) {
-        let what = "what stays has not the shape of the sum for inputs of all sizes".to_owned();
-        return Err(ApplyError::new(ApplyErrorKind::Mismatch(what), &change.sum));
+    let stays = inputs.get(change.stays).copied().flatten();
+    let stays = stays.filter(|_| two).ok_or_else(none)?;
+    replace(model, sum, stays)
+}
+
+/// Lets what goes into a layer of `model` take the place of what comes out, and drops what nothing needs any more.
+pub(super) fn skip(change: &Skip, model: &mut Model) -> Result<(), ApplyError> {
+    let find = |name: &String| {
+        let found = model.graph.find(name);
+        found.ok_or_else(|| ApplyError::new(ApplyErrorKind::NoLayer, name))
+    };
+    let (value, stays) = (find(&change.value)?, find(&change.stays)?);
+    replace(model, value, stays)
+}
+
+/// Lets `stays`, which is made before it, take the place of `gone`, and drops what nothing needs any more.
+fn replace(model: &mut Model, gone: ValueId, stays: ValueId) -> Result<(), ApplyError> {
+    let any = opt::infer::infer(model, &HashMap::new()).unwrap_or_default();
+    let g = &mut model.graph;
+    let (links, name) = (g.links(), g[gone].name.to_string());
+    if !alike(&any, stays, gone) {
+        let what = "what stays has not the shape of what goes, for inputs of all sizes".to_owned();
+        return Err(ApplyError::new(ApplyErrorKind::Mismatch(what), &name));
     }
-    if links.kept(sum) {
+    if links.kept(gone) {
+        let sole = links.producer(gone).filter(|(n, _)| g[*n].outputs.len() == 1);
+        let (id, _) = sole.ok_or_else(|| ApplyError::new(ApplyErrorKind::NoLayer, &name))?;
         g[id] = Node {
             name: g[id].name.clone(),
-            ..Node::new("Identity", vec![Some(stays)], vec![Some(sum)])
+            ..Node::new("Identity", vec![Some(stays)], vec![Some(gone)])
         };
     } else {
-        for &n in links.readers(sum) {
+        for &n in links.readers(gone) {
             let readers = g[n].inputs.iter_mut().flatten();
-            readers.filter(|v| **v == sum).for_each(|v| *v = stays);
+            readers.filter(|v| **v == gone).for_each(|v| *v = stays);
         }
     }
     let dead: Vec<_> = PASSES.iter().copied().filter(|p| p.name() == "dead").collect();
     let swept = opt::apply(model, Scope::Portable, &dead);
-    swept.map_err(|e| ApplyError::new(ApplyErrorKind::Shape(e.to_string()), &change.sum))?;
+    swept.map_err(|e| ApplyError::new(ApplyErrorKind::Shape(e.to_string()), &name))?;
     Ok(())
 }
