@@ -14,6 +14,8 @@ mod optimize;
 mod prune;
 mod pruning;
 mod recipe;
+#[allow(dead_code)]
+mod report;
 mod rival;
 mod run;
 mod shapes;
