@@ -18,8 +18,12 @@ pub(in crate::cmd) struct Story<'a> {
     pub(in crate::cmd) after: &'a Card,
     /// What it is worth before and after, on examples that no step has seen.
     pub(in crate::cmd) worth: Option<Worth>,
-    /// How far it was to go.
+    /// What it cost, and what it was to cost.
     pub(in crate::cmd) aim: Option<Aim>,
+    /// What it was worth before the first step on the examples by which steps are judged, in the unit of [`Worth`].
+    pub(in crate::cmd) start: Option<f64>,
+    /// Other models to hold it against, such as the same one pruned and not trained.
+    pub(in crate::cmd) others: Vec<Other>,
     /// One for each weight, in the order of the file.
     pub(in crate::cmd) layers: Vec<Layer>,
     /// What was tried, in order; rounds of recipes too.
@@ -52,10 +56,20 @@ pub(in crate::cmd) struct Aim {
     pub(in crate::cmd) unit: &'static str,
     /// In that unit.
     pub(in crate::cmd) before: f64,
-    /// The most that it may be.
-    pub(in crate::cmd) wanted: f64,
+    /// The most that it may be; `None` where it goes as far as it may.
+    pub(in crate::cmd) wanted: Option<f64>,
     /// In that unit.
     pub(in crate::cmd) after: f64,
+}
+
+/// A model that stands beside.
+pub(in crate::cmd) struct Other {
+    /// What it is called: "pruned 90 %".
+    pub(in crate::cmd) name: String,
+    /// In the unit of the aim.
+    pub(in crate::cmd) cost: f64,
+    /// In the unit of [`Worth`].
+    pub(in crate::cmd) worth: f64,
 }
 
 /// A weight before and after.
