@@ -4,6 +4,8 @@ mod bars;
 mod bench;
 mod calibrate;
 mod card;
+#[allow(dead_code, unused_imports)]
+mod chart;
 mod compare;
 mod demo;
 mod digits;

@@ -1,8 +1,19 @@
 //! What a compression did, as one HTML page that needs no other file.
 
+mod head;
+mod layers;
+mod sense;
+mod steps;
+mod style;
+#[cfg(test)]
+mod tests;
+mod words;
+
 use secateur::compress::budget::Curve;
 
 use super::card::Card;
+use super::chart::escaped;
+pub(in crate::cmd) use sense::curves;
 
 /// What a compression has to show.
 pub(in crate::cmd) struct Story<'a> {
@@ -20,10 +31,6 @@ pub(in crate::cmd) struct Story<'a> {
     pub(in crate::cmd) worth: Option<Worth>,
     /// What it cost, and what it was to cost.
     pub(in crate::cmd) aim: Option<Aim>,
-    /// What it was worth before the first step on the examples by which steps are judged, in the unit of [`Worth`].
-    pub(in crate::cmd) start: Option<f64>,
-    /// Other models to hold it against, such as the same one pruned and not trained.
-    pub(in crate::cmd) others: Vec<Other>,
     /// One for each weight, in the order of the file.
     pub(in crate::cmd) layers: Vec<Layer>,
     /// What was tried, in order; rounds of recipes too.
@@ -56,13 +63,13 @@ pub(in crate::cmd) struct Aim {
     pub(in crate::cmd) unit: &'static str,
     /// In that unit.
     pub(in crate::cmd) before: f64,
-    /// The most that it may be; `None` where it goes as far as it may.
-    pub(in crate::cmd) wanted: Option<f64>,
+    /// The most that it may be; 0 where it goes as far as it may.
+    pub(in crate::cmd) wanted: f64,
     /// In that unit.
     pub(in crate::cmd) after: f64,
 }
 
-/// A model that stands beside.
+/// A model to hold it against, such as the same one pruned and not trained.
 pub(in crate::cmd) struct Other {
     /// What it is called: "pruned 90 %".
     pub(in crate::cmd) name: String,
@@ -108,12 +115,61 @@ pub(in crate::cmd) struct Tried {
     pub(in crate::cmd) seconds: Option<f64>,
 }
 
-/// The page about `story`.
-pub(in crate::cmd) fn page(story: &Story) -> String {
-    story.name.clone()
+impl Aim {
+    /// The most that it may be, if that was said.
+    fn most(&self) -> Option<f64> {
+        (self.wanted > 0.0).then_some(self.wanted)
+    }
 }
 
-/// What each weight hurts, as a chart in SVG.
-pub(in crate::cmd) fn curves(curves: &[Curve]) -> String {
-    curves.len().to_string()
+impl Worth {
+    /// Whether the less the better.
+    fn less_is_better(&self) -> bool {
+        self.name == "loss"
+    }
+
+    /// By how much it is worse after.
+    fn drop(&self) -> f64 {
+        let fell = self.before - self.after;
+        if self.less_is_better() { -fell } else { fell }
+    }
+}
+
+/// What every page begins with, by which a verb knows its own.
+pub(in crate::cmd) const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+    <meta name=\"generator\" content=\"secateur\">\n";
+
+/// The page about `story`.
+pub(in crate::cmd) fn page(story: &Story) -> String {
+    page_beside(story, &[])
+}
+
+/// The page about `story`, with other models beside.
+pub(in crate::cmd) fn page_beside(story: &Story, others: &[Other]) -> String {
+    let name = escaped(&story.name);
+    let sections = [
+        head::head(story),
+        steps::section(story, others),
+        layers::section(story),
+        sense::section(story),
+    ];
+    format!(
+        "{HEAD}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{name}, compressed</title>\n\
+         <style>\n{}</style>\n<body>\n<main>\n{}{}</main>\n<footer>secateur {}</footer>\n</body>\n</html>\n",
+        style::page(),
+        sections.concat(),
+        notes(&story.notes),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// The small print.
+fn notes(notes: &[(String, String)]) -> String {
+    if notes.is_empty() {
+        return String::new();
+    }
+    let one =
+        |(name, value): &(String, String)| format!("<dt>{}</dt><dd>{}</dd>\n", escaped(name), escaped(value));
+    let all: String = notes.iter().map(one).collect();
+    format!("<section>\n<h2>Small print</h2>\n<dl class=\"notes\">\n{all}</dl>\n</section>\n")
 }
