@@ -226,14 +226,6 @@ fn size(first: &Path, options: &Options) -> Result<[usize; 3], DataError> {
     fits.then_some(dims).ok_or_else(wrong)
 }
 
-/// The folder in `path` that has one of these names.
-fn part(path: &Path, names: &[&str]) -> Option<PathBuf> {
-    names.iter().map(|n| path.join(n)).find(|p| p.is_dir())
-}
-
-const VALIDATION: &[&str] = &["validation", "valid", "val"];
-const TEST: &[&str] = &["test"];
-
 /// The images in `path/CLASS`, or in `path/train/CLASS`, `path/validation/CLASS` and `path/test/CLASS`; without labels those beside the
 /// subfolders too.
 pub(super) fn read(path: &Path, options: &Options) -> Result<Parts, DataError> {
