@@ -213,6 +213,37 @@ fn symbolic_sizes_are_summed_where_they_are_known_to_be_stretched() {
 }
 
 #[test]
+fn images_of_a_batch_of_unknown_size_are_resized() {
+    let dims = || vec![Dim::symbol("n"), Dim::Known(1), Dim::Known(2), Dim::Known(3)];
+    let linear = || vec![Attr::new("mode", "linear")];
+    let none = |x: Ex| x.tensor(Tensor::of(&[0], Vec::<f32>::new()));
+    // Sizes as exporters compute them, and scales.
+    for by_sizes in [true, false] {
+        let mut small = Small::symbolic(&[dims()], |x| {
+            let x = x[0];
+            match by_sizes {
+                true => {
+                    let kept = x.op("Shape", &[]).op("Slice", &[ints(x, &[0]), ints(x, &[2])]);
+                    let sizes = kept.with("Concat", &[ints(x, &[4, 5])], vec![Attr::new("axis", 0)]);
+                    x.with("Resize", &[none(x), none(x), sizes], linear())
+                }
+                false => {
+                    let scales = x.tensor(Tensor::of(&[4], vec![1f32, 1.0, 2.0, 0.7]));
+                    x.with("Resize", &[none(x), scales], linear())
+                }
+            }
+        });
+        small.grad(small.y).unwrap();
+        let dx = &small.run(&[noise(&[3, 1, 2, 3], 1)])[0];
+        // Each image counts alike; weights of a pixel sum up to 1.
+        assert_eq!((dx.len(), &dx[..6]), (18, &dx[6..12]));
+        let pixels = if by_sizes { 20.0 } else { 8.0 };
+        let sum: f64 = dx[..6].iter().sum();
+        assert!((sum - pixels).abs() < 1e-6, "{sum}");
+    }
+}
+
+#[test]
 fn an_axis_that_may_be_stretched_is_named() {
     let shape = |name: &str| vec![Dim::Known(2), Dim::symbol(name)];
     let mut small = Small::symbolic(&[shape("n"), shape("m")], |x| x[0] * x[1]);

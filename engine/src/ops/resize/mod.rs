@@ -371,13 +371,50 @@ fn eval(n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
     }])
 }
 
+/// The axes that change, and how. Sizes of those that stay need not be known, as that of a batch is not; `None` where others are not.
+fn changes(n: &NodeRef) -> Result<Option<Vec<(usize, Stretch)>>, OpError> {
+    let style = style(n)?;
+    if let Some(all) = stretches(n)? {
+        let all = all.into_iter().enumerate();
+        return Ok(Some(all.filter(|(_, s)| !style.keeps(s)).collect()));
+    }
+    let (Some(of), Some(to)) = (n.shape(0), result(n)?) else {
+        return Ok(None);
+    };
+    if style.transformation == Transformation::TfCropAndResize || policy(n)? != Policy::Stretch {
+        return Ok(None);
+    }
+    let axes = axes(n, of.len())?;
+    let scales = match asked(n)? {
+        Asked::Scales(scales) => axes.into_iter().zip(scales).collect(),
+        Asked::Sizes(_) => vec![],
+        Asked::Hidden => return Ok(None),
+    };
+    let mut changes = vec![];
+    for (a, (of, to)) in of.iter().zip(&to).enumerate() {
+        let scale = scales.iter().find(|(axis, _)| *axis == a).map(|(_, s)| *s);
+        match (of.size(), to.size()) {
+            (Some(from), Some(to)) => {
+                let scale = scale.unwrap_or(to as f32 / from as f32);
+                let roi = (0.0, 1.0);
+                changes.push((a, Stretch { from, to, scale, roi }));
+            }
+            _ if of.same(to) && scale.is_none_or(|s| s == 1.0) => {}
+            _ => return Ok(None),
+        }
+    }
+    changes.retain(|(_, s)| !style.keeps(s));
+    Ok(Some(changes))
+}
+
 /// Each axis times the weights of its pixels.
 fn vjp<'a>(n: &NodeRef, inputs: usize, dy: Ex<'a>) -> Grads<'a> {
-    let (plan, of) = (plan(n).ok()??, n.dims(0)?);
+    let (style, changes) = (style(n).ok()?, changes(n).ok()??);
     let mut dx = dy;
-    for (a, taps) in &plan.axes {
-        let mut m = Matrix::new(plan.to[*a], of[*a]);
-        for i in (0..plan.to[*a]).filter(|&i| !taps.outside[i]) {
+    for (a, stretch) in &changes {
+        let taps = style.taps(stretch).ok()?;
+        let mut m = Matrix::new(stretch.to, stretch.from);
+        for i in (0..stretch.to).filter(|&i| !taps.outside[i]) {
             let here = i * taps.taps..(i + 1) * taps.taps;
             here.for_each(|t| m.add(i, taps.index[t], taps.weight[t].into()));
         }
