@@ -32,6 +32,8 @@ pub enum Piece {
     Head,
     /// The width of each head.
     HeadWidth,
+    /// Layers that keep the shape of what flows through them; see [`layers`](crate::layers()).
+    Layer,
     /// Neurons.
     Neuron,
     /// Channels, heads and neurons.
@@ -44,6 +46,7 @@ pub static PIECES: &[(&str, Piece)] = &[
     ("channel", Piece::Channel),
     ("head", Piece::Head),
     ("head-width", Piece::HeadWidth),
+    ("layer", Piece::Layer),
     ("neuron", Piece::Neuron),
     ("structured", Piece::Structured),
 ];
@@ -52,7 +55,7 @@ impl Piece {
     /// The kinds of groups that become shorter; none where what goes is no part of an axis.
     pub fn kinds(self) -> &'static [Kind] {
         match self {
-            Piece::Block => &[],
+            Piece::Block | Piece::Layer => &[],
             Piece::Channel => &[Kind::Channel],
             Piece::Head => &[Kind::Head],
             Piece::HeadWidth => &[Kind::HeadWidth],
@@ -65,6 +68,7 @@ impl Piece {
     pub fn counted(self) -> &'static str {
         match self {
             Piece::Block => "blocks",
+            Piece::Layer => "layers",
             _ => "channels",
         }
     }

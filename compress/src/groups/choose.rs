@@ -25,6 +25,8 @@ pub enum Of {
     Parameters,
     /// Multiply-adds of a run with the example sizes.
     Macs,
+    /// The time that a run is predicted to take.
+    Ms,
 }
 
 /// How much to cut of what.
@@ -56,13 +58,33 @@ pub fn squares(_: &str, t: &Tensor) -> Option<Vec<f64>> {
 impl Groups<'_> {
     /// For each group and each of its indices the mean of `score` over all elements that would go with the index.
     pub fn scores(&self, score: Score) -> Vec<Vec<f64>> {
-        let place: HashMap<Letter, usize> = self
-            .groups
-            .iter()
-            .enumerate()
-            .map(|(i, g)| (g.letter, i))
-            .collect();
         let mut sums: Vec<Vec<(f64, f64)>> = self.groups.iter().map(|g| vec![(0.0, 0.0); g.size]).collect();
+        self.tally(score, &mut |group, i, sum, (count, _)| {
+            sums[group][i].0 += sum;
+            sums[group][i].1 += count;
+        });
+        let mean = |(sum, n): (f64, f64)| sum / n.max(1.0);
+        sums.into_iter()
+            .map(|s| s.into_iter().map(mean).collect())
+            .collect()
+    }
+
+    /// For each group and each of its indices what goes with the index: the sum of `score`, or, if `shares`, the sum of its shares of
+    /// the constants, so that 1 is as much as a whole constant.
+    pub(crate) fn harms(&self, score: Score, shares: bool) -> Vec<Vec<f64>> {
+        let mut sums: Vec<Vec<f64>> = self.groups.iter().map(|g| vec![0.0; g.size]).collect();
+        self.tally(score, &mut |group, i, sum, (_, all)| {
+            let by = if shares { all.max(f64::MIN_POSITIVE) } else { 1.0 };
+            sums[group][i] += sum / by;
+        });
+        sums
+    }
+
+    /// Calls `put` with each group, each of its indices, the sum of `score` over what of a constant goes with it, and the number of these
+    /// elements and the sum over the whole constant.
+    fn tally(&self, score: Score, put: &mut dyn FnMut(usize, usize, f64, (f64, f64))) {
+        let places = self.groups.iter().enumerate();
+        let place: HashMap<Letter, usize> = places.map(|(i, g)| (g.letter, i)).collect();
         for h in &self.held {
             let Some(tensor) = h.site.constant(self.trace.model).map(|c| &c.tensor) else {
                 continue;
@@ -75,20 +97,16 @@ impl Groups<'_> {
             let Some(elements) = score(&h.name, tensor) else {
                 continue;
             };
+            let all: f64 = elements.iter().sum();
             for (axis, digits) in axes.iter().enumerate().filter(|(_, d)| !d.is_empty()) {
                 let (along, count) = along(&elements, tensor.dims(), axis);
                 for (group, digit) in digits {
                     for (i, &d) in digit.iter().enumerate().filter(|(_, d)| **d != NONE) {
-                        sums[*group][d].0 += along[i];
-                        sums[*group][d].1 += count;
+                        put(*group, d, along[i], (count, all));
                     }
                 }
             }
         }
-        let mean = |(sum, n): (f64, f64)| sum / n.max(1.0);
-        sums.into_iter()
-            .map(|s| s.into_iter().map(mean).collect())
-            .collect()
     }
 
     /// For each group in `space` the index of it that each index of the space has, or none.
@@ -247,6 +265,17 @@ impl Groups<'_> {
         format!("nothing to cut: no group of kind {}{why}", kinds.join(" or "))
     }
 
+    /// The widths that group `g`, which had `first` indices at first, may come to from what it has, the greatest first.
+    pub(crate) fn narrower(&self, g: usize, first: usize, round_to: usize) -> Vec<usize> {
+        let group = &self.groups[g];
+        let whole = matches!(group.kind, Kind::Head | Kind::HeadWidth) || first <= round_to;
+        let step = if whole { 1 } else { round_to.max(1) };
+        let all = (1..).map(|i| i * step).take_while(|w| *w < group.size);
+        let mut all: Vec<usize> = all.collect();
+        all.reverse();
+        all
+    }
+
     /// `width` as it may be: rounded, no more than there is, at least one. A group of which nothing is to go stays as it is.
     fn rounded(&self, g: usize, width: f64, aim: &Reach) -> usize {
         let group = &self.groups[g];
@@ -317,7 +346,8 @@ impl Groups<'_> {
         match of {
             Of::Channels => widths.iter().sum::<usize>() as f64,
             Of::Parameters => self.parameters_at(&at()) as f64,
-            Of::Macs => self.macs_at(&at()),
+            // Times are not known here: who goes by them chooses by himself.
+            Of::Macs | Of::Ms => self.macs_at(&at()),
         }
     }
 }

@@ -45,6 +45,9 @@ impl Prune {
             ));
         }
         match self.of {
+            Some(Of::Ms) if self.scope.is_some() => {
+                Err("of ms takes no scope: all goes by what it saves".into())
+            }
             Some(Of::Channels) if whole => Err(format!(
                 "pattern {pattern} has no channels: without of, sparsity is the share of {}",
                 piece.counted()

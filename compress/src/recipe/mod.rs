@@ -225,6 +225,7 @@ impl Prune {
     pub fn scope(&self) -> Scope {
         let usual = || match self.pattern {
             Grain::Zeros(_) => find(self.method()).map_or(Scope::default(), |m| m.scope()),
+            Grain::Cuts(_) if self.of == Some(Of::Ms) => Scope::Global,
             Grain::Cuts(_) => Scope::Layer,
         };
         self.scope.unwrap_or_else(usual)

@@ -75,6 +75,16 @@ impl RecoverError {
         &self.kind
     }
 
+    /// Whether a name fits nothing, or leaves nothing.
+    pub(crate) fn unmatched(&self) -> bool {
+        use crate::MethodErrorKind::{Goal, Unmatched};
+        let kind = match &*self.kind {
+            RecoverErrorKind::Method(e) => e.kind(),
+            _ => return false,
+        };
+        matches!(kind, Unmatched(..) | Goal(_))
+    }
+
     /// Whether training made numbers that are none.
     pub fn diverged(&self) -> bool {
         match &*self.kind {

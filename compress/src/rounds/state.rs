@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Row, Run, School};
 use crate::Examples;
+use crate::budget;
 use crate::recover::RecoverError;
+use crate::trim::Frame;
 
 /// The key of the metadata.
 const KEY: &str = "secateur.rounds";
@@ -33,6 +35,16 @@ fn seen(examples: &Examples) -> String {
     format!("{} runs, {:016x}", examples.runs.len(), hash.finish())
 }
 
+/// A word for what times are predicted by; nothing where they are not.
+fn times(frame: &Frame) -> String {
+    let of = |t: &budget::Sizes| format!("{:?} on {} threads, {:?}", t.shapes, t.threads, t.rates);
+    frame.times.map_or(String::new(), |t| {
+        let mut hash = DefaultHasher::new();
+        of(t).hash(&mut hash);
+        format!("{:016x}", hash.finish())
+    })
+}
+
 impl Run<'_> {
     fn purpose(&self, school: &dyn School) -> Vec<(String, String)> {
         let r = &self.rounds;
@@ -43,6 +55,7 @@ impl Run<'_> {
             ("what the method sees", r.shown.map_or(String::new(), seen)),
             ("the goal", format!("{:?}", r.aim)),
             ("the sizes", format!("{:?}", r.frame.sizes)),
+            ("what times are predicted by", times(&r.frame)),
             ("what is left alone", format!("{:?}", r.choice)),
             ("the number of rounds", r.count.to_string()),
             ("the schedule", r.ramp.to_string()),

@@ -1,6 +1,8 @@
 //! Pieces of a model cut away: how much of what, which of them go, and how much is left.
 
 mod rank;
+mod time;
+mod unit;
 mod whole;
 mod widths;
 
@@ -9,7 +11,9 @@ use std::collections::BTreeMap;
 use secateur_engine::Model;
 
 pub use rank::Rank;
+pub use unit::Unit;
 
+use crate::budget;
 use crate::change::Plan;
 use crate::error::MethodError;
 use crate::grain::Piece;
@@ -27,9 +31,10 @@ pub struct Trim {
     pub piece: Piece,
     /// The share that goes: from 0 to below 1.
     pub share: f64,
-    /// What it is a share of; [`Of::Channels`] is the number of what goes, also where that is blocks.
+    /// What it is a share of; [`Of::Channels`] is the number of what goes, also where that is blocks. By [`Of::Ms`],
+    /// [`Piece::Structured`] may take blocks too.
     pub of: Of,
-    /// Whether all groups are ranked together, or each loses the same share of its indices.
+    /// Whether all groups are ranked together, or each loses the same share of its indices. By [`Of::Ms`] all are.
     pub scope: Scope,
     /// Widths are made multiples of this where they were larger, except numbers of heads and their widths.
     pub round_to: usize,
@@ -42,13 +47,18 @@ pub struct Trim {
 pub struct Frame<'a> {
     /// Those of free dimensions, by name.
     pub sizes: &'a Sizes,
+    /// Those by which times are predicted, where they count.
+    pub times: Option<&'a budget::Sizes<'a>>,
 }
 
 impl Default for Frame<'_> {
     /// Example sizes.
     fn default() -> Self {
         static NONE: Sizes = Sizes::new();
-        Frame { sizes: &NONE }
+        Frame {
+            sizes: &NONE,
+            times: None,
+        }
     }
 }
 
@@ -72,8 +82,9 @@ impl Trim {
             let what = format!("expected a share from 0 to below 1, found {}", self.share);
             return Err(MethodError::goal(what).into());
         }
-        let sizes = match self.piece.kinds() {
-            [] => whole::sizes(self, model, frame)?,
+        let sizes = match (self.of, self.piece.kinds()) {
+            (Of::Ms, _) => time::sizes(self, model, frame)?,
+            (_, []) => unit::sizes((self.piece, &self.keep), model, frame)?,
             _ => widths::sizes(self, model, frame)?,
         };
         let mut first = First { sizes, whole: 1.0 };
@@ -94,8 +105,9 @@ impl Trim {
         rank: &Rank,
         frame: &Frame,
     ) -> Result<Plan, RecoverError> {
-        match self.piece.kinds() {
-            [] => whole::decide(self, model, (share, first), rank, frame),
+        match (self.of, self.piece.kinds()) {
+            (Of::Ms, _) => time::decide(self, model, (share, first), rank, frame),
+            (_, []) => whole::decide(self, model, (share, first), rank, frame),
             _ => widths::decide(self, model, (share, first), rank, frame),
         }
     }
@@ -111,7 +123,8 @@ impl Trim {
 
     fn amount(&self, model: &Model, first: &First, frame: &Frame) -> Result<f64, RecoverError> {
         match self.of {
-            Of::Channels if self.piece.kinds().is_empty() => whole::number(model, first, frame),
+            Of::Ms => time::amount(model, frame),
+            Of::Channels if self.piece.kinds().is_empty() => whole::number(self, model, first, frame),
             _ => widths::amount(&followed(model, frame)?, self.of, first),
         }
     }

@@ -7,15 +7,20 @@ use secateur_engine::{Model, Tensor};
 use crate::groups::squares;
 use crate::methods::{Method, mark};
 use crate::recover::RecoverError;
-use crate::{Examples, Stats, Weight, observe, weights};
+use crate::{Examples, Need, Stats, Weight, observe, weights};
 
 /// How important the elements of a model's constants are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rank {
     /// Their squares.
     Squares,
-    /// By name what a method says of them.
-    Scores(HashMap<String, Vec<f64>>),
+    /// What a method says of them.
+    Scores {
+        /// By name of a constant.
+        of: HashMap<String, Vec<f64>>,
+        /// Whether they are about the loss, so that sums of different layers can be compared.
+        loss: bool,
+    },
 }
 
 impl Rank {
@@ -45,14 +50,18 @@ impl Rank {
             let found = method.scores(model, w, &stats)?;
             Ok((w.name.clone(), found.into_iter().map(f64::from).collect()))
         };
-        Ok(Rank::Scores(targets.iter().map(one).collect::<Result<_, _>>()?))
+        let input = |n: &Need| matches!(n, Need::Inputs | Need::Products);
+        Ok(Rank::Scores {
+            of: targets.iter().map(one).collect::<Result<_, _>>()?,
+            loss: !method.needs().is_empty() && !method.needs().iter().any(input),
+        })
     }
 
     /// What it says of the elements of the constant `name`; `None` where they have no say.
     pub fn of(&self, name: &str, tensor: &Tensor) -> Option<Vec<f64>> {
         match self {
             Rank::Squares => squares(name, tensor),
-            Rank::Scores(all) => all.get(name).cloned(),
+            Rank::Scores { of, .. } => of.get(name).cloned(),
         }
     }
 }

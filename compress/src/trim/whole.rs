@@ -1,76 +1,115 @@
-//! What goes as a whole.
-
-use std::collections::BTreeMap;
+//! Units left out, by their number or by what they cost.
 
 use secateur_engine::Model;
 
-use super::{First, Frame, Rank, Trim};
-use crate::blocks::{Block, blocks};
-use crate::change::{Change, Plan};
-use crate::error::MethodError;
-use crate::glob::nearest;
+use super::unit::{Unit, importance};
+use super::{First, Frame, Rank, Trim, widths};
+use crate::change::Plan;
 use crate::groups::Of;
-use crate::matches;
 use crate::recover::RecoverError;
 
-fn all(model: &Model, frame: &Frame) -> Result<Vec<Block>, RecoverError> {
-    blocks(model, frame.sizes).map_err(|e| MethodError::run(e).into())
-}
-
-/// The blocks of `model` that may go.
-pub(super) fn sizes(
+/// How many of the first are still there.
+pub(super) fn number(
     trim: &Trim,
     model: &Model,
+    first: &First,
     frame: &Frame,
-) -> Result<BTreeMap<String, usize>, RecoverError> {
-    let found = all(model, frame)?;
-    if found.is_empty() {
-        let what = "nothing to cut: the model has no residual blocks with weights";
-        return Err(MethodError::nothing(what).into());
-    }
-    let free = unkept(&found, &trim.keep)?;
-    if free.is_empty() {
-        return Err(MethodError::nothing("nothing to cut: what is to be kept leaves no block").into());
-    }
-    Ok(free.into_iter().map(|b| (b.sum.clone(), 1)).collect())
+) -> Result<f64, RecoverError> {
+    Ok(free(trim, model, first, frame)?.len() as f64)
 }
 
-/// Those of `blocks` whose sum and nodes no pattern of `keep` fits; each of these fits some block.
-fn unkept<'b>(blocks: &'b [Block], keep: &[String]) -> Result<Vec<&'b Block>, MethodError> {
-    let names = |b: &'b Block| std::iter::once(&b.sum).chain(&b.nodes).map(String::as_str);
-    let fits = |b: &'b Block, glob: &str| names(b).any(|n| matches(glob, n));
-    for glob in keep {
-        if !blocks.iter().any(|b| fits(b, glob)) {
-            let near = nearest(glob, blocks.iter().flat_map(names)).join("\", \"");
-            let what = format!("{glob:?} fits no sum and no node of a block; the nearest names are \"{near}\"");
-            return Err(MethodError::goal(what));
-        }
-    }
-    let free = blocks.iter().filter(|b| !keep.iter().any(|glob| fits(b, glob)));
-    Ok(free.collect())
-}
-
-/// How many of the first are still there.
-pub(super) fn number(model: &Model, first: &First, frame: &Frame) -> Result<f64, RecoverError> {
-    let found = all(model, frame)?;
-    Ok(found.iter().filter(|b| first.sizes.contains_key(&b.sum)).count() as f64)
+fn free(trim: &Trim, model: &Model, first: &First, frame: &Frame) -> Result<Vec<Unit>, RecoverError> {
+    let mut found = Unit::all(model, trim.piece, frame.sizes)?;
+    found.retain(|u| first.sizes.contains_key(&u.name));
+    Ok(found)
 }
 
 pub(super) fn decide(
     trim: &Trim,
     model: &Model,
     (share, first): (f64, &First),
-    _rank: &Rank,
+    rank: &Rank,
     frame: &Frame,
 ) -> Result<Plan, RecoverError> {
-    let mut free = all(model, frame)?;
-    free.retain(|b| first.sizes.contains_key(&b.sum));
-    let _ = (Of::Channels, trim);
-    let go = (first.sizes.len() as f64 * share).round() as usize;
-    let gone = first.sizes.len() - free.len();
-    let mut order: Vec<usize> = (0..free.len()).collect();
-    order.sort_by(|&a, &b| free[a].score.total_cmp(&free[b].score).then(b.cmp(&a)));
-    order.truncate(go.saturating_sub(gone));
+    let free = free(trim, model, first, frame)?;
+    let scores = importance(&free, model, rank);
+    let gone = match trim.of {
+        Of::Channels => {
+            let all = (first.sizes.len() as f64 * share).round() as usize;
+            least(&scores, all.saturating_sub(first.sizes.len() - free.len()))
+        }
+        of => {
+            let there = widths::amount(&super::followed(model, frame)?, of, first)?;
+            let costs: Vec<f64> = free.iter().map(|u| cost(u, of)).collect();
+            cheapest(&scores, &costs, there - first.whole * (1.0 - share))
+        }
+    };
+    Ok(Plan(gone.into_iter().map(|i| free[i].change.clone()).collect()))
+}
+
+/// What goes with `unit`.
+fn cost(unit: &Unit, of: Of) -> f64 {
+    match of {
+        Of::Parameters => unit.parameters as f64,
+        _ => unit.macs as f64,
+    }
+}
+
+/// The places of the `n` least of `scores`, of equal ones the last, ascending.
+fn least(scores: &[f64], n: usize) -> Vec<usize> {
+    let mut order = by(scores);
+    order.truncate(n);
     order.sort_unstable();
-    Ok(Plan(order.into_iter().map(|i| Change::Bypass(free[i].bypass())).collect()))
+    order
+}
+
+/// The places of those that together cost `enough`, or all: those of the least score for what they cost first, without those that
+/// are not needed after all.
+fn cheapest(scores: &[f64], costs: &[f64], enough: f64) -> Vec<usize> {
+    let prices: Vec<f64> = scores.iter().zip(costs).map(|(s, c)| s / c.max(1.0)).collect();
+    let (mut gone, mut sum) = (vec![], 0.0);
+    for i in by(&prices) {
+        if sum >= enough {
+            break;
+        }
+        gone.push(i);
+        sum += costs[i];
+    }
+    // The last may have made some before it needless: the dearest of those come back.
+    for i in by(&prices).into_iter().rev() {
+        if gone.contains(&i) && sum - costs[i] >= enough {
+            gone.retain(|g| *g != i);
+            sum -= costs[i];
+        }
+    }
+    gone.sort_unstable();
+    gone
+}
+
+/// The places of `prices`, the least first; of equal ones the last.
+fn by(prices: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..prices.len()).collect();
+    order.sort_by(|&a, &b| prices[a].total_cmp(&prices[b]).then(b.cmp(&a)));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_ones_the_last_goes() {
+        assert_eq!(least(&[1.0, 0.5, 0.5, 2.0], 1), [2]);
+        assert_eq!(least(&[1.0, 0.5, 0.5, 2.0], 9), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_costs_much_and_does_little_goes_first() {
+        let (scores, costs) = ([1.0, 1.0, 3.0, 0.1], [10.0, 40.0, 50.0, 5.0]);
+        assert_eq!(cheapest(&scores, &costs, 30.0), [1]);
+        assert_eq!(cheapest(&scores, &costs, 41.0), [1, 3]);
+        assert_eq!(cheapest(&scores, &costs, 60.0), [1, 2]);
+        assert_eq!(cheapest(&scores, &costs, 0.0), [0usize; 0]);
+        assert_eq!(cheapest(&scores, &costs, 1e9), [0, 1, 2, 3]);
+    }
 }

@@ -53,7 +53,7 @@ pub(super) fn amount(found: &Groups, of: Of, first: &First) -> Result<f64, Recov
     let all = Narrow::default();
     Ok(match of {
         Of::Parameters => found.parameters(&all) as f64,
-        Of::Macs => found.macs(&all) as f64,
+        Of::Macs | Of::Ms => found.macs(&all) as f64,
         Of::Channels => {
             let by_name: BTreeMap<&str, usize> = found.groups.iter().map(|g| (&*g.name, g.size)).collect();
             // What has one index left is no group any more.

@@ -38,7 +38,7 @@ pub(super) struct Flags {
     /// Which weights are zero together: unstructured, block4x1 (four neighbouring outputs), block1x4 (inputs), row (an
     /// output), column (an input); or 2:4, 4:8, 1:4: how many of so many neighbouring inputs stay. Cut away instead, so that
     /// the model is smaller and dense: channel, neuron, head, head-width (of each head), structured (the first three),
-    /// block (whole residual blocks)
+    /// block (whole residual blocks), layer (whole layers)
     #[arg(long, value_name = "NAME", default_value_t)]
     pub(super) pattern: Grain,
     /// The share of weights that is zero afterwards, or of what is cut away: 0.8, 80% or 80; above 1 it is percent [default:
@@ -52,7 +52,8 @@ pub(super) struct Flags {
     /// are cut away]
     #[arg(long, value_enum, conflicts_with = "threshold")]
     pub(super) scope: Option<ScopeFlag>,
-    /// What --sparsity is a share of where pieces are cut away [default: channels, or the number of blocks]
+    /// What --sparsity is a share of where pieces are cut away [default: channels, or the number of
+    /// blocks or layers]
     #[arg(long, value_enum)]
     pub(super) of: Option<OfFlag>,
     /// Numbers of channels and neurons that are cut become multiples of this where they are larger [default: 16]
@@ -87,6 +88,8 @@ pub(super) enum OfFlag {
     Parameters,
     /// Multiply-adds
     Macs,
+    /// The time that a run is predicted to take; of structured, blocks may go too
+    Ms,
 }
 
 impl From<OfFlag> for Of {
@@ -95,6 +98,7 @@ impl From<OfFlag> for Of {
             OfFlag::Channels => Of::Channels,
             OfFlag::Parameters => Of::Parameters,
             OfFlag::Macs => Of::Macs,
+            OfFlag::Ms => Of::Ms,
         }
     }
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
+use secateur::compress::budget;
 use secateur::compress::groups::Sizes;
 use secateur::compress::recipe::{Prune as Pruned, Recipe, Step};
 use secateur::compress::recover::RecoverError;
@@ -286,13 +287,22 @@ impl Job<'_> {
 
     /// Takes the steps of the recipe.
     fn cook(&self) -> Result<Cooked> {
+        let rates = crate::rates::cached();
+        let times = budget::Sizes {
+            shapes: self.trial.shapes.iter().map(|(_, dims)| dims.clone()).collect(),
+            threads: self.ui.threads(),
+            rates: &rates,
+        };
         let chain = Chain {
             inputs: &self.flags.inputs,
             recipe: self.recipe,
             old: self.old,
             name: &self.flags.model,
             flags: &self.flags.recovery,
-            frame: Frame { sizes: self.sizes },
+            frame: Frame {
+                sizes: self.sizes,
+                times: (!times.shapes.is_empty()).then_some(&times),
+            },
             effort: self.effort(),
             ui: self.ui,
         };

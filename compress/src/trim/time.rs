@@ -1,0 +1,285 @@
+//! What goes by the time that it is predicted to save: widths at which kernels are faster, and whole blocks.
+
+use std::collections::{BTreeMap, HashSet};
+
+use secateur_engine::Model;
+
+use super::unit::{self, Unit, importance};
+use super::{First, Frame, Rank, Trim, followed, widths};
+use crate::budget::{Costs, Quantity};
+use crate::change::{Change, Keep, Narrow, Plan};
+use crate::grain::Piece;
+use crate::groups::Groups;
+use crate::math::allot::{Rung, allot};
+use crate::recover::RecoverError;
+use crate::{Effort, apply_with};
+
+/// Widths of a group that are tried at most.
+const WIDTHS: usize = 6;
+
+/// In so many steps it is found how much is needed.
+const STEPS: u32 = 8;
+
+/// The milliseconds that a run of `model` is predicted to take.
+pub(super) fn amount(model: &Model, frame: &Frame) -> Result<f64, RecoverError> {
+    let sizes = frame.times.ok_or_else(|| {
+        RecoverError::wrong("a share of the time needs the shapes of the inputs, which are not known")
+    })?;
+    Ok(Costs::new(model, Quantity::Ms, sizes)?.whole)
+}
+
+/// What `trim` means by units, if it takes some.
+fn units(trim: &Trim) -> Option<Piece> {
+    match trim.piece {
+        Piece::Structured => Some(Piece::Block),
+        piece => piece.kinds().is_empty().then_some(piece),
+    }
+}
+
+/// What of `model` may go, groups and units. What is to be kept fits one of them.
+pub(super) fn sizes(
+    trim: &Trim,
+    model: &Model,
+    frame: &Frame,
+) -> Result<BTreeMap<String, usize>, RecoverError> {
+    let groups = |keep: &[String]| {
+        let keep = keep.to_vec();
+        widths::sizes(&Trim { keep, ..trim.clone() }, model, frame)
+    };
+    let (Some(piece), false) = (units(trim), trim.piece.kinds().is_empty()) else {
+        return match units(trim) {
+            Some(piece) => unit::sizes((piece, &trim.keep), model, frame),
+            None => groups(&trim.keep),
+        };
+    };
+    let whole = |keep: &[String]| unit::sizes((piece, keep), model, frame);
+    let one = std::slice::from_ref::<String>;
+    let fits = |of: &dyn Fn(&[String]) -> Result<BTreeMap<String, usize>, RecoverError>| {
+        let fitting = trim.keep.iter().filter(|k| !matches!(of(one(k)), Err(e) if e.unmatched()));
+        of(&fitting.cloned().collect::<Vec<_>>())
+    };
+    if let Some(none) = trim.keep.iter().find_map(|k| {
+        let e = groups(one(k)).err().filter(RecoverError::unmatched)?;
+        whole(one(k)).is_err_and(|e| e.unmatched()).then_some(e)
+    }) {
+        return Err(none);
+    }
+    match (fits(&groups), fits(&whole)) {
+        (Ok(mut a), Ok(b)) => {
+            a.extend(b);
+            Ok(a)
+        }
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+        (Err(e), Err(_)) => Err(e),
+    }
+}
+
+/// A way for one group or unit to become less.
+enum Ladder {
+    /// What stays of a group, step by step.
+    Group(Vec<Keep>),
+    /// A unit goes.
+    Unit(Unit),
+}
+
+impl Ladder {
+    /// The changes of rung `at`; of the first there are none.
+    fn change(&self, at: usize, frame: &Frame) -> Option<Change> {
+        let at = at.checked_sub(1)?;
+        Some(match self {
+            Ladder::Group(keeps) => Change::Narrow(Narrow {
+                sizes: frame.sizes.clone(),
+                groups: vec![keeps.get(at)?.clone()],
+            }),
+            Ladder::Unit(unit) => unit.change.clone(),
+        })
+    }
+
+    fn rungs(&self) -> usize {
+        match self {
+            Ladder::Group(keeps) => 1 + keeps.len(),
+            Ladder::Unit(_) => 2,
+        }
+    }
+}
+
+/// What could go of a model, what each step would hurt, and what it would save.
+struct Ways<'a> {
+    model: &'a Model,
+    frame: &'a Frame<'a>,
+    ladders: Vec<Ladder>,
+    rungs: Vec<Vec<Rung>>,
+    /// By the name of a group the constants that it cuts.
+    cut: BTreeMap<String, Vec<String>>,
+}
+
+pub(super) fn decide(
+    trim: &Trim,
+    model: &Model,
+    (share, first): (f64, &First),
+    rank: &Rank,
+    frame: &Frame,
+) -> Result<Plan, RecoverError> {
+    let now = amount(model, frame)?;
+    let target = first.whole * (1.0 - share);
+    if now <= target {
+        return Ok(Plan::default());
+    }
+    let mut ways = Ways {
+        model,
+        frame,
+        ladders: vec![],
+        rungs: vec![],
+        cut: BTreeMap::new(),
+    };
+    if !trim.piece.kinds().is_empty() {
+        ways.groups(&followed(model, frame)?, (trim, first), rank, now)?;
+    }
+    if let Some(piece) = units(trim) {
+        ways.units(piece, first, rank, now)?;
+    }
+    ways.least(target - now, target)
+}
+
+impl Ways<'_> {
+    /// What the change saves of `now`, as a cost that is less than none.
+    fn saving(&self, change: Change, now: f64) -> Result<f64, RecoverError> {
+        Ok(amount(&applied(self.model, Plan(vec![change]))?, self.frame)? - now)
+    }
+
+    fn push(&mut self, ladder: Ladder, harms: &[f64], now: f64) -> Result<(), RecoverError> {
+        let mut rungs = vec![Rung { cost: 0.0, harm: 0.0 }];
+        for (at, &harm) in (1..ladder.rungs()).zip(harms) {
+            if let Some(change) = ladder.change(at, self.frame) {
+                let cost = self.saving(change, now)?;
+                rungs.push(Rung { cost, harm });
+            }
+        }
+        self.ladders.push(ladder);
+        self.rungs.push(rungs);
+        Ok(())
+    }
+
+    fn groups(
+        &mut self,
+        found: &Groups,
+        (trim, first): (&Trim, &First),
+        rank: &Rank,
+        now: f64,
+    ) -> Result<(), RecoverError> {
+        let shares = !matches!(rank, Rank::Scores { loss: true, .. });
+        let scores = found.harms(&|name, t| rank.of(name, t), shares);
+        for (g, group) in found.groups.iter().enumerate() {
+            let Some(&width) = first.sizes.get(&group.name) else {
+                continue;
+            };
+            let tried = thinned(found.narrower(g, width, trim.round_to));
+            let keeps: Vec<Keep> = tried.iter().map(|&n| found.keep(g, &scores[g], n)).collect();
+            let stays = |keep: &Keep| keep.keep.iter().map(|&i| scores[g][i]).sum::<f64>();
+            let all: f64 = scores[g].iter().sum();
+            let harms: Vec<f64> = keeps.iter().map(|k| all - stays(k)).collect();
+            let constants = group.axes.iter().map(|p| p.constant.clone());
+            self.cut.insert(group.name.clone(), constants.collect());
+            self.push(Ladder::Group(keeps), &harms, now)?;
+        }
+        Ok(())
+    }
+
+    fn units(&mut self, piece: Piece, first: &First, rank: &Rank, now: f64) -> Result<(), RecoverError> {
+        let mut units = Unit::all(self.model, piece, self.frame.sizes)?;
+        units.retain(|u| first.sizes.contains_key(&u.name));
+        let scores = importance(&units, self.model, rank);
+        let squares = scores.iter().map(|s| s * s).sum::<f64>() / scores.len().max(1) as f64;
+        for (unit, score) in units.into_iter().zip(scores) {
+            let tensor = |name: &String| self.model.graph.konst(self.model.graph.find(name)?);
+            let judged = |name: &&String| tensor(name).is_some_and(|t| rank.of(name, t).is_some());
+            let whole = unit.constants.iter().filter(judged).count() as f64;
+            let harm = match rank {
+                Rank::Scores { loss: true, .. } => score,
+                // All of each of its constants, as far as the block adds what blocks usually do.
+                Rank::Squares => whole * score * score / squares.max(f64::MIN_POSITIVE),
+                Rank::Scores { .. } => whole,
+            };
+            self.push(Ladder::Unit(unit), &[harm], now)?;
+        }
+        Ok(())
+    }
+
+    /// What hurts least of what makes the model take at most `target`; where savings add up, that is where they come to `most`. All
+    /// that can go where that is not enough.
+    fn least(&self, most: f64, target: f64) -> Result<Plan, RecoverError> {
+        let reached = |plan: &Plan| -> Result<bool, RecoverError> {
+            Ok(amount(&applied(self.model, plan.clone())?, self.frame)? <= target)
+        };
+        let least: f64 = self.rungs.iter().flat_map(|r| r.iter().map(|r| r.cost).reduce(f64::min)).sum();
+        let mut plan = self.plan(most);
+        if least >= most || reached(&plan)? {
+            return Ok(plan);
+        }
+        // What goes together may save less than the sum of what each saves.
+        let (mut low, mut high) = (least, most);
+        plan = self.plan(least);
+        for _ in 0..STEPS {
+            let middle = (low + high) / 2.0;
+            let found = self.plan(middle);
+            if reached(&found)? {
+                (plan, low) = (found, middle);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What hurts least of what saves so much, if savings add up.
+    fn plan(&self, most: f64) -> Plan {
+        let at = allot(&self.rungs, most);
+        let chosen = || self.ladders.iter().zip(&at).filter(|(_, at)| **at > 0);
+        let units = chosen().filter_map(|(l, _)| match l {
+            Ladder::Unit(unit) => Some(unit),
+            Ladder::Group(_) => None,
+        });
+        let units: Vec<&Unit> = units.collect();
+        let gone: HashSet<&String> = units.iter().flat_map(|u| &u.constants).collect();
+        // What is only in what goes as a whole need not become less before.
+        let alive = |k: &&Keep| self.cut[&k.group].iter().any(|c| !gone.contains(c));
+        let keeps = chosen().filter_map(|(l, at)| match l {
+            Ladder::Group(keeps) => keeps.get(at - 1),
+            Ladder::Unit(_) => None,
+        });
+        let groups: Vec<Keep> = keeps.filter(alive).cloned().collect();
+        let narrow = (!groups.is_empty()).then(|| {
+            Change::Narrow(Narrow {
+                sizes: self.frame.sizes.clone(),
+                groups,
+            })
+        });
+        let changes = units.iter().map(|u| u.change.clone());
+        Plan(narrow.into_iter().chain(changes).collect())
+    }
+}
+
+/// At most so many of `widths`, evenly, the last among them.
+fn thinned(widths: Vec<usize>) -> Vec<usize> {
+    let n = widths.len();
+    let places = (1..=WIDTHS.min(n)).map(|i| i * n / WIDTHS.min(n) - 1);
+    places.map(|i| widths[i]).collect()
+}
+
+fn applied(model: &Model, plan: Plan) -> Result<Model, RecoverError> {
+    let mut new = model.clone();
+    apply_with(&plan, &mut new, &Effort::default(), None)?;
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_thinned_evenly_down_to_the_last() {
+        assert_eq!(thinned(vec![]), [0usize; 0]);
+        assert_eq!(thinned(vec![32, 16]), [32, 16]);
+        assert_eq!(thinned((1..=12).rev().collect()), [11, 9, 7, 5, 3, 1]);
+    }
+}
