@@ -6,7 +6,7 @@ use secateur_engine::Model;
 
 use super::sketch::{ALL, agrees, elements, to_70};
 
-fn arch(name: &str, set: &[(&str, &str)]) -> Model {
+pub(crate) fn arch(name: &str, set: &[(&str, &str)]) -> Model {
     let set: Vec<_> = set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let arch = secateur_models::arch(name).unwrap();
     arch.build(&set, 5).unwrap_or_else(|e| panic!("{name}: {e}"))

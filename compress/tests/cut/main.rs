@@ -7,3 +7,4 @@ mod operators;
 mod random;
 mod removal;
 mod sketch;
+mod whole;
