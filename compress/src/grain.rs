@@ -111,6 +111,12 @@ impl From<Pattern> for Grain {
     }
 }
 
+impl From<Piece> for Grain {
+    fn from(piece: Piece) -> Grain {
+        Grain::Cuts(piece)
+    }
+}
+
 impl fmt::Display for Grain {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {

@@ -2,6 +2,7 @@
 //! saves.
 
 mod cost;
+mod cut;
 mod search;
 mod sense;
 mod target;

@@ -4,9 +4,8 @@ use secateur_engine::Model;
 use serde::{Deserialize, Serialize};
 
 use super::cost::{Costs, Sizes};
-use super::sense::{Curve, Point, Subject, scored, sensitivity};
+use super::sense::{Curve, Part, Point, Subject, scored, sensitivity};
 use super::target::Target;
-use crate::Weight;
 use crate::math::allot::{Rung, allot};
 use crate::recover::RecoverError;
 use crate::rounds::{self, School, Score, Turn};
@@ -206,9 +205,7 @@ impl Way<'_, '_> {
         let aim = self.found.cost + self.stride * (least - self.found.cost);
         let shares = self.shares(aim);
         let subject = &self.search.subject;
-        let pruned = subject
-            .ready(&self.found.model)?
-            .pruned(|w| self.share(&shares, w))?;
+        let pruned = subject.pruned(&self.found.model, &|name| self.part(&shares, name))?;
         if pruned == self.found.model {
             return Ok(self.farther());
         }
@@ -223,7 +220,7 @@ impl Way<'_, '_> {
             number: turn.round,
             aim,
             cost,
-            sparsity: self.sparsity(&model)?,
+            sparsity: self.search.subject.gone(&model, self.curves)?,
             before,
             after,
             verdict,
@@ -266,18 +263,12 @@ impl Way<'_, '_> {
         points.map(|(c, i)| c.points[i].sparsity).collect()
     }
 
-    fn share(&self, shares: &[f64], w: &Weight) -> Option<f64> {
-        let at = self.curves.iter().position(|c| c.weight == w.name)?;
-        Some(shares[at])
-    }
-
-    fn sparsity(&self, model: &Model) -> Result<f64, RecoverError> {
-        let all = self.search.subject.marked(model)?;
-        let pruned = all.iter().filter(|w| w.exempt.is_none());
-        let (n, zeros) = pruned.fold((0, 0), |(n, z), w| {
-            (n + w.elements(), z + w.tensor.zeros_count() as u64)
-        });
-        Ok(zeros as f64 / n.max(1) as f64)
+    fn part(&self, shares: &[f64], name: &str) -> Option<Part> {
+        let at = self.curves.iter().position(|c| c.weight == name)?;
+        Some(Part {
+            share: shares[at],
+            of: self.curves[at].elements,
+        })
     }
 }
 

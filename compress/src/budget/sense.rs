@@ -4,12 +4,14 @@ use secateur_engine::Model;
 use serde::{Deserialize, Serialize};
 
 use super::cost::{Costs, Sizes};
+use super::cut::Cutting;
 use super::target::Quantity;
 use crate::methods::{Amount, Goal, Method, Scope, Task, mark};
 use crate::recover::RecoverError;
 use crate::rounds::{School, Score};
 use crate::scan::Effort;
-use crate::{Choice, Examples, Pattern, Stats, Weight, apply_with, observe, weights};
+use crate::trim::Frame;
+use crate::{Choice, Examples, Grain, Pattern, Stats, Weight, apply_with, observe, weights};
 
 /// The shares of zeros that are tried, where the pattern does not say one.
 pub const LEVELS: &[f64] = &[0.25, 0.5, 0.7, 0.8, 0.9, 0.95];
@@ -19,57 +21,101 @@ pub const LEVELS: &[f64] = &[0.25, 0.5, 0.7, 0.8, 0.9, 0.95];
 pub struct Subject<'a> {
     /// What chooses elements of a weight.
     pub method: &'a dyn Method,
-    /// Which of them are zero together.
-    pub pattern: Pattern,
+    /// Which of them are zero together, or what is cut away.
+    pub pattern: Grain,
     /// On what the method sees the model at work, if it wants to.
     pub shown: Option<&'a Examples<'a>>,
     /// Decides what methods draw.
     pub seed: u64,
-    /// Which weights to prune.
+    /// Which weights to prune; of what is cut away, what is to be kept.
     pub choice: &'a Choice,
+    /// By what sizes models are followed where they are cut.
+    pub frame: Frame<'a>,
     /// How passes over the weights are made.
     pub effort: Effort<'a>,
 }
 
-/// A weight pruned so far.
+/// A weight pruned so far, or a group or a block cut so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// The share of its elements that is zero.
+    /// The share of its elements that is zero, or of its indices that is gone; 1 where a block is gone.
     pub sparsity: f64,
     /// What the model is worth; nothing is recovered.
     pub score: Score,
-    /// What the weight is predicted to cost.
+    /// What the weight is predicted to cost; of what is cut, by how much more than at the cheapest point.
     pub cost: f64,
 }
 
-/// How a model fares as one of its weights alone is pruned further and further.
+/// How a model fares as one of its weights alone is pruned, or one group or block is cut, further and further.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// The weight's name.
+    /// The name of the weight, the group or the block.
     pub weight: String,
-    /// The number of its elements.
+    /// The number of its elements, or of its indices; 1 of a block.
     pub elements: u64,
     /// From the weight as it is on, by sparsity.
     pub points: Vec<Point>,
 }
 
+/// What is to be gone of a weight, a group or a block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Part {
+    /// The share that is to be zero or gone.
+    pub(super) share: f64,
+    /// Of how many elements or indices it is one.
+    pub(super) of: u64,
+}
+
+/// By name what is to be gone; nothing more of what it says nothing of.
+pub(super) type Parts<'a> = &'a dyn Fn(&str) -> Option<Part>;
+
 impl Subject<'_> {
     /// The shares of zeros that are tried.
     fn levels(&self) -> Vec<f64> {
-        self.pattern.share().map_or(LEVELS.to_vec(), |share| vec![share])
+        let own = self.pattern.zeros().and_then(Pattern::share);
+        own.map_or(LEVELS.to_vec(), |share| vec![share])
     }
 
-    /// The weights of `model`, those that are left alone marked.
+    /// The weights of `model`, those that are left alone marked. Where it is cut, no zeros are made.
     pub(super) fn marked(&self, model: &Model) -> Result<Vec<Weight>, RecoverError> {
         let mut all = weights(model);
-        self.choice.mark(&mut all)?;
-        self.pattern.mark(&mut all);
-        mark(self.method, model, &mut all);
+        if let Some(pattern) = self.pattern.zeros() {
+            self.choice.mark(&mut all)?;
+            pattern.mark(&mut all);
+            mark(self.method, model, &mut all);
+        }
         Ok(all)
     }
 
+    /// `model` with what `parts` says gone.
+    pub(super) fn pruned(&self, model: &Model, parts: Parts) -> Result<Model, RecoverError> {
+        match self.pattern {
+            Grain::Zeros(pattern) => self.ready(model, pattern)?.pruned(parts),
+            Grain::Cuts(piece) => Cutting::new(self, model, piece)?.cut(parts),
+        }
+    }
+
+    /// The share of what `curves` have that is zero in `model`, or gone.
+    pub(super) fn gone(&self, model: &Model, curves: &[Curve]) -> Result<f64, RecoverError> {
+        if let Some(piece) = self.pattern.piece() {
+            let left = Cutting::new(self, model, piece)?.left(curves);
+            let all: u64 = curves.iter().map(|c| c.elements).sum();
+            return Ok(1.0 - left as f64 / all.max(1) as f64);
+        }
+        let all = self.marked(model)?;
+        let pruned = all.iter().filter(|w| w.exempt.is_none());
+        let (n, zeros) = pruned.fold((0, 0), |(n, z), w| {
+            (n + w.elements(), z + w.tensor.zeros_count() as u64)
+        });
+        Ok(zeros as f64 / n.max(1) as f64)
+    }
+
     /// `model`, ready to be pruned.
-    pub(super) fn ready<'m>(&self, model: &'m Model) -> Result<Ready<'m, '_>, RecoverError> {
+    pub(super) fn ready<'m>(
+        &self,
+        model: &'m Model,
+        pattern: Pattern,
+    ) -> Result<Ready<'m, '_>, RecoverError> {
         let weights = self.marked(model)?;
         let targets: Vec<&Weight> = weights.iter().filter(|w| w.exempt.is_none()).collect();
         let stats = match (self.method.needs(), self.shown) {
@@ -79,6 +125,7 @@ impl Subject<'_> {
         };
         Ok(Ready {
             subject: self,
+            pattern,
             model,
             weights,
             stats,
@@ -89,6 +136,7 @@ impl Subject<'_> {
 /// A model and what its method saw of it.
 pub(super) struct Ready<'m, 's> {
     subject: &'s Subject<'s>,
+    pattern: Pattern,
     model: &'m Model,
     pub(super) weights: Vec<Weight>,
     stats: Stats,
@@ -100,11 +148,12 @@ impl Ready<'_, '_> {
         self.weights.iter().filter(|w| w.exempt.is_none())
     }
 
-    /// The model with a share of each weight zero, as `share` says; what has as many zeros stays as it is.
-    pub(super) fn pruned(&self, share: impl Fn(&Weight) -> Option<f64>) -> Result<Model, RecoverError> {
+    /// The model with a share of each weight zero, as `parts` says; what has as many zeros stays as it is.
+    pub(super) fn pruned(&self, parts: Parts) -> Result<Model, RecoverError> {
         let (subject, mut new) = (self.subject, self.model.clone());
         for w in self.targets() {
-            let Some(share) = share(w).filter(|s| *s > zeros(w)) else {
+            let share = parts(&w.name).map(|p| p.share);
+            let Some(share) = share.filter(|s| *s > zeros(w)) else {
                 continue;
             };
             let task = Task {
@@ -113,7 +162,7 @@ impl Ready<'_, '_> {
                 goal: Goal {
                     amount: Amount::Sparsity(share),
                     scope: Scope::Layer,
-                    pattern: subject.pattern,
+                    pattern: self.pattern,
                 },
                 effort: subject.effort,
             };
@@ -124,7 +173,8 @@ impl Ready<'_, '_> {
     }
 }
 
-/// The curve of each weight of `model` that is to be pruned, in the order of the file; `told` hears of each.
+/// The curve of each weight of `model` that is to be pruned, or of each group and each block that may be cut, in the order of the file;
+/// `told` hears of each.
 ///
 /// # Errors
 ///
@@ -137,7 +187,14 @@ pub fn sensitivity(
     told: &mut dyn FnMut(&Curve),
 ) -> Result<Vec<Curve>, RecoverError> {
     let start = scored(school, model)?;
-    let ready = subject.ready(model)?;
+    let pattern = match subject.pattern {
+        Grain::Zeros(pattern) => pattern,
+        Grain::Cuts(piece) => {
+            let cutting = Cutting::new(subject, model, piece)?;
+            return cutting.curves((start, school), (quantity, sizes), told);
+        }
+    };
+    let ready = subject.ready(model, pattern)?;
     let costs = level_costs(&ready, quantity, sizes)?;
     let mut curves = vec![];
     for w in ready.targets() {
@@ -148,10 +205,14 @@ pub fn sensitivity(
         }];
         let levels = subject.levels().into_iter().zip(&costs[1..]);
         for (level, costs) in levels.filter(|(l, _)| *l > zeros(w)) {
-            let only = |other: &Weight| (other.name == w.name).then_some(level);
+            let part = Part {
+                share: level,
+                of: w.elements(),
+            };
+            let only = |other: &str| (other == w.name).then_some(part);
             points.push(Point {
                 sparsity: level,
-                score: scored(school, &ready.pruned(only)?)?,
+                score: scored(school, &ready.pruned(&only)?)?,
                 cost: costs.of.get(&w.name).copied().unwrap_or(0.0),
             });
         }
@@ -170,7 +231,7 @@ pub fn sensitivity(
 fn level_costs(ready: &Ready, quantity: Quantity, sizes: &Sizes) -> Result<Vec<Costs>, RecoverError> {
     let mut all = vec![Costs::new(ready.model, quantity, sizes)?];
     for level in ready.subject.levels() {
-        let pruned = ready.pruned(|_| Some(level))?;
+        let pruned = ready.pruned(&|_| Some(Part { share: level, of: 0 }))?;
         all.push(Costs::new(&pruned, quantity, sizes)?);
     }
     Ok(all)

@@ -11,6 +11,7 @@ use crate::methods::tests::chain;
 use crate::recover::RecoverError;
 use crate::rounds::{School, Score, Told, Turn};
 use crate::scan::Effort;
+use crate::trim::Frame;
 use crate::{Choice, Pattern, Weight, weights};
 
 /// A school in which accuracy falls with the squares of what is missing, in some weights more than in others.
@@ -71,10 +72,11 @@ fn search(hurts: [f64; 3], left: f64, max_drop: f64, target: Option<&str>) -> Fo
     let search = Search {
         subject: Subject {
             method: find("magnitude").unwrap(),
-            pattern: Pattern::Unstructured,
+            pattern: Pattern::Unstructured.into(),
             shown: None,
             seed: 0,
             choice: &choice,
+            frame: Frame::default(),
             effort: Effort::default(),
         },
         budget: Budget {
@@ -177,14 +179,17 @@ fn multiplications_by_zeros_are_not_counted() {
     let choice = Choice::default();
     let subject = Subject {
         method: find("magnitude").unwrap(),
-        pattern: Pattern::Unstructured,
+        pattern: Pattern::Unstructured.into(),
         shown: None,
         seed: 0,
         choice: &choice,
+        frame: Frame::default(),
         effort: Effort::default(),
     };
-    let ready = subject.ready(&model).unwrap();
-    let pruned = ready.pruned(|w| (w.name == "w1").then_some(0.75)).unwrap();
+    let ready = subject.ready(&model, Pattern::Unstructured).unwrap();
+    let pruned = ready
+        .pruned(&|name| (name == "w1").then_some(sense::Part { share: 0.75, of: 256 }))
+        .unwrap();
     let macs = Costs::new(&pruned, Quantity::Macs, &sizes).unwrap();
     assert!((macs.whole - 2.25 * each).abs() < 1e-12);
     assert!((macs.of["w1"] - 0.25 * each).abs() < 1e-12);

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use secateur_engine::Model;
 
 pub use rank::Rank;
+pub(crate) use time::thinned;
 pub use unit::Unit;
+pub(crate) use unit::together;
 
 use crate::budget;
 use crate::change::Plan;

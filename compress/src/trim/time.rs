@@ -1,6 +1,6 @@
 //! What goes by the time that it is predicted to save: widths at which kernels are faster, and whole blocks.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use secateur_engine::Model;
 
@@ -240,27 +240,17 @@ impl Ways<'_> {
             Ladder::Group(_) => None,
         });
         let units: Vec<&Unit> = units.collect();
-        let gone: HashSet<&String> = units.iter().flat_map(|u| &u.constants).collect();
-        // What is only in what goes as a whole need not become less before.
-        let alive = |k: &&Keep| self.cut[&k.group].iter().any(|c| !gone.contains(c));
         let keeps = chosen().filter_map(|(l, at)| match l {
-            Ladder::Group(keeps) => keeps.get(at - 1),
+            Ladder::Group(keeps) => keeps.get(at - 1).cloned(),
             Ladder::Unit(_) => None,
         });
-        let groups: Vec<Keep> = keeps.filter(alive).cloned().collect();
-        let narrow = (!groups.is_empty()).then(|| {
-            Change::Narrow(Narrow {
-                sizes: self.frame.sizes.clone(),
-                groups,
-            })
-        });
-        let changes = units.iter().map(|u| u.change.clone());
-        Plan(narrow.into_iter().chain(changes).collect())
+        let cut = |k: Keep| (self.cut[&k.group].clone(), k);
+        unit::together(keeps.map(cut), &units, self.frame)
     }
 }
 
 /// At most so many of `widths`, evenly, the last among them.
-fn thinned(widths: Vec<usize>) -> Vec<usize> {
+pub(crate) fn thinned(widths: Vec<usize>) -> Vec<usize> {
     let n = widths.len();
     let places = (1..=WIDTHS.min(n)).map(|i| i * n / WIDTHS.min(n) - 1);
     places.map(|i| widths[i]).collect()

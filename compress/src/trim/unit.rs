@@ -1,12 +1,12 @@
 //! What goes as a whole: residual blocks and layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use secateur_engine::Model;
 
 use super::{Frame, Rank};
 use crate::blocks::{Block, blocks};
-use crate::change::Change;
+use crate::change::{Change, Keep, Narrow, Plan};
 use crate::error::MethodError;
 use crate::glob::nearest;
 use crate::grain::Piece;
@@ -84,7 +84,7 @@ impl Unit {
     }
 
     /// Whether `glob` fits its name, or that of one of its nodes.
-    pub(super) fn is_called(&self, glob: &str) -> bool {
+    pub(crate) fn is_called(&self, glob: &str) -> bool {
         self.names().any(|n| matches(glob, n))
     }
 
@@ -142,4 +142,20 @@ pub(super) fn importance(units: &[Unit], model: &Model, rank: &Rank) -> Vec<f64>
         Rank::Scores { .. } => u.constants.iter().filter_map(sum).sum(),
     };
     units.iter().map(of).collect()
+}
+
+/// What leaves `units` out and of groups keeps what is to be kept, each of which comes with the constants that it cuts. Groups that are only
+/// in what goes as a whole need not become less before.
+pub(crate) fn together(
+    keeps: impl Iterator<Item = (Vec<String>, Keep)>,
+    units: &[&Unit],
+    frame: &Frame,
+) -> Plan {
+    let gone: HashSet<&String> = units.iter().flat_map(|u| &u.constants).collect();
+    let alive = keeps.filter(|(cut, _)| cut.iter().any(|c| !gone.contains(c)));
+    let groups: Vec<Keep> = alive.map(|(_, keep)| keep).collect();
+    let sizes = frame.sizes.clone();
+    let narrow = (!groups.is_empty()).then_some(Change::Narrow(Narrow { sizes, groups }));
+    let changes = units.iter().map(|u| u.change.clone());
+    Plan(narrow.into_iter().chain(changes).collect())
 }
