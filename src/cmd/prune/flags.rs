@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use secateur::compress::groups::Of;
 use secateur::compress::recipe::Prune;
-use secateur::compress::{Grain, METHODS, Pattern, Scope};
+use secateur::compress::{Grain, METHODS, Pattern, Piece, Scope};
 use secateur::compress::rounds::Aim;
 use secateur::compress::{Amount, Goal};
 use serde_json::{Value, json};
@@ -159,7 +159,8 @@ impl Flags {
 
 /// Whether a scope has a say in what is asked.
 fn scoped(prune: &Prune) -> bool {
-    prune.pattern.piece().is_none_or(|p| !p.kinds().is_empty())
+    let narrow = |p: Piece| !p.kinds().is_empty() && prune.of != Some(Of::Ms);
+    prune.pattern.piece().is_none_or(narrow)
 }
 
 /// What is asked, in words.
@@ -225,7 +226,8 @@ pub(super) fn asked(prune: &Prune) -> Value {
     });
     if let Some(round_to) = cuts {
         asked["of"] = json!(of(prune));
-        asked["round_to"] = json!(scoped(prune).then_some(round_to));
+        let narrow = prune.pattern.piece().is_some_and(|p| !p.kinds().is_empty());
+        asked["round_to"] = json!(narrow.then_some(round_to));
     }
     asked
 }
