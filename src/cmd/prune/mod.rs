@@ -179,7 +179,9 @@ impl Job<'_> {
         let Some(zeros) = at_once else {
             let cooked = self.cook().map_err(|e| kept(e, target))?;
             let done = self.finished(&cooked, target)?;
-            return Ok(self.report(&done, Some(&cooked)));
+            let mut json = self.report(&done, Some(&cooked));
+            json["samples"] = json!(cooked.samples);
+            return Ok(json);
         };
         let (plan, samples) = self.decide(zeros)?;
         let done = match target {
@@ -378,7 +380,6 @@ impl Job<'_> {
             "total": self.total(layers.as_ref(), kept.as_ref()),
             "rounds": cooked.map_or(json!([]), Cooked::rounds),
             "test": cooked.map_or(Value::Null, Cooked::test),
-            "samples": cooked.map_or(0, |c| c.samples),
             "recipe": self.recipe,
         });
         if let Some(layers) = layers {
