@@ -87,7 +87,11 @@ fn runs(look: &Look, blocks: &[Residual]) -> Vec<Layer> {
         let mut ops = b.inside.iter().map(|n| &*look.graph[*n].op);
         ops.any(|op| ATTEND.binary_search(&op).is_ok())
     };
-    let linked = |i: usize| blocks.get(i + 1).is_some_and(|b| handed(look, blocks[i].sum, b.x));
+    let linked = |i: usize| {
+        blocks
+            .get(i + 1)
+            .is_some_and(|b| handed(look, blocks[i].sum, b.x))
+    };
     let (mut found, mut first) = (vec![], None);
     for (i, block) in blocks.iter().enumerate() {
         let begun = first.filter(|_| i > 0 && linked(i - 1));
@@ -130,7 +134,11 @@ fn handed(look: &Look, from: ValueId, to: ValueId) -> bool {
 
 /// The layer that begins with `id` and is no residual block.
 fn plain(look: &Look, id: NodeId) -> Option<Layer> {
-    let node = look.graph.nodes.get(id.0 as usize).filter(|_| weighty(look, id))?;
+    let node = look
+        .graph
+        .nodes
+        .get(id.0 as usize)
+        .filter(|_| weighty(look, id))?;
     let x = node.inputs.first().copied().flatten()?;
     let constant = look.graph.konst(x).is_some();
     let end = way(look, id).into_iter().rfind(|v| alike(look.any, x, *v));

@@ -163,9 +163,15 @@ fn cuts_take_rounds_recipes_and_checkpoints_as_zeros_do() {
     let said = done(&[&["prune", &a, &b][..], &ROUNDS, &kept].concat());
     let rounds = said["rounds"].as_array().unwrap();
     let shares: Vec<f64> = rounds.iter().map(|r| r["sparsity"].as_f64().unwrap()).collect();
-    assert!(shares.len() == 3 && shares.is_sorted() && shares[0] > 0.3, "{said}");
+    assert!(
+        shares.len() == 3 && shares.is_sorted() && shares[0] > 0.3,
+        "{said}"
+    );
     let macs = |when: &str| said[when]["macs"].as_f64().unwrap();
-    assert!((1.0 - macs("after") / macs("before") - shares[2]).abs() < 1e-3, "{said}");
+    assert!(
+        (1.0 - macs("after") / macs("before") - shares[2]).abs() < 1e-3,
+        "{said}"
+    );
     assert!((shares[2] - 0.6).abs() < 0.06, "{said}");
     let accuracy = |when: &str| said["test"][when]["accuracy"].as_f64().unwrap();
     assert!(accuracy("after") > accuracy("before") - 0.1, "{said}");
@@ -173,7 +179,10 @@ fn cuts_take_rounds_recipes_and_checkpoints_as_zeros_do() {
     done(&["prune", &a, &c, "--recipe", &recipe]);
     assert_eq!(weights(&b), weights(&c));
     let text = std::fs::read_to_string(&recipe).unwrap();
-    assert!(text.contains("pattern = \"structured\"") && text.contains("of = \"macs\""), "{text}");
+    assert!(
+        text.contains("pattern = \"structured\"") && text.contains("of = \"macs\""),
+        "{text}"
+    );
     let on = [&["prune", &a, &c, "--force", "--resume"][..], &ROUNDS, &kept[..2]].concat();
     let resumed = done(&on);
     assert_eq!(weights(&b), weights(&c));
@@ -199,7 +208,10 @@ fn zeros_and_cuts_are_steps_of_one_recipe() {
         .map(|r| r["sparsity"].as_f64().unwrap())
         .collect();
     assert!((shares[0] - 2.0 / 7.0).abs() < 1e-9, "{said}");
-    assert!((0.25..0.4).contains(&shares[1]) && (shares[2] - 0.8).abs() < 1e-3, "{said}");
+    assert!(
+        (0.25..0.4).contains(&shares[1]) && (shares[2] - 0.8).abs() < 1e-3,
+        "{said}"
+    );
     let of = |when: &str, figure: &str| said[when][figure].as_f64().unwrap();
     assert!(of("after", "parameters") < 0.8 * of("before", "parameters"));
     assert!(of("after", "zeros") > 0.7 * of("after", "parameters"));
@@ -216,12 +228,27 @@ fn receipts_say_what_methods_looked_at() {
     let looked = |file: &str| {
         let model = onnx::load(Path::new(file)).unwrap();
         let receipt: Value = serde_json::from_str(&onnx::metadata(&model).last().unwrap().1).unwrap();
-        (receipt["flags"]["inputs"].clone(), receipt["flags"]["recipe"]["step"][0].clone())
+        (
+            receipt["flags"]["inputs"].clone(),
+            receipt["flags"]["recipe"]["step"][0].clone(),
+        )
     };
-    let name = done(&["inspect", &a])["inputs"][0]["name"].as_str().unwrap().to_owned();
+    let name = done(&["inspect", &a])["inputs"][0]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let source = format!("{name}=rand:-1:1");
     for pattern in ["unstructured", "structured"] {
-        let flags = ["--pattern", pattern, "--method", "wanda", "-i", &source, "--samples", "4"];
+        let flags = [
+            "--pattern",
+            pattern,
+            "--method",
+            "wanda",
+            "-i",
+            &source,
+            "--samples",
+            "4",
+        ];
         let more = ["--force", "--save-recipe", &recipe];
         done(&[&["prune", &a, &b][..], &flags, &more].concat());
         let (inputs, step) = looked(&b);

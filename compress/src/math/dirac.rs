@@ -16,7 +16,9 @@ pub fn distance(w: &[f64], dims: &[usize], op: &str) -> Option<f64> {
         return None;
     }
     let middle = dims[2..].iter().fold(0, |at, d| at * d + d / 2);
-    let passed: f64 = (0..outer).map(|o| w[(o * inner + o % inner) * taps + middle]).sum();
+    let passed: f64 = (0..outer)
+        .map(|o| w[(o * inner + o % inner) * taps + middle])
+        .sum();
     let length = w.iter().map(|x| x * x).sum::<f64>().sqrt();
     let cosine = passed / (length * (outer as f64).sqrt());
     Some(if cosine > 0.0 {

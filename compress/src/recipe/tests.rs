@@ -131,7 +131,10 @@ fn what_cuts_away_is_a_step_like_any_other() {
         ("of = 'macs'", "pattern unstructured makes zeros"),
         ("pattern = '2:4', round_to = 8", "pattern 2:4 makes zeros"),
         ("pattern = 'channel', threshold = 0.1", "takes no threshold"),
-        ("pattern = 'channel', include = ['x']", "takes no threshold and no include"),
+        (
+            "pattern = 'channel', include = ['x']",
+            "takes no threshold and no include",
+        ),
         ("pattern = 'channel', sparsity = 1.0", "leaves something"),
         ("pattern = 'channel', round_to = 0", "at least 1"),
         ("pattern = 'block', round_to = 8", "takes no round_to"),

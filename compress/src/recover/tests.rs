@@ -11,8 +11,8 @@ use secateur_train::{Schedule, Spec, Term};
 
 use super::*;
 use crate::methods::find;
-use crate::trim::Frame;
 use crate::rounds::{Ramp, Rounds, Run};
+use crate::trim::Frame;
 use crate::{Amount, Choice, Effort, Goal, Pattern, Scope, weights};
 
 fn noise(dims: &[usize], seed: usize) -> Tensor {

@@ -1,8 +1,8 @@
 use secateur_engine::Tensor;
 
 use super::*;
-use crate::methods::{Amount, Goal, Scope, find};
 use crate::methods::tests::chain;
+use crate::methods::{Amount, Goal, Scope, find};
 use crate::recover::RecoverErrorKind;
 use crate::{Pattern, weights};
 

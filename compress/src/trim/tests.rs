@@ -91,7 +91,10 @@ fn rounds_of_cuts_follow_the_ramp_and_end_where_one_round_does() {
             let (once, at_once) = run(1, Ramp::OneShot);
             let (rows, in_rounds) = run(6, Ramp::Linear);
             let shares: Vec<f64> = rows.iter().map(|r| r.sparsity).collect();
-            assert!(shares.is_sorted() && shares[0] > 0.0, "{of:?} {scope:?}: {shares:?}");
+            assert!(
+                shares.is_sorted() && shares[0] > 0.0,
+                "{of:?} {scope:?}: {shares:?}"
+            );
             // A multiple of 8 in each of two groups may be missing.
             let near = |(s, i): (&f64, i32)| (s - f64::from(i) / 12.0).abs() < 0.06;
             assert!(shares.iter().zip(1..).all(near), "{of:?} {scope:?}: {shares:?}");
@@ -155,11 +158,17 @@ fn what_is_kept_stays_and_what_fits_nothing_is_refused() {
     };
     let mut run = Run::new(&model, rounds(with("w0*"), &choice, 2, Ramp::Linear)).unwrap();
     let mut told = 0;
-    run.run(&mut (), None, &mut |e| told += i32::from(matches!(e, Event::Round(_))))
-        .unwrap();
+    run.run(&mut (), None, &mut |e| {
+        told += i32::from(matches!(e, Event::Round(_)))
+    })
+    .unwrap();
     assert_eq!(dims(run.model()), [[16, 128], [128, 48], [48, 10]]);
     assert_eq!((told, run.rows()[1].sparsity), (2, 0.5));
-    let refused = |trim| Run::new(&model, rounds(trim, &choice, 1, Ramp::Linear)).err().unwrap();
+    let refused = |trim| {
+        Run::new(&model, rounds(trim, &choice, 1, Ramp::Linear))
+            .err()
+            .unwrap()
+    };
     let error = refused(with("v*")).to_string();
     assert!(error.contains("\"v*\" fits no"), "{error}");
     let all = trim(1.0, Of::Channels, Scope::Layer);

@@ -36,35 +36,28 @@ fn units(trim: &Trim) -> Option<Piece> {
     }
 }
 
+/// By name what may go, with its size.
+type Free = Result<BTreeMap<String, usize>, RecoverError>;
+
 /// What of `model` may go, groups and units. What is to be kept fits one of them.
-pub(super) fn sizes(
-    trim: &Trim,
-    model: &Model,
-    frame: &Frame,
-) -> Result<BTreeMap<String, usize>, RecoverError> {
+pub(super) fn sizes(trim: &Trim, model: &Model, frame: &Frame) -> Free {
     let groups = |keep: &[String]| {
         let keep = keep.to_vec();
         widths::sizes(&Trim { keep, ..trim.clone() }, model, frame)
     };
-    let (Some(piece), false) = (units(trim), trim.piece.kinds().is_empty()) else {
-        return match units(trim) {
-            Some(piece) => unit::sizes((piece, &trim.keep), model, frame),
-            None => groups(&trim.keep),
-        };
+    let Some(piece) = units(trim) else {
+        return groups(&trim.keep);
     };
     let whole = |keep: &[String]| unit::sizes((piece, keep), model, frame);
-    let one = std::slice::from_ref::<String>;
-    let fits = |of: &dyn Fn(&[String]) -> Result<BTreeMap<String, usize>, RecoverError>| {
-        let fitting = trim.keep.iter().filter(|k| !matches!(of(one(k)), Err(e) if e.unmatched()));
-        of(&fitting.cloned().collect::<Vec<_>>())
-    };
-    if let Some(none) = trim.keep.iter().find_map(|k| {
-        let e = groups(one(k)).err().filter(RecoverError::unmatched)?;
-        whole(one(k)).is_err_and(|e| e.unmatched()).then_some(e)
-    }) {
-        return Err(none);
+    if trim.piece.kinds().is_empty() {
+        return whole(&trim.keep);
     }
-    match (fits(&groups), fits(&whole)) {
+    let [narrow, gone] = [fitting(&trim.keep, &groups), fitting(&trim.keep, &whole)];
+    let nowhere = |k: &&String| !narrow.contains(k) && !gone.contains(k);
+    if let Some(k) = trim.keep.iter().find(nowhere) {
+        return groups(std::slice::from_ref(k));
+    }
+    match (groups(&narrow), whole(&gone)) {
         (Ok(mut a), Ok(b)) => {
             a.extend(b);
             Ok(a)
@@ -72,6 +65,12 @@ pub(super) fn sizes(
         (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
         (Err(e), Err(_)) => Err(e),
     }
+}
+
+/// Those of `keep` that fit something of what `free` finds.
+fn fitting(keep: &[String], free: &dyn Fn(&[String]) -> Free) -> Vec<String> {
+    let fits = |k: &&String| !matches!(free(std::slice::from_ref(k)), Err(e) if e.unmatched());
+    keep.iter().filter(fits).cloned().collect()
 }
 
 /// A way for one group or unit to become less.
@@ -211,7 +210,11 @@ impl Ways<'_> {
         let reached = |plan: &Plan| -> Result<bool, RecoverError> {
             Ok(amount(&applied(self.model, plan.clone())?, self.frame)? <= target)
         };
-        let least: f64 = self.rungs.iter().flat_map(|r| r.iter().map(|r| r.cost).reduce(f64::min)).sum();
+        let least: f64 = self
+            .rungs
+            .iter()
+            .flat_map(|r| r.iter().map(|r| r.cost).reduce(f64::min))
+            .sum();
         let mut plan = self.plan(most);
         if least >= most || reached(&plan)? {
             return Ok(plan);

@@ -9,12 +9,7 @@ use crate::groups::Of;
 use crate::recover::RecoverError;
 
 /// How many of the first are still there.
-pub(super) fn number(
-    trim: &Trim,
-    model: &Model,
-    first: &First,
-    frame: &Frame,
-) -> Result<f64, RecoverError> {
+pub(super) fn number(trim: &Trim, model: &Model, first: &First, frame: &Frame) -> Result<f64, RecoverError> {
     Ok(free(trim, model, first, frame)?.len() as f64)
 }
 

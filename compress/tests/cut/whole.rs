@@ -46,12 +46,7 @@ fn set(model: &mut Model, name: &str, of: impl Fn(usize) -> f32) {
     *konst = konst.with(Tensor::new(konst.tensor.dtype(), konst.tensor.dims().to_vec(), data).unwrap());
 }
 
-const SMALL: &[(&str, &str)] = &[
-    ("layers", "3"),
-    ("hidden", "48"),
-    ("heads", "4"),
-    ("ffn", "96"),
-];
+const SMALL: &[(&str, &str)] = &[("layers", "3"), ("hidden", "48"), ("heads", "4"), ("ffn", "96")];
 
 #[test]
 fn attention_and_what_follows_it_are_one_layer() {
@@ -81,7 +76,12 @@ fn attention_and_what_follows_it_are_one_layer() {
             let bytes = onnx::to_bytes(&new);
             let read = onnx::parse(Bytes::new(bytes.clone()), None).unwrap();
             assert_eq!(onnx::to_bytes(&read), bytes);
-            assert!(outputs(&new, &Sizes::new()).iter().flatten().all(|x| x.is_finite()));
+            assert!(
+                outputs(&new, &Sizes::new())
+                    .iter()
+                    .flatten()
+                    .all(|x| x.is_finite())
+            );
         }
     }
 }
@@ -147,7 +147,10 @@ fn a_plain_layer_goes_up_to_where_its_shape_ends() {
     let error = trim(Piece::Layer, 0.5, Of::Channels)
         .first(&arch("resnet20", &[]), &Frame::default())
         .unwrap_err();
-    assert!(error.to_string().contains("residual blocks are pattern block"), "{error}");
+    assert!(
+        error.to_string().contains("residual blocks are pattern block"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -159,10 +162,16 @@ fn blocks_go_by_what_they_cost() {
             let (_, plan, left) = cut(&model, &trim(Piece::Block, share, of), &Frame::default());
             assert!(left <= 1.0 - share + 1e-9, "{of:?} {share}: {left}");
             // Without any of those that go it would be too little.
-            let first = trim(Piece::Block, share, of).first(&model, &Frame::default()).unwrap();
+            let first = trim(Piece::Block, share, of)
+                .first(&model, &Frame::default())
+                .unwrap();
             for change in &plan.0 {
                 let unit = units.iter().find(|u| u.change == *change).unwrap();
-                let cost = if of == Of::Macs { unit.macs } else { unit.parameters };
+                let cost = if of == Of::Macs {
+                    unit.macs
+                } else {
+                    unit.parameters
+                };
                 assert!(left + cost as f64 / first.whole > 1.0 - share, "{of:?} {share}");
             }
         }
@@ -208,18 +217,29 @@ fn what_goes_by_time_saves_as_much_as_is_asked() {
         let none = how.decide(&new, (0.3, &first), &Rank::Squares, &frame).unwrap();
         assert_eq!(none, Plan::default());
     }
-    let lost = trim(Piece::Channel, 0.3, Of::Ms).first(&model, &Frame::default()).unwrap_err();
+    let lost = trim(Piece::Channel, 0.3, Of::Ms)
+        .first(&model, &Frame::default())
+        .unwrap_err();
     assert!(lost.to_string().contains("shapes of the inputs"), "{lost}");
 }
 
 /// A block that adds nothing is the first to go, whatever it costs to leave channels out instead.
 #[test]
 fn a_block_that_does_nothing_goes_before_channels() {
-    let mut model = arch("resnet20", &[("channels", "3"), ("height", "32"), ("width", "32")]);
+    let mut model = arch(
+        "resnet20",
+        &[("channels", "3"), ("height", "32"), ("width", "32")],
+    );
     let units = Unit::all(&model, Piece::Block, &Sizes::new()).unwrap();
     let dead = &units[2];
     for name in &dead.constants {
-        let vector = model.graph.konst(model.graph.find(name).unwrap()).unwrap().dims().len() == 1;
+        let vector = model
+            .graph
+            .konst(model.graph.find(name).unwrap())
+            .unwrap()
+            .dims()
+            .len()
+            == 1;
         if !vector || bn_scale(&model, name) {
             set(&mut model, name, |_| 0.0);
         }

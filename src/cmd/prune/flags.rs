@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use secateur::compress::groups::Of;
 use secateur::compress::recipe::Prune;
-use secateur::compress::{Grain, METHODS, Pattern, Piece, Scope};
 use secateur::compress::rounds::Aim;
 use secateur::compress::{Amount, Goal};
+use secateur::compress::{Grain, METHODS, Pattern, Piece, Scope};
 use serde_json::{Value, json};
 
 use super::super::pruning::{ScopeFlag, percent, share};

@@ -74,12 +74,7 @@ impl<'m> Found<'m> {
         let there = |u: &&Unit| u.constants.iter().any(|c| found.holds(c));
         Ok(Kept {
             groups: old.map(|g| (g.name.clone(), size(g))).collect(),
-            units: self
-                .units
-                .iter()
-                .filter(there)
-                .map(|u| u.name.clone())
-                .collect(),
+            units: self.units.iter().filter(there).map(|u| u.name.clone()).collect(),
         })
     }
 

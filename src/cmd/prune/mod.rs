@@ -130,11 +130,7 @@ impl Zeros {
         let method = methods::find(prune.method()).context("no such method")?;
         methods::mark(method, old, &mut weights);
         let goal = prune.goal(pattern);
-        Ok(Some(Zeros {
-            prune,
-            goal,
-            weights,
-        }))
+        Ok(Some(Zeros { prune, goal, weights }))
     }
 }
 
@@ -364,9 +360,7 @@ impl Job<'_> {
             Some(words.collect()),
             layers.as_ref().map(|l| l.table().to_string()),
             cuts.map(|(found, kept)| found.tables(kept)),
-            cooked
-                .filter(|_| self.flags.recovery.more())
-                .map(Cooked::table),
+            cooked.filter(|_| self.flags.recovery.more()).map(Cooked::table),
             Some(card::table(&[("before", before), ("after", after)]).to_string()),
         ];
         let all: Vec<String> = tables.into_iter().flatten().collect();
