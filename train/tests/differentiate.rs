@@ -22,6 +22,11 @@ fn ints<'a>(x: Ex<'a>, all: &[i64]) -> Ex<'a> {
     x.tensor(Tensor::of(&[all.len()], all.to_vec()))
 }
 
+/// What stands in for an input that is not given.
+fn nothing<'a>(x: Ex<'a>) -> Ex<'a> {
+    x.tensor(Tensor::of(&[0], Vec::<f32>::new()))
+}
+
 /// Operators whose rules are differentiated again, with inputs.
 const TWICE: &[(&str, &[&[usize]], Write)] = &[
     ("Softmax", &[&[2, 3]], |x| {
@@ -216,7 +221,6 @@ fn symbolic_sizes_are_summed_where_they_are_known_to_be_stretched() {
 fn images_of_a_batch_of_unknown_size_are_resized() {
     let dims = || vec![Dim::symbol("n"), Dim::Known(1), Dim::Known(2), Dim::Known(3)];
     let linear = || vec![Attr::new("mode", "linear")];
-    let none = |x: Ex| x.tensor(Tensor::of(&[0], Vec::<f32>::new()));
     // Sizes as exporters compute them, and scales.
     for by_sizes in [true, false] {
         let mut small = Small::symbolic(&[dims()], |x| {
@@ -225,11 +229,11 @@ fn images_of_a_batch_of_unknown_size_are_resized() {
                 true => {
                     let kept = x.op("Shape", &[]).op("Slice", &[ints(x, &[0]), ints(x, &[2])]);
                     let sizes = kept.with("Concat", &[ints(x, &[4, 5])], vec![Attr::new("axis", 0)]);
-                    x.with("Resize", &[none(x), none(x), sizes], linear())
+                    x.with("Resize", &[nothing(x), nothing(x), sizes], linear())
                 }
                 false => {
                     let scales = x.tensor(Tensor::of(&[4], vec![1f32, 1.0, 2.0, 0.7]));
-                    x.with("Resize", &[none(x), scales], linear())
+                    x.with("Resize", &[nothing(x), scales], linear())
                 }
             }
         });
