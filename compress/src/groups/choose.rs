@@ -59,7 +59,7 @@ impl Groups<'_> {
     /// For each group and each of its indices the mean of `score` over all elements that would go with the index.
     pub fn scores(&self, score: Score) -> Vec<Vec<f64>> {
         let mut sums: Vec<Vec<(f64, f64)>> = self.groups.iter().map(|g| vec![(0.0, 0.0); g.size]).collect();
-        self.tally(score, &mut |group, i, sum, (count, _)| {
+        self.tally(score, &mut |(_, group), i, sum, (count, _)| {
             sums[group][i].0 += sum;
             sums[group][i].1 += count;
         });
@@ -69,20 +69,29 @@ impl Groups<'_> {
             .collect()
     }
 
-    /// For each group and each of its indices what goes with the index: the sum of `score`, or, if `shares`, the sum of its shares of
-    /// the constants, so that 1 is as much as a whole constant.
-    pub(crate) fn harms(&self, score: Score, shares: bool) -> Vec<Vec<f64>> {
-        let mut sums: Vec<Vec<f64>> = self.groups.iter().map(|g| vec![0.0; g.size]).collect();
-        self.tally(score, &mut |group, i, sum, (_, all)| {
+    /// For each group, each constant that it cuts, and each of its indices what goes with the index: the sum of `score`, or, if `shares`, the
+    /// share that this is of the whole constant.
+    pub(crate) fn losses(&self, score: Score, shares: bool) -> Vec<Vec<Vec<f64>>> {
+        let mut found: Vec<Vec<Vec<f64>>> = vec![vec![]; self.groups.len()];
+        let mut last = vec![None; self.groups.len()];
+        self.tally(score, &mut |(place, group), i, sum, (_, all)| {
+            if last[group].replace(place) != Some(place) {
+                found[group].push(vec![0.0; self.groups[group].size]);
+            }
             let by = if shares { all.max(f64::MIN_POSITIVE) } else { 1.0 };
-            sums[group][i] += sum / by;
+            found[group]
+                .iter_mut()
+                .last()
+                .into_iter()
+                .for_each(|x| x[i] += sum / by);
         });
-        sums
+        found
     }
 
-    /// Calls `put` with each group, each of its indices, the sum of `score` over what of a constant goes with it, and the number of these
-    /// elements and the sum over the whole constant.
-    fn tally(&self, score: Score, put: &mut dyn FnMut(usize, usize, f64, (f64, f64))) {
+    /// Calls `put` for each axis of a constant with the number of the axis and each group in it, each of its indices, the sum of `score` over
+    /// what goes with it, and the number of these elements and the sum over the whole constant.
+    fn tally(&self, score: Score, put: &mut dyn FnMut((usize, usize), usize, f64, (f64, f64))) {
+        let mut number = 0;
         let places = self.groups.iter().enumerate();
         let place: HashMap<Letter, usize> = places.map(|(i, g)| (g.letter, i)).collect();
         for h in &self.held {
@@ -100,9 +109,10 @@ impl Groups<'_> {
             let all: f64 = elements.iter().sum();
             for (axis, digits) in axes.iter().enumerate().filter(|(_, d)| !d.is_empty()) {
                 let (along, count) = along(&elements, tensor.dims(), axis);
+                number += 1;
                 for (group, digit) in digits {
                     for (i, &d) in digit.iter().enumerate().filter(|(_, d)| **d != NONE) {
-                        put(*group, d, along[i], (count, all));
+                        put((number, *group), d, along[i], (count, all));
                     }
                 }
             }

@@ -167,16 +167,16 @@ impl Ways<'_> {
         now: f64,
     ) -> Result<(), RecoverError> {
         let shares = !matches!(rank, Rank::Scores { loss: true, .. });
-        let scores = found.harms(&|name, t| rank.of(name, t), shares);
+        let losses = found.losses(&|name, t| rank.of(name, t), shares);
         for (g, group) in found.groups.iter().enumerate() {
             let Some(&width) = first.sizes.get(&group.name) else {
                 continue;
             };
             let tried = thinned(found.narrower(g, width, trim.round_to));
-            let keeps: Vec<Keep> = tried.iter().map(|&n| found.keep(g, &scores[g], n)).collect();
-            let stays = |keep: &Keep| keep.keep.iter().map(|&i| scores[g][i]).sum::<f64>();
-            let all: f64 = scores[g].iter().sum();
-            let harms: Vec<f64> = keeps.iter().map(|k| all - stays(k)).collect();
+            let index = |i: usize| losses[g].iter().map(|c| c[i]).sum::<f64>();
+            let scores: Vec<f64> = (0..group.size).map(index).collect();
+            let keeps: Vec<Keep> = tried.iter().map(|&n| found.keep(g, &scores, n)).collect();
+            let harms: Vec<f64> = keeps.iter().map(|k| harm(&losses[g], k, shares)).collect();
             let constants = group.axes.iter().map(|p| p.constant.clone());
             self.cut.insert(group.name.clone(), constants.collect());
             self.push(Ladder::Group(keeps), &harms, now)?;
@@ -195,9 +195,9 @@ impl Ways<'_> {
             let whole = unit.constants.iter().filter(judged).count() as f64;
             let harm = match rank {
                 Rank::Scores { loss: true, .. } => score,
-                // All of each of its constants, as far as the block adds what blocks usually do.
-                Rank::Squares => whole * score * score / squares.max(f64::MIN_POSITIVE),
-                Rank::Scores { .. } => whole,
+                // What comes in goes on: a block that adds what blocks usually do is as much as half of each of its constants.
+                Rank::Squares => whole * (score * score / squares.max(f64::MIN_POSITIVE)).ln_1p(),
+                Rank::Scores { .. } => whole * std::f64::consts::LN_2,
             };
             self.push(Ladder::Unit(unit), &[harm], now)?;
         }
@@ -252,6 +252,17 @@ impl Ways<'_> {
     }
 }
 
+/// What is lost of the constants of a group of which `keep` stays, by constant and index: the sum, or, of `shares`, minus the logarithm
+/// of what is left of each, since what each layer hands on is a share of what it gets.
+fn harm(losses: &[Vec<f64>], keep: &Keep, shares: bool) -> f64 {
+    let lost = |c: &Vec<f64>| c.iter().sum::<f64>() - keep.keep.iter().map(|&i| c[i]).sum::<f64>();
+    let each = losses.iter().map(|c| match shares {
+        true => -(1.0 - lost(c)).max(f64::MIN_POSITIVE).ln(),
+        false => lost(c),
+    });
+    each.sum()
+}
+
 /// At most so many of `widths`, evenly, the last among them.
 pub(crate) fn thinned(widths: Vec<usize>) -> Vec<usize> {
     let n = widths.len();
@@ -268,6 +279,18 @@ fn applied(model: &Model, plan: Plan) -> Result<Model, RecoverError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_each_constant_is_multiplied() {
+        let losses = vec![vec![0.5, 0.25, 0.25], vec![0.1, 0.1, 0.3]];
+        let keep = Keep {
+            group: "g".into(),
+            size: 3,
+            keep: vec![0, 1],
+        };
+        assert!((harm(&losses, &keep, true) + (0.75f64 * 0.7).ln()).abs() < 1e-12);
+        assert!((harm(&losses, &keep, false) - 0.55).abs() < 1e-12);
+    }
 
     #[test]
     fn widths_are_thinned_evenly_down_to_the_last() {
