@@ -85,9 +85,14 @@ pub fn apply_with(
             Change::Mask(_) | Change::Replace(_) => {}
             Change::Narrow(n) => widths.extend(narrow::narrow(n, &mut new)?),
             Change::Bypass(b) => bypass::bypass(b, &mut new)?,
-            Change::Skip(s) => bypass::skip(s, &mut new)?,
+            Change::Skip(_) => {}
         }
     }
+    let skips = plan.0.iter().filter_map(|change| match change {
+        Change::Skip(skip) => Some(skip),
+        _ => None,
+    });
+    bypass::skip(skips.collect(), &mut new)?;
     *model = new;
     Ok(Report { edits, widths })
 }

@@ -22,14 +22,25 @@ pub(super) fn bypass(change: &Bypass, model: &mut Model) -> Result<(), ApplyErro
     replace(model, sum, stays)
 }
 
-/// Lets what goes into a layer of `model` take the place of what comes out, and drops what nothing needs any more.
-pub(super) fn skip(change: &Skip, model: &mut Model) -> Result<(), ApplyError> {
-    let find = |name: &String| {
-        let found = model.graph.find(name);
-        found.ok_or_else(|| ApplyError::new(ApplyErrorKind::NoLayer, name))
+/// Lets what goes into layers of `model` take the place of what comes out, and drops what nothing needs any more. The last layer goes
+/// first: what goes into it may be what comes out of another that goes.
+pub(super) fn skip(mut changes: Vec<&Skip>, model: &mut Model) -> Result<(), ApplyError> {
+    let links = model.graph.links();
+    let order = &model.graph.order;
+    let made = |name: &str| {
+        let (id, _) = links.producer(model.graph.find(name)?)?;
+        order.iter().position(|n| *n == id)
     };
-    let (value, stays) = (find(&change.value)?, find(&change.stays)?);
-    replace(model, value, stays)
+    changes.sort_by_key(|s| std::cmp::Reverse(made(&s.value)));
+    for change in changes {
+        let find = |name: &String| {
+            let found = model.graph.find(name);
+            found.ok_or_else(|| ApplyError::new(ApplyErrorKind::NoLayer, name))
+        };
+        let (value, stays) = (find(&change.value)?, find(&change.stays)?);
+        replace(model, value, stays)?;
+    }
+    Ok(())
 }
 
 /// Lets `stays`, which is made before it, take the place of `gone`, and drops what nothing needs any more.

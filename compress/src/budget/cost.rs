@@ -53,8 +53,15 @@ fn megabytes(model: &Model) -> Costs {
         .iter()
         .map(|w| (w.name.clone(), bytes(w)))
         .collect();
-    let whole = of.values().sum();
+    let whole = total(&of);
     Costs { of, whole }
+}
+
+/// The sum, in an order that does not change from run to run.
+fn total(costs: &HashMap<String, f64>) -> f64 {
+    let mut all: Vec<f64> = costs.values().copied().collect();
+    all.sort_by(f64::total_cmp);
+    all.into_iter().sum()
 }
 
 /// By the nodes of `model`.
@@ -66,7 +73,7 @@ fn by_nodes(model: &Model, quantity: Quantity, sizes: &Sizes) -> Result<Costs, R
     };
     let mut costs = Costs {
         of: HashMap::new(),
-        whole: by_node.values().sum(),
+        whole: total(&by_node),
     };
     let all = weights(&model);
     let shares = shares(&all);

@@ -86,6 +86,34 @@ fn attention_and_what_follows_it_are_one_layer() {
     }
 }
 
+/// Layers that follow each other go together, whatever the order in which the plan names them.
+#[test]
+fn neighbouring_layers_go_together() {
+    for name in ["vit", "bert-base"] {
+        let model = arch(name, SMALL);
+        let found = layers(&model, &Sizes::new()).unwrap();
+        let skips = |at: &[usize]| {
+            let changes = at.iter().map(|&i| Change::Skip(found[i].skip()));
+            let mut new = model.clone();
+            apply(&Plan(changes.collect()), &mut new).unwrap();
+            new
+        };
+        let two = skips(&[0, 1]);
+        assert_eq!(two, skips(&[1, 0]), "{name}");
+        let parameters = found[0].parameters + found[1].parameters;
+        assert_eq!(elements(&two), elements(&model) - parameters, "{name}");
+        // One after the other is the same.
+        let mut one = skips(&[0]);
+        let next = layers(&one, &Sizes::new()).unwrap();
+        apply(&Plan(vec![Change::Skip(next[0].skip())]), &mut one).unwrap();
+        assert_eq!(
+            outputs(&one, &Sizes::new()),
+            outputs(&two, &Sizes::new()),
+            "{name}"
+        );
+    }
+}
+
 fn is_output(model: &Model, name: &str) -> bool {
     let g = &model.graph;
     g.outputs.iter().any(|p| &*g[p.value].name == name)
@@ -143,9 +171,11 @@ fn a_plain_layer_goes_up_to_where_its_shape_ends() {
     let (new, _, _) = cut(&model, &trim(Piece::Layer, 0.3, Of::Channels), &Frame::default());
     assert_eq!(outputs(&model, &Sizes::new()), outputs(&new, &Sizes::new()));
     assert_eq!(new.graph.order.len(), model.graph.order.len() - 2);
-    // Layers inside of residual blocks are the blocks' own.
+    // Layers inside of residual blocks are the blocks' own; where a projection takes the place of what comes in there is none.
+    let resnet = layers(&arch("resnet20", &[]), &Sizes::new()).unwrap();
+    assert_eq!(resnet.len(), 2, "{resnet:?}");
     let error = trim(Piece::Layer, 0.5, Of::Channels)
-        .first(&arch("resnet20", &[]), &Frame::default())
+        .first(&arch("lenet5", &[]), &Frame::default())
         .unwrap_err();
     assert!(
         error.to_string().contains("residual blocks are pattern block"),
@@ -178,6 +208,8 @@ fn blocks_go_by_what_they_cost() {
     }
 }
 
+const IMAGES: &[(&str, &str)] = &[("channels", "3"), ("height", "32"), ("width", "32")];
+
 /// What times are predicted by.
 fn timed(rates: &Arc<Rates>) -> budget::Sizes<'_> {
     budget::Sizes {
@@ -189,8 +221,7 @@ fn timed(rates: &Arc<Rates>) -> budget::Sizes<'_> {
 
 #[test]
 fn what_goes_by_time_saves_as_much_as_is_asked() {
-    let set = [("channels", "3"), ("height", "32"), ("width", "32")];
-    let model = arch("resnet20", &set);
+    let model = arch("resnet20", IMAGES);
     let rates = Arc::<Rates>::default();
     let times = timed(&rates);
     let frame = Frame {
@@ -226,23 +257,15 @@ fn what_goes_by_time_saves_as_much_as_is_asked() {
 /// A block that adds nothing is the first to go, whatever it costs to leave channels out instead.
 #[test]
 fn a_block_that_does_nothing_goes_before_channels() {
-    let mut model = arch(
-        "resnet20",
-        &[("channels", "3"), ("height", "32"), ("width", "32")],
-    );
+    let mut model = arch("resnet20", IMAGES);
     let units = Unit::all(&model, Piece::Block, &Sizes::new()).unwrap();
     let dead = &units[2];
-    for name in &dead.constants {
-        let vector = model
-            .graph
-            .konst(model.graph.find(name).unwrap())
-            .unwrap()
-            .dims()
-            .len()
-            == 1;
-        if !vector || bn_scale(&model, name) {
-            set(&mut model, name, |_| 0.0);
-        }
+    for name in dead
+        .constants
+        .iter()
+        .filter(|n| bn_scale(&arch("resnet20", IMAGES), n))
+    {
+        set(&mut model, name, |_| 0.0);
     }
     let rates = Arc::<Rates>::default();
     let times = timed(&rates);
