@@ -219,7 +219,7 @@ fn a_block_has_the_shape_of_its_input_for_every_batch() {
     assert_eq!(blocks(&one, &Sizes::new()).unwrap(), []);
     let sum = one.graph[sum].name.to_string();
     let error = apply(&Plan(vec![Change::Bypass(Bypass { sum, stays: 0 })]), &mut one).unwrap_err();
-    assert!(error.to_string().contains("shape of the sum"), "{error}");
+    assert!(error.to_string().contains("shape of what goes"), "{error}");
 }
 
 #[test]
