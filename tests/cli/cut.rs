@@ -261,3 +261,51 @@ fn receipts_say_what_methods_looked_at() {
     done(&["prune", &a, &b, "-i", &source, "--force"]);
     assert_eq!(looked(&b).0, serde_json::json!([]));
 }
+
+#[test]
+fn layers_go_as_a_whole() {
+    let folder = Folder::new("cut-layers");
+    let [a, b] = ["a.onnx", "b.onnx"].map(|n| folder.file(n));
+    done(&["new", "transformer-encoder", &a]);
+    let said = done(&["prune", &a, &b, "--pattern", "layer", "--sparsity", "50%"]);
+    assert_eq!(said["total"], serde_json::json!({"layers": 2, "cut": 1}));
+    assert_eq!((&said["of"], &said["round_to"]), (&"layers".into(), &Value::Null));
+    let all = said["blocks"].as_array().unwrap();
+    let gone: Vec<u64> = all
+        .iter()
+        .filter(|l| l["kept"] == false)
+        .map(|l| l["parameters"].as_u64().unwrap())
+        .collect();
+    let parameters = |when: &str| said[when]["parameters"].as_u64().unwrap();
+    assert_eq!(gone, [parameters("before") - parameters("after")]);
+    done(&["run", &b]);
+}
+
+#[test]
+fn what_saves_time_goes_until_the_share_is_reached() {
+    let folder = Folder::new("cut-ms");
+    let [a, b, c, recipe] = ["a.onnx", "b.onnx", "c.onnx", "r.toml"].map(|n| folder.file(n));
+    done(&["new", "resnet20", &a]);
+    let flags = [
+        "--pattern",
+        "structured",
+        "--of",
+        "ms",
+        "--sparsity",
+        "30%",
+        "-t",
+        "1",
+    ];
+    let said = done(&[&["prune", &a, &b][..], &flags, &["--save-recipe", &recipe]].concat());
+    let gone = said["rounds"][0]["sparsity"].as_f64().unwrap();
+    assert!((0.3..0.6).contains(&gone), "{said}");
+    assert_eq!((&said["of"], &said["scope"]), (&"ms".into(), &Value::Null));
+    let blocks = said["blocks"].as_array().unwrap();
+    let groups = said["groups"].as_array().unwrap();
+    let less = groups.iter().any(|g| g["kept"].as_u64() < g["size"].as_u64());
+    assert!(less || blocks.iter().any(|b| b["kept"] == false), "{said}");
+    done(&["prune", &a, &c, "--recipe", &recipe, "-t", "1"]);
+    assert_eq!(weights(&b), weights(&c));
+    let scope = refused(&[&["prune", &a, &b, "--force", "--scope", "layer"][..], &flags].concat());
+    assert!(scope.contains("takes no scope"), "{scope}");
+}
