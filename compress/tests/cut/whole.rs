@@ -254,9 +254,10 @@ fn what_goes_by_time_saves_as_much_as_is_asked() {
     assert!(lost.to_string().contains("shapes of the inputs"), "{lost}");
 }
 
-/// A block that adds nothing is the first to go, whatever it costs to leave channels out instead.
+/// A block that adds next to nothing is the first to go, whatever it costs to leave channels out instead. (What adds nothing at all is left
+/// out of plans, so that it saves nothing.)
 #[test]
-fn a_block_that_does_nothing_goes_before_channels() {
+fn a_block_that_does_little_goes_before_channels() {
     let mut model = arch("resnet20", IMAGES);
     let units = Unit::all(&model, Piece::Block, &Sizes::new()).unwrap();
     let dead = &units[2];
@@ -265,7 +266,7 @@ fn a_block_that_does_nothing_goes_before_channels() {
         .iter()
         .filter(|n| bn_scale(&arch("resnet20", IMAGES), n))
     {
-        set(&mut model, name, |_| 0.0);
+        set(&mut model, name, |_| 1e-3);
     }
     let rates = Arc::<Rates>::default();
     let times = timed(&rates);
