@@ -248,6 +248,8 @@ fn receipts_say_what_methods_looked_at() {
             &source,
             "--samples",
             "4",
+            "--rounds",
+            "2",
         ];
         let more = ["--force", "--save-recipe", &recipe];
         done(&[&["prune", &a, &b][..], &flags, &more].concat());
@@ -308,4 +310,37 @@ fn what_saves_time_goes_until_the_share_is_reached() {
     assert_eq!(weights(&b), weights(&c));
     let scope = refused(&[&["prune", &a, &b, "--force", "--scope", "layer"][..], &flags].concat());
     assert!(scope.contains("takes no scope"), "{scope}");
+}
+
+#[test]
+fn what_cannot_be_reached_is_said() {
+    let folder = Folder::new("cut-short");
+    let a = folder.file("a.onnx");
+    done(&[
+        "new",
+        "bert-base",
+        &a,
+        "--set",
+        "layers=1",
+        "--set",
+        "hidden=48",
+        "--set",
+        "heads=4",
+    ]);
+    let flags = [
+        "--pattern",
+        "head",
+        "--of",
+        "parameters",
+        "--sparsity",
+        "90%",
+        "--dry-run",
+    ];
+    let ran = secateur(&[&["prune", &a][..], &flags].concat());
+    assert!(
+        ran.err
+            .contains("90.00 % were to go; with pattern head no more than"),
+        "{}",
+        ran.err
+    );
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use secateur::Model;
+use secateur::compress::groups::Of;
 use secateur::compress::methods::find;
 use secateur::compress::recipe::{Finetune, Prune, Recipe, Recover, Step};
 use secateur::compress::recover::Recovery;
-use secateur::compress::rounds::{Event, Ramp, Rounds, Row, Run, School, Score};
+use secateur::compress::rounds::{Aim, Event, Ramp, Rounds, Row, Run, School, Score};
 use secateur::compress::trim::Frame;
 use secateur::compress::{Choice, Effort, Examples, Method};
 use secateur::train;
@@ -187,9 +188,25 @@ impl Chain<'_> {
             })?;
             cooked.lesson = Some(lesson);
         }
+        self.short(part, run.rows());
         cooked.steps.push(run.rows().to_vec());
         cooked.model = run.model().clone();
         Ok(())
+    }
+
+    /// Says on standard error if less could be cut away than was asked. (Numbers of channels are rounded anyway.)
+    fn short(&self, part: Part, rows: &[Row]) {
+        let Some(Aim::Cuts(trim)) = part.prune.map(Prune::aim) else {
+            return;
+        };
+        let gone = rows.last().map_or(0.0, |r| r.sparsity);
+        if trim.of != Of::Channels && gone + 1e-9 < trim.share {
+            let [asked, gone] = [trim.share, gone].map(|x| 100.0 * x);
+            self.ui.note(&format!(
+                "{asked:.2} % were to go; with pattern {} no more than {gone:.2} % can",
+                trim.piece
+            ));
+        }
     }
 
     fn go(
