@@ -91,7 +91,10 @@ impl Trim {
         };
         let mut first = First { sizes, whole: 1.0 };
         first.whole = self.amount(model, &first, frame)?;
-        Ok(first)
+        match first.whole > 0.0 {
+            true => Ok(first),
+            false => Err(MethodError::nothing("there is nothing of what a share is to go of").into()),
+        }
     }
 
     /// What to cut away of `model`, so that `share` of what was there at first is gone: what `rank` finds least important. What of

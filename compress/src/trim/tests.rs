@@ -1,4 +1,5 @@
 use secateur_engine::Tensor;
+use secateur_engine::ir::{DType, Dim, Node, Type};
 use secateur_engine::onnx::to_bytes;
 use secateur_engine::random::Random;
 
@@ -178,4 +179,27 @@ fn what_is_kept_stays_and_what_fits_nothing_is_refused() {
         ..trim(0.5, Of::Channels, Scope::Layer)
     };
     assert!(refused(none).to_string().contains("nothing to cut"));
+}
+
+/// A share of multiply-adds, where there are none.
+#[test]
+fn a_share_of_nothing_is_refused() {
+    let mut model = chain(vec![]);
+    let g = &mut model.graph;
+    let x = g.input("v", Type::tensor(DType::F32, [Dim::from(4usize), 1usize.into()]));
+    let w = g.constant("w", Random::new(4).normals(&[4, 64], 0.0, 1.0));
+    let (y, z) = (g.value("y"), g.value("z"));
+    g.node(Node::new("Mul", [x, w].map(Some).into(), vec![Some(y)]));
+    let axes = g.constant("axes", Tensor::of(&[1], vec![1i64]));
+    g.node(Node::new("ReduceSum", [y, axes].map(Some).into(), vec![Some(z)]));
+    g.output(z, None);
+    let frame = Frame::default();
+    let first = trim(0.5, Of::Channels, Scope::Layer)
+        .first(&model, &frame)
+        .unwrap();
+    assert_eq!(first.sizes.values().copied().collect::<Vec<_>>(), [64]);
+    let error = trim(0.5, Of::Macs, Scope::Layer)
+        .first(&model, &frame)
+        .unwrap_err();
+    assert!(error.to_string().contains("nothing of what a share"), "{error}");
 }
