@@ -7,6 +7,7 @@ mod card;
 #[allow(dead_code, unused_imports)]
 mod chart;
 mod compare;
+mod compress;
 mod demo;
 mod digits;
 mod explain;
@@ -61,6 +62,7 @@ pub(crate) trait Cmd: Sync {
 pub(crate) static CMDS: &[&dyn Cmd] = &[
     &bench::Bench,
     &calibrate::Calibrate,
+    &compress::Compress,
     &demo::Demo,
     &explain::Explain,
     &train::Finetune,

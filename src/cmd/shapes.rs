@@ -45,9 +45,11 @@ impl Wanted {
         }
     }
 
-    /// The channels, height and width of the image that it takes, where they are fixed.
+    /// The channels, height and width of the image that it takes, where they are fixed. Channels come last where they cannot come first.
     pub(crate) fn image(&self) -> Option<[usize; 3]> {
+        let channels = |n: usize| matches!(n, 1 | 3 | 4);
         match self.example().dims[..] {
+            [Some(h), Some(w), Some(c)] if channels(c) && !channels(h) => Some([c, h, w]),
             [Some(c), Some(h), Some(w)] => Some([c, h, w]),
             _ => None,
         }

@@ -74,6 +74,11 @@ impl Trial {
         }
     }
 
+    /// Inputs of a run, if they can be made.
+    pub(crate) fn inputs(&self, ui: &Ui) -> Option<Vec<(String, Tensor)>> {
+        self.feeder.as_ref()?.make(ui.common.seed).ok()
+    }
+
     /// Median milliseconds of each of `models`; unknown, with a note, where they cannot run.
     pub(crate) fn race<const N: usize>(&self, models: [&Model; N], ui: &Ui) -> [Option<f64>; N] {
         let made = self.feeder.as_ref().map(|f| f.make(ui.common.seed));

@@ -4,6 +4,7 @@
 
 mod cache;
 mod calibrate;
+mod compress;
 mod cut;
 mod demo;
 mod explain;

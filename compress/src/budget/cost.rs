@@ -46,12 +46,11 @@ impl Costs {
     }
 }
 
+/// The constants as a file holds them that writes zeros as sparse initialisers where that is smaller.
 fn megabytes(model: &Model) -> Costs {
-    let live = |w: &Weight| w.tensor.len() - w.tensor.zeros_count();
-    let bytes = |w: &Weight| live(w) as f64 * w.tensor.dtype().bits() as f64 / 8e6;
     let of: HashMap<_, _> = weights(model)
         .iter()
-        .map(|w| (w.name.clone(), bytes(w)))
+        .map(|w| (w.name.clone(), held(w) / 1e6))
         .collect();
     let whole = total(&of);
     Costs { of, whole }
@@ -62,6 +61,19 @@ fn total(costs: &HashMap<String, f64>) -> f64 {
     let mut all: Vec<f64> = costs.values().copied().collect();
     all.sort_by(f64::total_cmp);
     all.into_iter().sum()
+}
+
+/// Bytes of an index in a sparse initialiser.
+const INDEX: f64 = 8.0;
+
+/// The bytes of `w` in such a file.
+fn held(w: &Weight) -> f64 {
+    let (n, each) = (w.tensor.len() as f64, w.tensor.dtype().bits() as f64 / 8.0);
+    let live = n - w.tensor.zeros_count() as f64;
+    match w.tensor.dtype() {
+        DType::F32 => (n * each).min(live * (each + INDEX)),
+        _ => n * each,
+    }
 }
 
 /// By the nodes of `model`.
@@ -76,9 +88,13 @@ fn by_nodes(model: &Model, quantity: Quantity, sizes: &Sizes) -> Result<Costs, R
         whole: total(&by_node),
     };
     let all = weights(&model);
-    let shares = shares(&all);
+    let owners = owners(&model, &by_node);
+    let shares = shares(&all, &owners);
     for w in all.iter().filter(|w| multiplied(w)) {
-        let of = |n: &String| Some(by_node.get(n)? * w.elements() as f64 / *shares.get(n)? as f64);
+        let of = |n: &String| {
+            let owner = owners.get(n)?;
+            Some(by_node.get(owner)? * w.elements() as f64 / *shares.get(owner)? as f64)
+        };
         let all: f64 = w.nodes.iter().filter_map(of).sum();
         let zeros = match quantity {
             // Kernels that leave zeros out are predicted so.
@@ -91,6 +107,32 @@ fn by_nodes(model: &Model, quantity: Quantity, sizes: &Sizes) -> Result<Costs, R
     Ok(costs)
 }
 
+/// Of each node the one that the cost of its work is told for: itself, or, where it was made part of another, the next behind it that has a
+/// cost.
+fn owners(model: &Model, costs: &HashMap<String, f64>) -> HashMap<String, String> {
+    let graph = &model.graph;
+    let nodes: Vec<_> = graph.iter().map(|(_, n)| n).collect();
+    let mut readers: HashMap<_, Vec<usize>> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        let inputs = node.inputs.iter().flatten();
+        inputs.for_each(|v| readers.entry(*v).or_default().push(i));
+    }
+    let mut owner: Vec<Option<usize>> = vec![None; nodes.len()];
+    // Readers come behind what they read.
+    for i in (0..nodes.len()).rev() {
+        let outputs = nodes[i].outputs.iter().flatten();
+        let behind = outputs.filter_map(|v| readers.get(v)).flatten();
+        let behind: Vec<usize> = behind.filter_map(|r| owner[*r]).collect();
+        owner[i] = match costs.contains_key(nodes[i].label()) {
+            true => Some(i),
+            false => behind.into_iter().min(),
+        };
+    }
+    let each = nodes.iter().zip(owner);
+    each.filter_map(|(n, o)| Some((n.label().to_owned(), nodes[o?].label().to_owned())))
+        .collect()
+}
+
 /// Whether elements of `w` are what is multiplied in the nodes that read it; biases are not.
 fn multiplied(w: &Weight) -> bool {
     !matches!(
@@ -99,13 +141,12 @@ fn multiplied(w: &Weight) -> bool {
     )
 }
 
-/// By node the elements of all weights that it multiplies by.
-fn shares(weights: &[Weight]) -> HashMap<&String, u64> {
+/// By owner the elements of all weights that it multiplies by.
+fn shares<'o>(weights: &[Weight], owners: &'o HashMap<String, String>) -> HashMap<&'o String, u64> {
     let mut shares = HashMap::new();
     for w in weights.iter().filter(|w| multiplied(w)) {
-        w.nodes
-            .iter()
-            .for_each(|n| *shares.entry(n).or_default() += w.elements());
+        let owning = w.nodes.iter().filter_map(|n| owners.get(n));
+        owning.for_each(|n| *shares.entry(n).or_default() += w.elements());
     }
     shares
 }

@@ -5,10 +5,11 @@ mod cost;
 mod cut;
 mod search;
 mod sense;
+mod state;
 mod target;
 
 pub use cost::{Costs, Sizes};
-pub use search::{Budget, Clock, Event, Found, Search, Try, Verdict};
+pub use search::{Budget, Clock, Event, Foretold, Found, Search, Stage, Told, Try, Verdict, fall, holds};
 pub use sense::{Curve, LEVELS, Point, Subject, sensitivity};
 pub use target::{Quantity, Target};
 

@@ -1,19 +1,25 @@
 //! The way to a target, step by step, never past the budget.
 
+use std::path::Path;
+use std::time::Instant;
+
 use secateur_engine::Model;
 use serde::{Deserialize, Serialize};
 
+use super::Quantity;
 use super::cost::{Costs, Sizes};
 use super::sense::{Curve, Part, Point, Subject, scored, sensitivity};
+use super::state::State;
 use super::target::Target;
-use crate::math::allot::{Rung, allot};
+use crate::Pattern;
+use crate::math::allot::{Place, Rung, allot, divide};
 use crate::recover::RecoverError;
 use crate::rounds::{self, School, Score, Turn};
 
 /// What must not be lost, and what is wanted.
 #[derive(Clone, Debug)]
 pub struct Budget<'a> {
-    /// By how much accuracy may fall: a share, 0.01 for a point; by how much the loss may rise, where there is no accuracy.
+    /// By how much the model may be worse, as [`fall`] tells it: a share, 0.01 for a point.
     pub max_drop: f64,
     /// How far to go; as far as the budget allows where nothing is said.
     pub target: Option<Target>,
@@ -50,6 +56,8 @@ pub struct Try {
     pub after: Score,
     /// What came of it.
     pub verdict: Verdict,
+    /// Seconds it took.
+    pub seconds: f64,
 }
 
 /// What the search tells while it runs.
@@ -66,11 +74,25 @@ pub enum Event<'a> {
     Try(&'a Try),
 }
 
+/// Told of what happens.
+pub type Told<'t> = &'t mut dyn FnMut(Event);
+
+/// A model that was kept.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The number of the step that made it.
+    pub number: u32,
+    /// The model.
+    pub model: Model,
+}
+
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The best model within the budget.
     pub model: Model,
+    /// All that were kept on the way to it, in the order of their steps; it is the last of them, if there is one.
+    pub kept: Vec<Stage>,
     /// What the first one was worth.
     pub before: Score,
     /// What this one is worth.
@@ -94,8 +116,24 @@ impl Found {
     }
 }
 
-/// Measures milliseconds of a run; `None` if the model cannot run.
-pub type Clock<'a> = &'a dyn Fn(&Model) -> Option<f64>;
+/// What curves say will be.
+#[derive(Clone, Debug)]
+pub struct Foretold {
+    /// The model, pruned, with nothing recovered.
+    pub model: Model,
+    /// What the first one cost.
+    pub cost_before: f64,
+    /// What this one is predicted to cost.
+    pub cost: f64,
+    /// What it was to cost at most.
+    pub aim: f64,
+    /// By name of a weight the share of its elements that is zero.
+    pub shares: Vec<(String, f64)>,
+}
+
+/// Measures milliseconds of a run of the first model and of another, in turn; `None` if they cannot run. Only how the two compare counts,
+/// however the machine is doing by then.
+pub type Clock<'a> = &'a dyn Fn(&Model) -> Option<[f64; 2]>;
 
 /// A search for what a [`Budget`] allows.
 pub struct Search<'a> {
@@ -105,73 +143,149 @@ pub struct Search<'a> {
     pub budget: Budget<'a>,
     /// Tells what whole models take, where that is the target; predictions do where there is none.
     pub clock: Option<Clock<'a>>,
+    /// Where the state is kept after each step, so that it can go on when it is stopped; models that were kept lie beside it, under names that
+    /// begin so.
+    pub checkpoint: Option<&'a Path>,
+    /// Whether to go on where a checkpoint was written.
+    pub resume: bool,
 }
 
 /// A step is at least this part of the way.
 const LEAST: f64 = 1.0 / 32.0;
 
+/// And at least this part of the whole way, where so much is left.
+const SHORTEST: f64 = 0.05;
+
+/// Steps that hold become longer by this factor.
+const LONGER: f64 = 1.3;
+
+/// Times are aimed at with so much to spare, since the next measurement differs a little.
+const SPARE: f64 = 0.97;
+
 impl Search<'_> {
-    /// Prunes `model` step by step, each at the weights that it hurts least for what it saves; after a step that breaks the budget
-    /// even after recovery it goes on from the one before, half as far.
+    /// The curve of each weight of `model`; see [`sensitivity`].
     ///
     /// # Errors
     ///
-    /// If the model cannot be pruned, run, scored or recovered.
-    pub fn run(
+    /// If the model cannot be pruned, run, or scored.
+    pub fn curves(
         &self,
         model: &Model,
         school: &mut dyn School,
-        told: &mut dyn FnMut(Event),
-    ) -> Result<Found, RecoverError> {
+        told: Told,
+    ) -> Result<Vec<Curve>, RecoverError> {
         let by = (self.quantity(), &self.budget.sizes);
-        let mut curves = sensitivity(model, &self.subject, by, school, &mut |c| told(Event::Curve(c)))?;
-        let (before, cost) = (scored(school, model)?, self.cost(model)?);
+        sensitivity(model, &self.subject, by, school, &mut |c| told(Event::Curve(c)))
+    }
+
+    /// Prunes `model` step by step, each at the weights that it hurts least for what it saves; after a step that breaks the budget
+    /// even after recovery it goes on from the one before, half as far. Curves are measured by `scout`, which may look at fewer examples,
+    /// or else by `school`.
+    ///
+    /// # Errors
+    ///
+    /// If the model cannot be pruned, run, scored or recovered, or the checkpoint is of another search.
+    pub fn run(
+        &self,
+        model: &Model,
+        (scout, school): (Option<&mut dyn School>, &mut dyn School),
+        told: Told,
+    ) -> Result<Found, RecoverError> {
+        let saved = match (self.checkpoint, self.resume) {
+            (Some(path), true) => State::load(path, self, model, school)?,
+            _ => None,
+        };
+        let (state, kept) = match saved {
+            Some(found) => found,
+            None => {
+                let curves = match scout {
+                    Some(scout) => self.curves(model, scout, told)?,
+                    None => self.curves(model, school, told)?,
+                };
+                (self.begin(model, curves, scored(school, model)?)?, vec![])
+            }
+        };
+        let mut way = Way::new(self, model, state, kept);
+        way.keep(model, school)?;
+        way.go(model, school, told)?;
+        Ok(way.found())
+    }
+
+    /// Where a search stands before the first step.
+    fn begin(
+        &self,
+        model: &Model,
+        mut curves: Vec<Curve>,
+        before: Score,
+    ) -> Result<State, RecoverError> {
+        let cost = self.cost(model, None)?;
         // What the clock says of the whole is taken to hold for each part.
-        let predicted = Costs::new(model, self.quantity(), &self.budget.sizes)?.whole;
+        let predicted = self.predicted(model)?;
         let scale = if predicted > 0.0 { cost / predicted } else { 1.0 };
         let points = curves.iter_mut().flat_map(|c| &mut c.points);
         points.for_each(|p| p.cost *= scale);
-        let least: f64 = cost - curves.iter().map(saving).sum::<f64>();
-        let aim = self.budget.target.map_or(0.0, |t| t.most(cost));
-        let mut way = Way {
-            search: self,
-            curves: &curves,
-            least: least.max(aim),
+        Ok(State {
+            before,
+            cost,
+            scale,
+            bias: 1.0,
             stride: 0.5,
-            found: Found {
-                model: model.clone(),
-                before,
-                after: before,
-                cost_before: cost,
-                cost,
-                aim,
-                curves: vec![],
-                tries: vec![],
-            },
+            curves,
+            tries: vec![],
+        })
+    }
+
+    /// What the `curves` of `model` foretell: the share of zeros of each weight at which the target is met, or all that there are where it
+    /// cannot be, and nothing is recovered.
+    ///
+    /// # Errors
+    ///
+    /// If the model does not run.
+    pub fn foretold(&self, model: &Model, curves: Vec<Curve>) -> Result<Foretold, RecoverError> {
+        let none = Score {
+            loss: 0.0,
+            accuracy: None,
         };
-        for number in 1..=self.budget.tries.max(1) {
-            let turn = Turn {
-                round: number,
-                of: self.budget.tries.max(1),
-            };
-            if way.found.reached() || way.stride < LEAST || !way.step(turn, school, told)? {
-                break;
-            }
+        let mut state = self.begin(model, curves, none)?;
+        state.stride = 1.0;
+        let way = Way::new(self, model, state, vec![]);
+        let shares = way.shares(way.aim());
+        let pruned = self.subject.pruned(model, &|name| way.part(&shares, name))?;
+        Ok(Foretold {
+            cost_before: way.state.cost,
+            cost: way.state.scale * self.predicted(&pruned)?,
+            aim: self.budget.target.map_or(0.0, |t| t.most(way.state.cost)),
+            shares: way.state.curves.iter().map(|c| c.weight.clone()).zip(shares).collect(),
+            model: pruned,
+        })
+    }
+
+    fn quantity(&self) -> Quantity {
+        self.budget.target.map_or(Quantity::Ms, Target::quantity)
+    }
+
+    fn predicted(&self, model: &Model) -> Result<f64, RecoverError> {
+        Ok(Costs::new(model, self.quantity(), &self.budget.sizes)?.whole)
+    }
+
+    /// What `model` costs, where the first one costs `first`, if that is known.
+    fn cost(&self, model: &Model, first: Option<f64>) -> Result<f64, RecoverError> {
+        let measured = || self.clock.and_then(|clock| clock(model));
+        if self.quantity() != Quantity::Ms {
+            return self.predicted(model);
         }
-        let mut found = way.found;
-        found.curves = curves;
-        Ok(found)
+        match measured() {
+            Some([old, new]) => Ok(first.map_or(new, |first| first * new / old)),
+            None => self.predicted(model),
+        }
     }
 
-    fn quantity(&self) -> super::Quantity {
-        self.budget.target.map_or(super::Quantity::Ms, Target::quantity)
-    }
-
-    fn cost(&self, model: &Model) -> Result<f64, RecoverError> {
-        let measured = self.clock.and_then(|clock| clock(model));
-        match (self.quantity(), measured) {
-            (super::Quantity::Ms, Some(ms)) => Ok(ms),
-            (quantity, _) => Ok(Costs::new(model, quantity, &self.budget.sizes)?.whole),
+    /// What steps head for, of a model that cost `before`.
+    fn wanted(&self, before: f64) -> f64 {
+        let most = self.budget.target.map_or(0.0, |t| t.most(before));
+        match self.quantity() {
+            Quantity::Ms => SPARE * most,
+            _ => most,
         }
     }
 }
@@ -185,96 +299,198 @@ fn saving(curve: &Curve) -> f64 {
 /// A search under way.
 struct Way<'a, 'b> {
     search: &'b Search<'a>,
-    curves: &'b [Curve],
-    /// What the last step aims at.
-    least: f64,
-    /// The part of what is left that the next step takes.
-    stride: f64,
-    found: Found,
+    state: State,
+    kept: Vec<Stage>,
+    /// What was cheapest so far, its worth and its cost.
+    now: (Model, Score, f64),
 }
 
-impl Way<'_, '_> {
-    /// Tries a step; whether there was one.
+impl<'a, 'b> Way<'a, 'b> {
+    fn new(search: &'b Search<'a>, model: &Model, state: State, kept: Vec<Stage>) -> Way<'a, 'b> {
+        let last = kept.last().and_then(|stage| {
+            let t = state.tries.iter().find(|t| t.number == stage.number)?;
+            Some((stage.model.clone(), t.after, t.cost))
+        });
+        let now = last.unwrap_or((model.clone(), state.before, state.cost));
+        Way {
+            search,
+            state,
+            kept,
+            now,
+        }
+    }
+
+    fn found(self) -> Found {
+        let target = self.search.budget.target;
+        let (model, after, cost) = self.now;
+        Found {
+            model,
+            kept: self.kept,
+            before: self.state.before,
+            after,
+            cost_before: self.state.cost,
+            cost,
+            aim: target.map_or(0.0, |t| t.most(self.state.cost)),
+            curves: self.state.curves,
+            tries: self.state.tries,
+        }
+    }
+
+    fn keep(&self, start: &Model, school: &dyn School) -> Result<(), RecoverError> {
+        match self.search.checkpoint {
+            Some(path) => self.state.keep(path, (self.search, start, school), &self.kept),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the steps that are left.
+    fn go(&mut self, start: &Model, school: &mut dyn School, told: Told) -> Result<(), RecoverError> {
+        let of = self.search.budget.tries.max(1);
+        while (self.state.tries.len() as u32) < of && self.state.stride >= LEAST && self.now.2 > self.wanted() {
+            let round = self.state.tries.len() as u32 + 1;
+            let turn = Turn { round, of };
+            let Some(pruned) = self.next()? else { break };
+            let step = self.step(turn, pruned, school, told);
+            step.map_err(|e| e.within(turn.round, turn.of))?;
+            self.keep(start, school)?;
+            school.kept(turn);
+            self.state.tries.iter().last().into_iter().for_each(|t| told(Event::Try(t)));
+        }
+        Ok(())
+    }
+
+    fn wanted(&self) -> f64 {
+        self.search.wanted(self.state.cost)
+    }
+
+    /// What the next step aims at.
+    fn aim(&self) -> f64 {
+        let least = self.state.cost - self.state.curves.iter().map(saving).sum::<f64>();
+        let least = (least * self.state.bias).max(self.wanted()).min(self.now.2);
+        let (left, whole) = (self.now.2 - least, self.state.cost - least);
+        // The last little is one step, lest it be halved for ever.
+        self.now.2 - (self.state.stride * left).max(SHORTEST * whole).min(left)
+    }
+
+    /// The model with what the next step takes away; none where there is nothing left.
+    fn next(&mut self) -> Result<Option<Model>, RecoverError> {
+        loop {
+            let shares = self.shares(self.aim());
+            let subject = &self.search.subject;
+            let pruned = subject.pruned(&self.now.0, &|name| self.part(&shares, name))?;
+            if pruned != self.now.0 {
+                return Ok(Some(pruned));
+            }
+            let broken = self.state.tries.iter().any(|t| t.verdict == Verdict::TakenBack);
+            if broken || self.state.stride >= 1.0 {
+                return Ok(None);
+            }
+            // Rungs lie farther apart than the step goes.
+            self.state.stride = 1.0;
+        }
+    }
+
+    /// Recovers `pruned` and judges it.
     fn step(
         &mut self,
         turn: Turn,
+        pruned: Model,
         school: &mut dyn School,
-        told: &mut dyn FnMut(Event),
-    ) -> Result<bool, RecoverError> {
-        let least = self.least.min(self.found.cost);
-        let aim = self.found.cost + self.stride * (least - self.found.cost);
-        let shares = self.shares(aim);
-        let subject = &self.search.subject;
-        let pruned = subject.pruned(&self.found.model, &|name| self.part(&shares, name))?;
-        if pruned == self.found.model {
-            return Ok(self.farther());
-        }
+        told: Told,
+    ) -> Result<(), RecoverError> {
         told(Event::Begin(turn));
+        let begun = Instant::now();
+        let aim = self.aim();
         let before = scored(school, &pruned)?;
-        let weights = subject.marked(&pruned)?;
+        let weights = self.search.subject.marked(&pruned)?;
         let model = school.recover(turn, pruned, &weights, &mut |e| told(Event::Rounds(e)))?;
         let after = scored(school, &model)?;
-        let cost = self.search.cost(&model)?;
+        let cost = self.search.cost(&model, Some(self.state.cost))?;
         let verdict = self.verdict(&after);
-        let tried = Try {
+        self.state.tries.push(Try {
             number: turn.round,
             aim,
             cost,
-            sparsity: self.search.subject.gone(&model, self.curves)?,
+            sparsity: self.search.subject.gone(&model, &self.state.curves)?,
             before,
             after,
             verdict,
-        };
-        told(Event::Try(&tried));
-        self.found.tries.push(tried);
-        match verdict {
-            Verdict::Kept => (self.found.model, self.found.after, self.found.cost) = (model, after, cost),
-            Verdict::TakenBack => self.stride /= 2.0,
+            seconds: begun.elapsed().as_secs_f64(),
+        });
+        let predicted = self.state.scale * self.search.predicted(&model)?;
+        if predicted > 0.0 {
+            self.state.bias = cost / predicted;
         }
-        Ok(true)
-    }
-
-    /// Goes farther in the next step, if it can.
-    fn farther(&mut self) -> bool {
-        let broken = self.found.tries.iter().any(|t| t.verdict == Verdict::TakenBack);
-        let more = self.stride < 1.0 && !broken;
-        self.stride = 1.0;
-        more
+        match verdict {
+            Verdict::Kept => {
+                self.state.stride = (self.state.stride * LONGER).min(1.0);
+                let number = turn.round;
+                self.kept.push(Stage {
+                    number,
+                    model: model.clone(),
+                });
+                self.now = (model, after, cost);
+            }
+            Verdict::TakenBack => self.state.stride /= 2.0,
+        }
+        Ok(())
     }
 
     fn verdict(&self, after: &Score) -> Verdict {
-        let fell = worth(&self.found.before) - worth(after);
-        // A point lost is a point lost, whatever its last bit.
-        match fell <= self.search.budget.max_drop + 1e-9 {
+        match holds(&self.state.before, after, self.search.budget.max_drop) {
             true => Verdict::Kept,
             false => Verdict::TakenBack,
         }
     }
 
-    /// The share of zeros of each curve at which all together cost at most `aim`.
+    /// The share of zeros of each curve at which all together cost `aim`.
     fn shares(&self, aim: f64) -> Vec<f64> {
+        let curves = &self.state.curves;
         let rungs = |c: &Curve| c.points.iter().map(|p| rung(&c.points[0], p)).collect();
-        let ladders: Vec<Vec<Rung>> = self.curves.iter().map(rungs).collect();
-        let own: f64 = self.curves.iter().map(|c| c.points[0].cost).sum();
+        let ladders: Vec<Vec<Rung>> = curves.iter().map(rungs).collect();
+        let own: f64 = curves.iter().map(|c| c.points[0].cost).sum();
         // What no curve has stays.
-        let rest = self.found.cost_before - own;
-        let at = allot(&ladders, aim - rest);
-        let points = self.curves.iter().zip(at);
-        points.map(|(c, i)| c.points[i].sparsity).collect()
+        let most = aim / self.state.bias - (self.state.cost - own);
+        let on = |to| Place {
+            from: to,
+            to,
+            part: 1.0,
+        };
+        // A pattern that says its share has nothing between, nor has a block; and the first zeros make no file smaller.
+        let zeros = self.search.subject.pattern.zeros();
+        let whole = zeros.is_none_or(|p: Pattern| p.share().is_some()) || self.search.quantity() == Quantity::Mb;
+        let at: Vec<Place> = match whole {
+            true => allot(&ladders, most).into_iter().map(on).collect(),
+            false => divide(&ladders, most),
+        };
+        let each = curves.iter().zip(at);
+        each.map(|(c, place)| place.at(|i| c.points[i].sparsity)).collect()
     }
 
     fn part(&self, shares: &[f64], name: &str) -> Option<Part> {
-        let at = self.curves.iter().position(|c| c.weight == name)?;
+        let curves = &self.state.curves;
+        let at = curves.iter().position(|c| c.weight == name)?;
         Some(Part {
             share: shares[at],
-            of: self.curves[at].elements,
+            of: curves[at].elements,
         })
     }
 }
 
-/// What is to be kept up: accuracy, or else a loss that does not rise.
-fn worth(score: &Score) -> f64 {
-    score.accuracy.unwrap_or(-score.loss)
+/// By how much `after` is worse than `before`, as a share: by so much accuracy fell; by this part of itself the loss rose, where there is
+/// no accuracy. Below 0 it is better.
+pub fn fall(before: &Score, after: &Score) -> f64 {
+    match (before.accuracy, after.accuracy) {
+        (Some(before), Some(after)) => before - after,
+        _ if before.loss == after.loss => 0.0,
+        _ => (after.loss - before.loss) / before.loss.abs(),
+    }
+}
+
+/// Whether `after` is no more than `max_drop` worse than `before`.
+pub fn holds(before: &Score, after: &Score, max_drop: f64) -> bool {
+    // A point lost is a point lost, whatever its last bit; what is no number holds nothing.
+    fall(before, after) <= max_drop + 1e-9
 }
 
 /// What point `p` of a curve that begins with `start` costs and hurts.

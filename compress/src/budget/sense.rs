@@ -14,7 +14,7 @@ use crate::trim::Frame;
 use crate::{Choice, Examples, Grain, Pattern, Stats, Weight, apply_with, observe, weights};
 
 /// The shares of zeros that are tried, where the pattern does not say one.
-pub const LEVELS: &[f64] = &[0.25, 0.5, 0.7, 0.8, 0.9, 0.95];
+pub const LEVELS: &[f64] = &[0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98];
 
 /// What is pruned, and how.
 #[derive(Clone, Copy)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Quantity {
     /// Milliseconds of a run on this machine.
     Ms,
-    /// Megabytes of weights (10⁶ bytes), zeros left out.
+    /// Megabytes of constants (10⁶ bytes) in a file that leaves out zeros where that makes it smaller: f32 values with their indices.
     Mb,
     /// Multiplications of a run, in millions, those by zeros left out.
     Macs,

@@ -90,9 +90,11 @@ fn search(hurts: [f64; 3], left: f64, max_drop: f64, target: Option<&str>) -> Fo
             },
         },
         clock: None,
+        checkpoint: None,
+        resume: false,
     };
     let mut school = Squares::new(&model, &hurts, left);
-    let found = search.run(&model, &mut school, &mut |_| ()).unwrap();
+    let found = search.run(&model, (None, &mut school), &mut |_| ()).unwrap();
     let after = school.score(&found.model).unwrap().unwrap();
     assert_eq!(after, found.after);
     assert!(found.before.accuracy.unwrap() - after.accuracy.unwrap() <= max_drop);
@@ -158,7 +160,7 @@ fn curves_begin_with_the_weight_as_it_is_and_go_down() {
     for (curve, hurts) in found.curves.iter().zip([0.5, 1.0, 0.0]) {
         assert_eq!(curve.points.len(), 1 + LEVELS.len());
         assert_eq!((curve.elements, curve.points[0].sparsity), (256, 0.0));
-        let down = |w: &[Point]| w[0].score.loss <= w[1].score.loss && w[0].cost > w[1].cost;
+        let down = |w: &[Point]| w[0].score.loss <= w[1].score.loss && w[0].cost >= w[1].cost;
         assert!(curve.points.windows(2).all(down), "{curve:?}");
         assert_eq!(curve.points.last().unwrap().score.loss > 0.0, hurts > 0.0);
     }
@@ -225,4 +227,39 @@ fn biases_and_weights_that_share_a_node_are_told_apart() {
     let near = |a: f64, b: f64| (a - b / 1e6).abs() < 1e-12;
     assert!(near(macs.whole, 72.0) && near(macs.of["w"], 24.0), "{macs:?}");
     assert!(near(macs.of["v"], 24.0) && near(macs.of["u"], 24.0) && !macs.of.contains_key("b"));
+}
+
+#[test]
+fn what_is_made_part_of_another_node_has_its_cost() {
+    let mut model = Model::default();
+    let g = &mut model.graph;
+    let x = g.input("x", Type::tensor(DType::F32, [Dim::from(1usize), 256usize.into()]));
+    let w = g.constant("w", Random::new(1).normals(&[256, 512], 0.0, 1.0));
+    let b = g.constant("b", Tensor::zeros(DType::F32, &[512]).unwrap());
+    let [y, z] = ["y", "z"].map(|n| g.value(n));
+    g.node(Node::new("Gemm", [x, w, b].map(Some).into(), vec![Some(y)]));
+    g.node(Node::new("Relu", vec![Some(y)], vec![Some(z)]));
+    g.output(z, None);
+    let rates = Arc::<Rates>::default();
+    let sizes = Sizes {
+        shapes: vec![vec![1, 256]],
+        threads: 1,
+        rates: &rates,
+    };
+    let ms = |model: &Model| Costs::new(model, Quantity::Ms, &sizes).unwrap();
+    let dense = ms(&model);
+    assert!(dense.of["w"] > 0.5 * dense.whole, "{dense:?}");
+    let choice = Choice::default();
+    let subject = Subject {
+        method: find("magnitude").unwrap(),
+        pattern: Pattern::Unstructured.into(),
+        shown: None,
+        seed: 0,
+        choice: &choice,
+        frame: Frame::default(),
+        effort: Effort::default(),
+    };
+    let part = sense::Part { share: 0.95, of: 0 };
+    let sparse = ms(&subject.pruned(&model, &|_| Some(part)).unwrap());
+    assert!(sparse.of["w"] < 0.5 * dense.of["w"], "{sparse:?}");
 }

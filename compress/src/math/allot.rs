@@ -24,16 +24,51 @@ struct Step {
 /// Steps are taken in the order of what they hurt for what they save, along the lower convex hull of each ladder (Lagrange's
 /// multipliers; Everett 1963).
 pub fn allot(ladders: &[Vec<Rung>], most: f64) -> Vec<usize> {
-    let mut at: Vec<usize> = ladders.iter().map(|l| first(l)).collect();
-    let mut cost: f64 = ladders.iter().zip(&at).map(|(l, &i)| l[i].cost).sum();
+    divide(ladders, most).into_iter().map(|p| p.to).collect()
+}
+
+/// A place on a ladder, between two rungs or on one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Place {
+    /// The rung that it comes from.
+    pub from: usize,
+    /// The rung that it goes to.
+    pub to: usize,
+    /// The part of the way between them, above 0 and at most 1.
+    pub part: f64,
+}
+
+impl Place {
+    /// What lies there of something that is `of` each rung.
+    pub fn at(self, of: impl Fn(usize) -> f64) -> f64 {
+        match self.part < 1.0 {
+            true => of(self.from) + self.part * (of(self.to) - of(self.from)),
+            false => of(self.to),
+        }
+    }
+}
+
+/// The same as [`allot`], but that the last step goes only as far as it must.
+pub fn divide(ladders: &[Vec<Rung>], most: f64) -> Vec<Place> {
+    let stand = |l: &Vec<Rung>| Place {
+        from: first(l),
+        to: first(l),
+        part: 1.0,
+    };
+    let mut at: Vec<Place> = ladders.iter().map(stand).collect();
+    let mut cost: f64 = ladders.iter().zip(&at).map(|(l, p)| l[p.to].cost).sum();
     let hulls = ladders.iter().zip(&at).enumerate();
-    let mut steps: Vec<Step> = hulls.flat_map(|(i, (l, &from))| hull(i, l, from)).collect();
+    let mut steps: Vec<Step> = hulls.flat_map(|(i, (l, p))| hull(i, l, p.to)).collect();
     steps.sort_by(|a, b| a.price.total_cmp(&b.price));
     for step in steps {
         if cost <= most {
             break;
         }
-        at[step.ladder] = step.to;
+        at[step.ladder] = Place {
+            from: at[step.ladder].to,
+            to: step.to,
+            part: ((cost - most) / step.saved).min(1.0),
+        };
         cost -= step.saved;
     }
     at
@@ -95,6 +130,21 @@ mod tests {
         assert_eq!(allot(&ladders, 3.0), [2, 1]);
         // Less is not to be had.
         assert_eq!(allot(&ladders, 0.0), [2, 1]);
+    }
+
+    #[test]
+    fn the_last_step_goes_only_as_far_as_it_must() {
+        let ladders = [rungs(&[(4.0, 0.0), (2.0, 0.1)]), rungs(&[(4.0, 0.0), (2.0, 1.0)])];
+        let cost = |most| {
+            let at = divide(&ladders, most);
+            at.iter().zip(&ladders).map(|(p, l)| p.at(|i| l[i].cost)).sum::<f64>()
+        };
+        for most in [8.0, 7.5, 6.0, 5.0, 4.0] {
+            assert!((cost(most) - most).abs() < 1e-12, "{most}: {}", cost(most));
+        }
+        assert_eq!((cost(9.0), cost(1.0)), (8.0, 4.0));
+        let at = divide(&ladders, 5.0);
+        assert_eq!((at[0].part, at[1].part), (1.0, 0.5));
     }
 
     #[test]

@@ -19,8 +19,11 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod budget;
+
 use std::str::FromStr;
 
+pub use budget::Budgeted;
 use secateur_train::Schedule;
 use secateur_train::loss::loss;
 use secateur_train::optim::optimizer;
@@ -58,6 +61,8 @@ pub enum Step {
     Finetune(Finetune),
     /// The model is repaired without training.
     Recover(Recover),
+    /// The model is pruned and trained as far as a budget allows.
+    Budget(Box<Budgeted>),
 }
 
 /// A step that prunes.
@@ -299,6 +304,7 @@ impl Step {
             Step::Prune(prune) => prune.check(),
             Step::Finetune(finetune) => finetune.check(),
             Step::Recover(recover) => recover.check(),
+            Step::Budget(budget) => budget.check(),
         }
     }
 }
@@ -313,9 +319,11 @@ impl Recipe {
         for (step, n) in self.step.iter().zip(1..) {
             step.check().map_err(|e| format!("step {n}: {e}"))?;
         }
-        match self.step.is_empty() {
-            true => Err("the recipe has no [[step]]".into()),
-            false => Ok(()),
+        let budget = |step: &Step| matches!(step, Step::Budget(_));
+        match (self.step.iter().any(budget), self.step.len()) {
+            (_, 0) => Err("the recipe has no [[step]]".into()),
+            (true, n) if n > 1 => Err(format!("expected a budget as the only step, found {n} steps")),
+            _ => Ok(()),
         }
     }
 

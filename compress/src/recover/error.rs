@@ -45,7 +45,8 @@ impl RecoverError {
         }
     }
 
-    pub(crate) fn wrong(what: impl Into<String>) -> RecoverError {
+    /// That something asked for, as `what` says, does not fit or cannot be had.
+    pub fn wrong(what: impl Into<String>) -> RecoverError {
         RecoverError::new(RecoverErrorKind::Wrong(what.into()))
     }
 

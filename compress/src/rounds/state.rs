@@ -107,7 +107,7 @@ impl Run<'_> {
 }
 
 /// In what two runs differ.
-fn differs(old: &[(String, String)], new: &[(String, String)]) -> Option<String> {
+pub(crate) fn differs(old: &[(String, String)], new: &[(String, String)]) -> Option<String> {
     let of = |all: &[(String, String)], what: &str| {
         let found = all.iter().find(|(name, _)| name == what);
         found.map_or("not set".to_owned(), |(_, text)| text.clone())

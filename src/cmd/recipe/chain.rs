@@ -76,6 +76,7 @@ impl<'a> Part<'a> {
                 recover: Some(r),
                 ..none
             },
+            Step::Budget(_) => anyhow::bail!("a budget is for compress --recipe"),
             other => anyhow::bail!("prune has no step {other:?}"),
         })
     }

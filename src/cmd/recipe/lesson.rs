@@ -25,7 +25,7 @@ pub(in crate::cmd) struct Lesson {
 }
 
 /// How many examples repairs look at, where nobody says.
-const SAMPLES: usize = 256;
+pub(in crate::cmd) const SAMPLES: usize = 256;
 
 impl Lesson {
     /// The lesson that `finetune` and `recover` ask for, of `model`. `original` is what it was before the recipe.
@@ -138,7 +138,7 @@ fn taught(how: &Finetune) -> Option<&str> {
 }
 
 /// The flags of `finetune` that say the same.
-fn given(how: &Finetune) -> Vec<(&'static str, String)> {
+pub(in crate::cmd) fn given(how: &Finetune) -> Vec<(&'static str, String)> {
     let number = |x: Option<f64>| x.map(|x| x.to_string());
     // With a teacher's name the flags take its weight; which model it is, the lesson knows.
     let taught = taught(how);
@@ -166,7 +166,8 @@ fn given(how: &Finetune) -> Vec<(&'static str, String)> {
     all.into_iter().filter_map(|(name, x)| Some((name, x?))).collect()
 }
 
-fn repairs(recover: Option<&Recover>) -> Result<Vec<Repair>> {
+/// The repairs that `recover` names, in order.
+pub(in crate::cmd) fn repairs(recover: Option<&Recover>) -> Result<Vec<Repair>> {
     let all = recover.map_or(&[][..], |r| &r.repairs);
     let named = |name: &String| match REPAIRS.iter().find(|(n, ..)| n == name) {
         Some((_, repair, _)) => Ok(*repair),

@@ -7,4 +7,5 @@ mod recovery;
 
 pub(in crate::cmd) use chain::{Chain, Cooked};
 pub(in crate::cmd) use examples::{Shown, Source};
+pub(in crate::cmd) use lesson::{SAMPLES, given, repairs};
 pub(in crate::cmd) use recovery::{RecoveryFlags, names};

@@ -11,7 +11,7 @@ use secateur::compress::rounds::{RAMPS, Ramp};
 use super::super::written;
 
 /// The flags.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 #[command(next_help_heading = "Recovery")]
 pub(in crate::cmd) struct RecoveryFlags {
     /// Examples to recover by, and for methods that want to see the model at work: `digits` (built in), IDX files (MNIST), a CSV

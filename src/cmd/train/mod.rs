@@ -262,7 +262,7 @@ pub(super) fn terms<'t>(
 }
 
 /// How long a run may lose when it is stopped.
-pub(super) const KEEP: Duration = Duration::from_secs(30);
+pub(in crate::cmd) const KEEP: Duration = Duration::from_secs(30);
 
 /// What terms call the teacher's output.
 pub(super) const TEACHER: &str = "teacher";

@@ -102,7 +102,8 @@ impl Start {
         Start::new(model, name, splits, flags)
     }
 
-    fn new(mut model: Model, name: String, splits: Splits, flags: &Learning) -> Result<Start> {
+    /// A model called `name` and the examples `splits`.
+    pub(in crate::cmd) fn new(mut model: Model, name: String, splits: Splits, flags: &Learning) -> Result<Start> {
         let known = wanted(&model);
         let fixed = known.iter().find_map(Wanted::batch);
         let batch = match (flags.batch.map(|b| b as usize), fixed) {
@@ -152,7 +153,8 @@ impl Start {
         self.splits.test.clone().map(|d| self.measured(d, ui)).transpose()
     }
 
-    fn measured(&self, data: std::sync::Arc<Data>, ui: &Ui) -> Result<Loader> {
+    /// What loads `data`, in its order, for models to be measured by.
+    pub(in crate::cmd) fn measured(&self, data: std::sync::Arc<Data>, ui: &Ui) -> Result<Loader> {
         let options = LoaderOptions {
             batch: if self.fixed {
                 self.batch

@@ -6,7 +6,8 @@ use secateur_engine::Tensor;
 use secateur_engine::ir::{Bytes, DType, Data};
 
 use super::options::{Options, Task};
-use super::store::{Cells, Column, Labels, Store};
+use super::split::{self, Splits};
+use super::store::{Cells, Column, Labels, Parts, Store};
 use super::{DataError, classes};
 
 /// Inputs and labels of all examples, along the first axes.
@@ -66,6 +67,47 @@ fn column(x: &Tensor) -> Result<Column, DataError> {
         dims,
         cells: cells(x)?,
     })
+}
+
+/// Examples without labels, of arrays by the names of the inputs that they are for, in splits as `options` say. `source` is what
+/// they come from, in words.
+///
+/// # Errors
+///
+/// If the arrays do not have one row for each example, or there are too few examples for the splits.
+pub fn arrays(source: &str, inputs: &[(String, Tensor)], options: &Options) -> Result<Splits, DataError> {
+    let rows = |x: &Tensor| x.dims().first().copied().unwrap_or(0);
+    let n = inputs.first().map_or(0, |(_, x)| rows(x));
+    if let Some((name, x)) = inputs.iter().find(|(_, x)| rows(x) != n || x.is_empty()) {
+        let what = format!(
+            "expected {n} examples along the first axis, found the shape {:?}",
+            x.dims()
+        );
+        return Err(DataError::shape(what)
+            .at(format!("input {name:?}"))
+            .of(source));
+    }
+    let column = |(name, x): &(String, Tensor)| {
+        Ok(Column {
+            name: name.clone(),
+            dims: x.dims()[1..].to_vec(),
+            cells: cells(x)?,
+        })
+    };
+    let columns: Result<Vec<Column>, DataError> = inputs.iter().map(column).collect();
+    let train = Store {
+        source: source.to_owned(),
+        columns: columns.map_err(|e| e.of(source))?,
+        labels: Labels::Values(vec![0.0; n], 1),
+        names: vec![].into(),
+        vocabulary: vec![].into(),
+    };
+    let parts = Parts {
+        train,
+        validation: None,
+        test: None,
+    };
+    split::splits(parts, options).map_err(|e| e.of(source))
 }
 
 fn is_whole(dtype: DType) -> bool {

@@ -43,6 +43,7 @@ mod stream;
 mod table;
 mod text;
 
+pub use array::arrays;
 pub use augment::Augment;
 pub use batch::Batch;
 pub use error::{DataError, DataErrorKind};

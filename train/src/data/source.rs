@@ -70,11 +70,15 @@ pub fn open(source: &str, options: &Options) -> Result<Splits, DataError> {
         let near = nearest(source, &["digits".to_owned()]);
         return Err(DataError::missing(format!("{what}: {}{near}", known.join("; "))).of(source));
     };
-    if options.task == Task::Unlabelled && !matches!(found.name, "npz" | "images") {
-        let what =
-            "examples of this kind have labels; only arrays (.npz) and folders of images may have none";
-        return Err(DataError::choice(what).of(source));
+    // Of other sources labels are there, and not looked at.
+    let labelled = options.task == Task::Unlabelled && !matches!(found.name, "npz" | "images");
+    let how = Options {
+        task: if labelled { Task::Classes } else { options.task },
+        ..options.clone()
+    };
+    let mut parts = (found.read)(path, &how).map_err(|e| e.of(source))?;
+    if labelled {
+        parts.forget();
     }
-    let parts = (found.read)(path, options).map_err(|e| e.of(source))?;
     split::splits(parts, options).map_err(|e| e.of(source))
 }

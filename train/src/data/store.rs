@@ -135,6 +135,17 @@ pub(super) struct Parts {
     pub(super) test: Option<Store>,
 }
 
+impl Parts {
+    /// Takes labels for zeros, as examples without labels have them.
+    pub(super) fn forget(&mut self) {
+        let others = self.validation.iter_mut().chain(&mut self.test);
+        for store in others.chain([&mut self.train]) {
+            store.labels = Labels::Values(vec![0.0; store.len()], 1);
+            store.names = vec![].into();
+        }
+    }
+}
+
 /// An input that examples have: type and shape of one example, without the axis of the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
@@ -196,6 +207,15 @@ impl Data {
     /// Whether there is no example.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// At most `n` of the examples, spread evenly over all.
+    pub fn some_of(&self, n: usize) -> Data {
+        let (all, n) = (self.rows.len(), n.min(self.rows.len()));
+        Data {
+            rows: (0..n).map(|i| self.rows[i * all / n]).collect(),
+            ..self.clone()
+        }
     }
 
     /// What tells these examples from others: which they are of the source, and their labels.

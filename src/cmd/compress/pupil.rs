@@ -1,0 +1,319 @@
+//! The examples of a compression, and what is made small by them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use secateur::compress::recipe::Budgeted;
+use secateur::compress::recover::{Recovery, Repair};
+use secateur::engine::ir::Node;
+use secateur::train::data::{self, Loader};
+use secateur::train::loss::{Accuracy, loss};
+use secateur::train::{Course, Loss, Spec, Teacher, Term};
+use secateur::{Model, Tensor};
+
+use super::super::card;
+use super::super::recipe::{SAMPLES, given, repairs};
+use super::super::shapes::wanted;
+use super::super::source::{Feeder, InputFlags};
+use super::super::train::{Flags, KEEP, Start, TEACHER, output};
+use super::super::ui::Ui;
+use super::agree::Original;
+use super::exam::Exam;
+use super::flags::INPUTS;
+use super::sized::{fitted, sized};
+
+/// A model with its examples, and how it learns.
+pub(super) struct Pupil<'a> {
+    flags: Flags,
+    /// The model that is compressed, its sizes set.
+    pub(super) start: Start,
+    /// What it was before anything was done, its sizes set.
+    pub(super) original: Model,
+    /// Whom it learns from, if it is not that.
+    teacher: Option<Model>,
+    taught: bool,
+    loss: Option<String>,
+    repairs: Vec<Repair>,
+    samples: usize,
+    tries: u32,
+    ui: &'a Ui,
+}
+
+/// A part of what is made small.
+struct Part {
+    loss: Box<dyn Loss>,
+    weight: f64,
+    /// What it compares: a value of the model, and the name of a label.
+    of: [String; 2],
+    /// Whether a teacher says the label.
+    taught: bool,
+}
+
+/// Where examples are measured by, and where state is kept.
+pub(super) type Kept<'p> = (Option<&'p Path>, bool);
+
+/// How many examples are made of random inputs, where nobody says.
+const MADE: u32 = 512;
+
+impl<'a> Pupil<'a> {
+    /// The pupil that `model` is, which was `old` before the first step, as `budget` says.
+    ///
+    /// # Errors
+    ///
+    /// If the examples cannot be read, or do not fit the model.
+    pub(super) fn new(
+        (model, old): (&Model, &Model),
+        (name, budget): (&Path, &Budgeted),
+        inputs: &InputFlags,
+        ui: &'a Ui,
+    ) -> Result<Pupil<'a>> {
+        let how = &budget.finetune;
+        let flags = Flags::of(&given(how))?;
+        let name = name.display().to_string();
+        let set = sized(model, &ui.common.sizes);
+        let mut start = match how.data.as_str() {
+            INPUTS => {
+                let samples = budget.samples.unwrap_or(MADE);
+                let options = flags.learning.options(None, ui.common.seed, ui.threads());
+                let splits = data::arrays("-i", &examples(model, (inputs, samples), ui)?, &options)?;
+                Start::new(set, name, splits, &flags.learning)?
+            }
+            _ => Start::given(set, name, &flags.learning, ui)?,
+        };
+        let examples = start.splits.train.inputs();
+        start.model = fitted(&start.model, examples);
+        let teacher = match how.teacher.as_deref() {
+            None | Some("self" | "none") => None,
+            Some(file) => Some(card::load(Path::new(file))?),
+        };
+        Ok(Pupil {
+            original: fitted(&sized(old, &ui.common.sizes), examples),
+            taught: !flags.labelled() || how.teacher.as_deref() != Some("none"),
+            loss: how.loss.clone(),
+            repairs: repairs(budget.recover.as_ref())?,
+            samples: budget.recover.as_ref().and_then(|r| r.samples).unwrap_or(SAMPLES),
+            tries: budget.tries(),
+            teacher,
+            flags,
+            start,
+            ui,
+        })
+    }
+
+    /// Whether there are labels by which models are measured.
+    pub(super) fn labelled(&self) -> bool {
+        self.flags.labelled()
+    }
+
+    /// Batches of an epoch.
+    pub(super) fn batches(&self) -> Result<u64> {
+        let (examples, _) = self.start.loaders(&self.flags.learning, &self.ui.quiet())?;
+        Ok(examples.batches() as u64)
+    }
+
+    /// Trains for so many epochs after each step, at rates that go on as `schedule` says.
+    pub(super) fn learns(&mut self, epochs: u64, schedule: Option<&str>) -> Result<()> {
+        self.flags.epochs = epochs;
+        if let Some(schedule) = schedule {
+            self.flags.learning.schedule = schedule.parse().map_err(|e: String| anyhow!(e))?;
+        }
+        Ok(())
+    }
+
+    /// The examples by which steps are measured.
+    ///
+    /// # Errors
+    ///
+    /// If there are none.
+    pub(super) fn validation(&self) -> Result<Loader> {
+        let (_, measured) = self.start.loaders(&self.flags.learning, self.ui)?;
+        measured.context("a budget needs examples by which each step is measured; --validation sets some apart")
+    }
+
+    /// At most so many of them.
+    pub(super) fn some(&self, n: usize) -> Result<Loader> {
+        let all = self.validation()?;
+        let batch = if all.options().drop_last { self.start.batch } else { 1 };
+        let n = n.max(batch).next_multiple_of(batch);
+        self.start.measured(all.data().some_of(n).into(), &self.ui.quiet())
+    }
+
+    /// The examples that no step sees.
+    ///
+    /// # Errors
+    ///
+    /// If there are none.
+    pub(super) fn test(&self) -> Result<Loader> {
+        let test = self.start.test(self.ui)?;
+        test.context("a budget needs test examples that no step has seen; the data have none")
+    }
+
+    /// Lets `with` examine models by `measured`.
+    pub(super) fn examine<R>(
+        &self,
+        measured: Loader,
+        (checkpoint, resume): Kept,
+        with: impl FnOnce(&mut Exam) -> Result<R>,
+    ) -> Result<R> {
+        let original = match self.labelled() {
+            true => None,
+            false => Some(Original::new(&self.original, measured.clone(), self.ui)?),
+        };
+        let parts = match &original {
+            Some(original) => self.distilled(original)?,
+            None => self.learned()?,
+        };
+        let names: Vec<[&str; 2]> = parts.iter().map(|p| [&*p.of[0], &*p.of[1]]).collect();
+        let mut terms: Vec<Term> = parts
+            .iter()
+            .zip(&names)
+            .map(|(p, of)| Term {
+                loss: &*p.loss,
+                of,
+                weight: p.weight,
+            })
+            .collect();
+        if self.labelled() && self.start.classes.is_some() {
+            let of = &names[0];
+            let (loss, weight) = (&Accuracy, 0.0);
+            terms.push(Term { loss, of, weight });
+        }
+        let teacher = self.teacher.as_ref().unwrap_or(&self.original);
+        let taught = parts.iter().filter(|p| p.taught);
+        let outputs = taught.clone().map(|p| match &self.teacher {
+            Some(t) => output(t, &*p.loss).context("--teacher"),
+            None => Ok(p.of[0].clone()),
+        });
+        let outputs = outputs.collect::<Result<Vec<_>>>()?;
+        let teachers: Vec<Teacher> = taught
+            .zip(&outputs)
+            .map(|(p, output)| Teacher {
+                label: &p.of[1],
+                model: teacher,
+                output,
+            })
+            .collect();
+        let learning = &self.flags.learning;
+        let (optimizer, groups) = (learning.optimizer()?, learning.groups());
+        let course = Course {
+            spec: Spec {
+                groups: &groups,
+                clip: learning.clip(),
+                seed: self.ui.common.seed as u32,
+                ..Spec::new(&terms, &*optimizer)
+            },
+            rate: learning.rate(&*optimizer),
+            schedule: &learning.schedule,
+            epochs: self.flags.epochs * u64::from(self.tries),
+            patience: None,
+            teachers: &teachers,
+            checkpoint,
+            keep: KEEP,
+            threads: self.ui.threads(),
+            rates: &crate::rates::cached(),
+        };
+        let (examples, _) = self.start.loaders(learning, &self.ui.quiet())?;
+        with(&mut Exam {
+            recovery: Recovery {
+                original: &self.original,
+                course,
+                examples,
+                measured: Some(measured),
+                classes: self.start.classes.is_some(),
+                repairs: &self.repairs,
+                samples: self.samples,
+                resume,
+            },
+            original,
+        })
+    }
+
+    /// What is made small where there are labels.
+    fn learned(&self) -> Result<Vec<Part>> {
+        let classes = self.start.classes;
+        let share = if self.taught { self.flags.teacher_weight } else { 0.0 };
+        let part = |name: &str, weight, label: &str| {
+            let loss = loss(name).map_err(|e| anyhow!(e))?;
+            let value = output(&self.start.model, &*loss).with_context(|| self.start.name.clone())?;
+            Ok::<_, anyhow::Error>(Part {
+                loss,
+                weight,
+                of: [value, label.to_owned()],
+                taught: label == TEACHER,
+            })
+        };
+        let mut parts = vec![part(self.flags.learning.loss(classes), 1.0 - share, "label")?];
+        if self.taught {
+            parts.push(part(&self.flags.soft(classes), share, TEACHER)?);
+        }
+        Ok(parts)
+    }
+
+    /// What is made small where there are none: how far each output is from what it was, as large as it was.
+    fn distilled(&self, original: &Original) -> Result<Vec<Part>> {
+        let soft = format!("distillation:temperature={}", self.flags.temperature);
+        let part = |(i, (name, scores, size)): (usize, (String, bool, f64))| {
+            let usual = if scores { &*soft } else { "mse" };
+            let loss = loss(self.loss.as_deref().unwrap_or(usual)).map_err(|e| anyhow!(e))?;
+            // Outputs of large numbers count no more than others.
+            let weight = match (scores, self.loss.is_some()) {
+                (false, false) if size > 0.0 => 1.0 / size,
+                _ => 1.0,
+            };
+            let value = before(&self.original, &name, &*loss)?;
+            Ok(Part {
+                loss,
+                weight,
+                of: [value, format!("{TEACHER}{i}")],
+                taught: true,
+            })
+        };
+        original.outputs()?.into_iter().enumerate().map(part).collect()
+    }
+}
+
+/// The value that `loss` looks at of the output `name`: what goes into the operator that makes it, if the loss applies that itself.
+fn before(model: &Model, name: &str, loss: &dyn Loss) -> Result<String> {
+    let g = &model.graph;
+    let v = g.find(name).with_context(|| format!("no output {name:?}"))?;
+    let makes = |n: &&Node| n.outputs.contains(&Some(v));
+    let node = g.iter().map(|(_, n)| n).find(makes);
+    let included = node.filter(|n| loss.includes().contains(&&*n.op));
+    let input = included.and_then(|n| n.inputs.first().copied().flatten());
+    Ok(g[input.unwrap_or(v)].name.to_string())
+}
+
+/// Inputs of `-i` as arrays of all examples.
+fn examples(model: &Model, (flags, samples): (&InputFlags, u32), ui: &Ui) -> Result<Vec<(String, Tensor)>> {
+    let feeder = Feeder::new(&wanted(model), flags, &ui.quiet())?;
+    let seed = ui.common.seed;
+    let mut runs = vec![feeder.make(seed).context("examples of -i")?];
+    let each = runs[0].iter().map(|(_, t)| t.dims().first().copied().unwrap_or(1)).max().unwrap_or(1);
+    let more = if feeder.is_fixed() { 1 } else { u64::from(samples).div_ceil(each.max(1) as u64) };
+    for i in 1..more {
+        runs.push(feeder.make(seed.wrapping_add(i))?);
+    }
+    let names: Vec<String> = runs[0].iter().map(|(name, _)| name.clone()).collect();
+    let all = names.into_iter().enumerate().map(|(i, name)| {
+        let parts: Vec<&Tensor> = runs.iter().map(|run| &run[i].1).collect();
+        let whole = joined(&parts).with_context(|| format!("input {name:?}"))?;
+        Ok((name, whole))
+    });
+    all.collect()
+}
+
+/// `parts` one after the other along the first axis.
+fn joined(parts: &[&Tensor]) -> Result<Tensor> {
+    let first = parts[0];
+    let [n, rest @ ..] = first.dims() else {
+        bail!("a scalar cannot be split into examples; expected an axis of the batch");
+    };
+    let mut dims = vec![n * parts.len()];
+    dims.extend_from_slice(rest);
+    let all: Vec<f64> = match first.dtype().is_float() {
+        true => parts.iter().flat_map(|t| t.floats().unwrap_or_default()).collect(),
+        false => parts.iter().flat_map(|t| t.ints().unwrap_or_default()).map(|x| x as f64).collect(),
+    };
+    Tensor::rounded(first.dtype(), &dims, &all)
+        .with_context(|| format!("elements of type {} are no examples", first.dtype()))
+}

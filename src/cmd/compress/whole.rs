@@ -1,0 +1,476 @@
+//! The whole way: search or recipe, file, verification, figures.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use secateur::Model;
+use secateur::compress::budget::{Costs, Curve, Quantity, Sizes, Target as Aimed};
+use secateur::compress::recipe::Recipe;
+use secateur::compress::recover::RecoverError;
+use secateur::compress::rounds::Score;
+use secateur::compress::trim::Frame;
+use secateur::engine::onnx;
+use serde_json::{Value, json};
+
+use super::super::card::{self, Card};
+use super::super::compare::{Distance, Tolerance};
+use super::super::recipe::Chain;
+use super::super::report::{self, Aim, Story, Tried};
+use super::super::written::{Receipt, Target};
+use super::super::Outcome;
+use super::hunt::{self, Catch, Hunt};
+use super::sized::freed;
+use super::story::{self, Measured};
+use super::Job;
+
+/// What is to be written and told, whichever way it was made.
+struct Made<'a> {
+    model: Model,
+    recipe: &'a Recipe,
+    /// Of test examples, where there are some.
+    worth: Option<Measured>,
+    max_drop: Option<f64>,
+    target: Option<Aimed>,
+    /// What the model costs in the quantity of the target, before and after, where that is not time.
+    cost: Option<[f64; 2]>,
+    curves: &'a [Curve],
+    tried: Vec<Tried>,
+    /// As `--json` has the steps, and the table of them.
+    steps: Value,
+    table: String,
+    more: Value,
+    sparse: bool,
+}
+
+/// What was written, measured.
+struct Measures {
+    before: Card,
+    after: Card,
+    /// Unit, before, wanted and after.
+    aim: Option<Aim>,
+    equal: bool,
+    reached: Option<bool>,
+}
+
+impl Job<'_> {
+    /// Searches, writes what was found, and says it.
+    pub(super) fn hunted(&self, hunt: &Hunt, recipe: &Recipe) -> Result<Outcome> {
+        let target = self.flags.target().context("there is no file to write")?;
+        let lesson = &self.flags.lesson;
+        let caught = hunt.run(lesson.checkpoint.as_deref(), lesson.resume).map_err(|e| kept(e, &target))?;
+        self.draw(&caught.found.curves)?;
+        self.save(recipe)?;
+        let budget = hunt.budget;
+        let name = match (hunt.pupil.labelled(), caught.test.0.accuracy) {
+            (false, _) => "agreement",
+            (true, Some(_)) => "accuracy",
+            (true, None) => "loss",
+        };
+        let validation = Measured {
+            name,
+            before: caught.found.before,
+            after: caught.step().map_or(caught.found.before, |t| t.after),
+            examples: caught.examples[0],
+        };
+        let more = json!({
+            "budget": {"max_drop": budget.max_drop, "tries": budget.tries(), "validation": validation.json()},
+            "curves": caught.found.curves,
+        });
+        let model = match &caught.chosen {
+            Some(stage) => freed(stage.model.clone(), self.old),
+            None if caught.idle() => self.old.clone(),
+            None => return Ok(self.nothing(hunt, &caught, (recipe, more))),
+        };
+        let found = &caught.found;
+        let quantity = hunt.quantity();
+        let cost = caught.step().map_or(found.cost, |t| t.cost);
+        let made = Made {
+            model,
+            recipe,
+            worth: Some(Measured {
+                name,
+                before: caught.test.0,
+                after: caught.test.1.unwrap_or(caught.test.0),
+                examples: caught.examples[1],
+            }),
+            max_drop: Some(budget.max_drop),
+            target: budget.target,
+            cost: (quantity != Quantity::Ms).then_some([found.cost_before, cost]),
+            curves: &found.curves,
+            tried: story::tried(&found.tries),
+            steps: story::json(&found.tries),
+            table: story::steps(&found.tries, quantity).to_string(),
+            more,
+            sparse: self.flags.sparse_initializers || quantity == Quantity::Mb,
+        };
+        let why = || stopped(&caught, hunt);
+        self.finish(made, &target, &why)
+    }
+
+    /// That nothing holds, said; nothing is written.
+    fn nothing(&self, hunt: &Hunt, caught: &Catch, (recipe, more): (&Recipe, Value)) -> Outcome {
+        let points = hunt.budget.max_drop;
+        let reason = match (&caught.failed[..], &caught.found.tries[..]) {
+            ([], []) => "nothing is pruned: there is nothing to prune that would make it cheaper".to_owned(),
+            ([], tries) => format!(
+                "nothing is pruned: each of {} steps broke the budget of {points} points on the {} validation examples",
+                tries.len(),
+                caught.examples[0]
+            ),
+            (failed, _) => {
+                let least = failed.iter().map(|(_, fell)| 100.0 * fell).fold(f64::INFINITY, f64::min);
+                format!(
+                    "nothing is pruned: what held on the validation examples lost {least:.2} points or more on the {} test examples, and \
+                     the budget is {points}",
+                    caught.examples[1]
+                )
+            }
+        };
+        let table = story::steps(&caught.found.tries, hunt.quantity());
+        self.ui.say(&format!("{table}\n\n{reason}; no file is written"));
+        let mut json = json!({
+            "model": self.flags.model.display().to_string(),
+            "output": null,
+            "seed": self.ui.common.seed,
+            "steps": story::json(&caught.found.tries),
+            "before": self.card(self.old, &self.flags.model).json(),
+            "after": null,
+            "target": hunt.budget.target.map(|t| json!({"asked": t.to_string()})),
+            "reached": false,
+            "reason": reason,
+            "recipe": recipe,
+        });
+        join(&mut json, more);
+        Outcome { json, pass: false }
+    }
+
+    /// Takes the steps of `recipe`, which has no budget; `--max-drop` is a gate in the end.
+    pub(super) fn chain(&self, recipe: &Recipe) -> Result<Outcome> {
+        let Some(target) = self.flags.target() else {
+            bail!("--dry-run and --sensitivity alone: recovery cannot be foreseen; the recipe has no budget");
+        };
+        if !self.flags.sensitivity.is_empty() {
+            bail!("--sensitivity is drawn by the search for a budget; the recipe has none");
+        }
+        let recovery = self.flags.recovery();
+        let free = self.ui.common.sizes.iter().cloned().collect();
+        let chain = Chain {
+            inputs: &self.flags.inputs,
+            recipe,
+            old: self.old,
+            name: &self.flags.model,
+            flags: &recovery,
+            frame: Frame {
+                sizes: &free,
+                times: None,
+            },
+            effort: self.effort(),
+            ui: self.ui,
+        };
+        let cooked = chain.run().map_err(|e| kept(e, &target))?;
+        self.save(recipe)?;
+        let test = cooked.test();
+        let score = |which: &str| serde_json::from_value::<Score>(test[which].clone()).ok();
+        let worth = score("before").zip(score("after")).map(|(before, after)| Measured {
+            name: if before.accuracy.is_some() { "accuracy" } else { "loss" },
+            before,
+            after,
+            examples: 0,
+        });
+        if worth.is_none() && self.flags.max_drop.is_some() {
+            bail!("--max-drop: the recipe looks at no test examples by which the drop could be measured");
+        }
+        let rounds = cooked.rounds();
+        let made = Made {
+            model: cooked.model.clone(),
+            recipe,
+            worth,
+            max_drop: self.flags.max_drop,
+            target: None,
+            cost: None,
+            curves: &[],
+            tried: rounds.as_array().into_iter().flatten().map(round).collect(),
+            table: cooked.table(),
+            steps: rounds,
+            more: json!({}),
+            sparse: self.flags.sparse_initializers,
+        };
+        let broken = made.worth.zip(made.max_drop).filter(|(w, most)| w.points() > most + 1e-7);
+        match broken {
+            Some((worth, most)) => Ok(self.broken(&made, worth, most)),
+            None => self.finish(made, &target, &String::new),
+        }
+    }
+
+    /// That a recipe lost too much, said; nothing is written.
+    fn broken(&self, made: &Made, worth: Measured, most: f64) -> Outcome {
+        let reason = format!(
+            "the budget is broken: the recipe loses {:.2} points of {}, and --max-drop is {most}",
+            worth.points(),
+            worth.name
+        );
+        self.ui.say(&format!("{}\n\n{reason}; no file is written", made.table));
+        let json = json!({
+            "model": self.flags.model.display().to_string(),
+            "output": null,
+            "seed": self.ui.common.seed,
+            "steps": made.steps,
+            "before": self.card(self.old, &self.flags.model).json(),
+            "after": null,
+            "metric": worth.json(),
+            "reached": false,
+            "reason": reason,
+            "recipe": made.recipe,
+        });
+        Outcome { json, pass: false }
+    }
+
+    /// Writes the model, reads it back, compares and measures it, and says everything. `why` says why a target was not reached.
+    fn finish(&self, mut made: Made, target: &Target, why: &dyn Fn() -> String) -> Result<Outcome> {
+        let before = self.card(self.old, &self.flags.model);
+        let receipt = Receipt {
+            verb: "compress",
+            flags: json!({"recipe": made.recipe, "max_drop": made.max_drop, "sparse_initializers": made.sparse}),
+            seed: self.ui.common.seed,
+            figures: json!({"steps": timeless(&made.steps), "metric": made.worth.map(|w| w.json())}),
+        };
+        receipt.sign(&mut made.model);
+        if made.sparse {
+            onnx::sparsify(&mut made.model);
+        }
+        target.write(&made.model)?;
+        let new = card::load(&target.output)?;
+        let measures = self.measured(&made, (before, &new), target)?;
+        if !measures.equal {
+            bail!("{}: the file, read back, computes something else", target.output.display());
+        }
+        self.page(&made, &measures, &new)?;
+        Ok(self.told(&made, &measures, (target, why)))
+    }
+
+    /// Measures what was written.
+    fn measured(&self, made: &Made, (mut before, new): (Card, &Model), target: &Target) -> Result<Measures> {
+        let mut after = self.card(new, &target.output);
+        [before.ms, after.ms] = self.trial.race([self.old, new], self.ui);
+        let cost = match (made.target.map(Aimed::quantity), made.cost) {
+            (None, _) => None,
+            (Some(Quantity::Mb), _) => Some([before.file_mb().unwrap_or(0.0), after.file_mb().unwrap_or(0.0)]),
+            (Some(_), Some(cost)) => Some(cost),
+            (Some(_), None) => before.ms.zip(after.ms).map(|(a, b)| [a, b]),
+        };
+        let aim = made.target.zip(cost).map(|(t, [before, after])| Aim {
+            unit: hunt::unit(t.quantity()),
+            before,
+            wanted: t.most(before),
+            after,
+        });
+        Ok(Measures {
+            reached: made.target.map(|_| aim.as_ref().is_some_and(|a| a.after <= a.wanted)),
+            equal: self.equal(&made.model, new)?,
+            before,
+            after,
+            aim,
+        })
+    }
+
+    /// Whether `a` and `b` compute the same of the trial's inputs; true where neither runs.
+    fn equal(&self, a: &Model, b: &Model) -> Result<bool> {
+        let Some(inputs) = self.trial.inputs(self.ui) else {
+            return Ok(true);
+        };
+        let setup = self.ui.uncached();
+        let run = |m: &Model| -> Result<_> {
+            let session = setup.session(m).build()?;
+            Ok(session.run(inputs.iter().map(|(n, t)| (n.as_str(), t)))?)
+        };
+        let (x, y) = match (run(a), run(b)) {
+            (Ok(x), Ok(y)) => (x, y),
+            (Err(_), Err(_)) => return Ok(true),
+            _ => return Ok(false),
+        };
+        let within = Tolerance { rtol: 0.0, atol: 0.0 };
+        let pairs = x.values.iter().zip(&y.values);
+        let tensors = pairs.filter_map(|(x, y)| Some((x.tensor()?, y.tensor()?)));
+        Ok(tensors.into_iter().all(|(x, y)| x == y || Distance::of(x, y, within).pass()))
+    }
+
+    fn page(&self, made: &Made, measures: &Measures, new: &Model) -> Result<()> {
+        let Some(file) = &self.flags.report else {
+            return Ok(());
+        };
+        let ms = [self.old, new].map(|m| self.predicted(m));
+        let Measures { before, after, .. } = measures;
+        let story = Story {
+            name: self.flags.model.display().to_string(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            asked: asked(made),
+            before,
+            after,
+            worth: made.worth.map(|w| w.worth(made.max_drop)),
+            aim: measures.aim.as_ref().map(|a| Aim { ..*a }),
+            layers: story::layers(self.old, new, [&ms[0], &ms[1]]),
+            steps: made.tried.iter().map(again).collect(),
+            curves: made.curves,
+            notes: vec![
+                ("version".into(), env!("CARGO_PKG_VERSION").into()),
+                ("threads".into(), self.ui.threads().to_string()),
+                ("instruction set".into(), format!("{:?}", secateur::engine::cpu::isa())),
+                ("seed".into(), self.ui.common.seed.to_string()),
+            ],
+        };
+        self.put(file, &report::page(&story))
+    }
+
+    /// By name of a weight what its products are predicted to take.
+    fn predicted(&self, model: &Model) -> HashMap<String, f64> {
+        let rates = crate::rates::cached();
+        let sizes = Sizes {
+            shapes: self.trial.shapes.iter().map(|(_, dims)| dims.clone()).collect(),
+            threads: self.ui.threads(),
+            rates: &rates,
+        };
+        // A page without this column is better than none.
+        Costs::new(model, Quantity::Ms, &sizes).map(|c| c.of).unwrap_or_default()
+    }
+
+    fn told(&self, made: &Made, measures: &Measures, (target, why): (&Target, &dyn Fn() -> String)) -> Outcome {
+        let reason = reason(made, measures, why);
+        let table = card::table(&[("before", &measures.before), ("after", &measures.after)]);
+        self.ui.say(&format!("{}\n\n{table}\n\n{reason}", made.table));
+        let aim = measures.aim.as_ref();
+        let mut json = json!({
+            "model": self.flags.model.display().to_string(),
+            "output": target.output.display().to_string(),
+            "seed": self.ui.common.seed,
+            "steps": made.steps,
+            "before": measures.before.json(),
+            "after": measures.after.json(),
+            "metric": made.worth.map(|w| w.json()),
+            "target": made.target.map(|t| json!({
+                "asked": t.to_string(),
+                "unit": hunt::unit(t.quantity()),
+                "before": aim.map(|a| a.before),
+                "wanted": aim.map(|a| a.wanted),
+                "after": aim.map(|a| a.after),
+            })),
+            "reached": measures.reached,
+            "reason": reason,
+            "verified": measures.equal,
+            "report": self.flags.report.as_ref().map(|f| f.display().to_string()),
+            "recipe": made.recipe,
+        });
+        join(&mut json, made.more.clone());
+        Outcome {
+            json,
+            pass: measures.reached != Some(false),
+        }
+    }
+}
+
+/// In one sentence how it ended.
+fn reason(made: &Made, measures: &Measures, why: &dyn Fn() -> String) -> String {
+    let lost = made.worth.map_or(String::new(), |w| {
+        let on = match w.examples {
+            0 => "the test examples".to_owned(),
+            n => format!("{n} test examples"),
+        };
+        format!(", {:.2} points of {} lost on {on} that no step has seen", w.points(), w.name)
+    });
+    let far = measures.aim.as_ref().map(|a| {
+        let (unit, before, after, wanted) = (a.unit, a.before, a.after, a.wanted);
+        format!("{:.2}x: {after:.4} {unit} of {before:.4}, wanted {wanted:.4}", before / after.max(f64::MIN_POSITIVE))
+    });
+    match (measures.reached, far) {
+        (Some(true), Some(far)) => format!("reached: {far}{lost}"),
+        (Some(_), far) => {
+            let far = far.unwrap_or_else(|| "the model could not be timed".into());
+            format!("the target is not reached: {far}{lost}; {}", why())
+        }
+        (None, _) => format!("done{lost}"),
+    }
+}
+
+/// Why a search went no farther.
+fn stopped(caught: &Catch, hunt: &Hunt) -> String {
+    let tries = &caught.found.tries;
+    let points = hunt.budget.max_drop;
+    let chosen = caught.step().map_or(0, |t| t.number);
+    let broken = tries.iter().rfind(|t| t.number > chosen);
+    match broken {
+        _ if !caught.failed.is_empty() => format!(
+            "what went farther broke the budget of {points} points on the test examples"
+        ),
+        Some(t) => format!(
+            "step {} went farther and lost {:.2} points of {points} on the validation examples",
+            t.number,
+            100.0 * secateur::compress::budget::fall(&caught.found.before, &t.after)
+        ),
+        None if tries.len() >= hunt.budget.tries() as usize => {
+            format!("all {} tries are taken; --tries allows more", tries.len())
+        }
+        None if caught.found.reached() => {
+            "it was when the step was measured; times vary on a busy machine".to_owned()
+        }
+        None => "more zeros are predicted to save no more".to_owned(),
+    }
+}
+
+/// What was asked, in one sentence.
+fn asked(made: &Made) -> String {
+    match (made.max_drop, made.target) {
+        (Some(points), Some(target)) => format!("{target}, at a loss of at most {points} points"),
+        (Some(points), None) => format!("As far as a loss of at most {points} points allows"),
+        (None, _) => "The steps of a recipe".to_owned(),
+    }
+}
+
+/// A round of a recipe as the page has it.
+fn round(row: &Value) -> Tried {
+    let figure = |which: &str| {
+        let score = &row[which];
+        score["accuracy"].as_f64().map(|a| 100.0 * a).or(score["loss"].as_f64())
+    };
+    Tried {
+        label: format!("step {}, round {}", row["step"], row["round"]),
+        sparsity: row["sparsity"].as_f64().unwrap_or(0.0),
+        cost: None,
+        before: figure("before"),
+        after: figure("after"),
+        kept: true,
+        seconds: row["seconds"].as_f64(),
+    }
+}
+
+fn again(t: &Tried) -> Tried {
+    Tried {
+        label: t.label.clone(),
+        ..*t
+    }
+}
+
+/// `steps` without what differs from run to run.
+fn timeless(steps: &Value) -> Value {
+    let mut steps = steps.clone();
+    for row in steps.as_array_mut().into_iter().flatten() {
+        row.as_object_mut().map(|r| r.remove("seconds"));
+    }
+    steps
+}
+
+fn join(json: &mut Value, more: Value) {
+    if let (Value::Object(json), Value::Object(more)) = (json, more) {
+        json.extend(more);
+    }
+}
+
+/// Says of an error in training what became of the file.
+fn kept(e: anyhow::Error, target: &Target) -> anyhow::Error {
+    let diverged = e.downcast_ref::<RecoverError>().is_some_and(RecoverError::diverged);
+    let output: &Path = &target.output;
+    match (diverged, output.exists()) {
+        (true, true) => e.context(format!("{} is as it was", output.display())),
+        (true, false) => e.context(format!("{} is not written", output.display())),
+        (false, _) => e,
+    }
+}
