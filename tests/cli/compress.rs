@@ -16,7 +16,16 @@ fn trained(folder: &Folder) -> String {
 
 /// Half of 50,200 multiplications, which is the same on all machines.
 const HALF: [&str; 10] = [
-    "--max-drop", "3", "--target", "0.0251M", "--data", "digits", "--finetune", "2", "--batch", "50",
+    "--max-drop",
+    "3",
+    "--target",
+    "0.0251M",
+    "--data",
+    "digits",
+    "--finetune",
+    "2",
+    "--batch",
+    "50",
 ];
 
 fn number(x: &Value) -> f64 {
@@ -38,21 +47,34 @@ fn the_target_is_met_within_the_budget() {
     let [out, page, curves] = ["out.onnx", "p.html", "c.csv"].map(|f| folder.file(f));
     let more = ["--report", &page, "--sensitivity", &curves];
     let said = done(&[&["compress", &a, &out][..], &HALF, &more].concat());
-    assert_eq!((&said["reached"], &said["verified"]), (&true.into(), &true.into()), "{said}");
+    assert_eq!(
+        (&said["reached"], &said["verified"]),
+        (&true.into(), &true.into()),
+        "{said}"
+    );
     assert!(number(&said["target"]["after"]) <= number(&said["target"]["wanted"]));
     assert!(number(&said["metric"]["drop_points"]) <= 3.0);
-    assert_eq!((&said["metric"]["name"], &said["metric"]["examples"]), (&"accuracy".into(), &360.into()));
+    assert_eq!(
+        (&said["metric"]["name"], &said["metric"]["examples"]),
+        (&"accuracy".into(), &360.into())
+    );
     // What it says of the test examples is what there is.
     let verified = done(&["verify", &a, &out, "--data", "digits", "--max-drop", "3"]);
     let drop = number(&verified["metric"]["drop_points"]);
-    assert!((drop - number(&said["metric"]["drop_points"])).abs() < 1e-6, "{verified}");
+    assert!(
+        (drop - number(&said["metric"]["drop_points"])).abs() < 1e-6,
+        "{verified}"
+    );
     assert!(number(&said["after"]["zeros_percent"]) > 45.0 && said["before"]["zeros"] == 0);
     let steps = said["steps"].as_array().unwrap();
     assert!(!steps.is_empty() && steps.iter().all(|s| s["after"]["accuracy"].is_number()));
     let model = secateur::engine::onnx::load(Path::new(&out)).unwrap();
     let entries = secateur::engine::onnx::metadata(&model);
     let receipt: Value = serde_json::from_str(&entries.last().unwrap().1).unwrap();
-    assert_eq!((&receipt["verb"], &receipt["flags"]["recipe"]), (&"compress".into(), &said["recipe"]));
+    assert_eq!(
+        (&receipt["verb"], &receipt["flags"]["recipe"]),
+        (&"compress".into(), &said["recipe"])
+    );
     assert!(fs::metadata(&page).unwrap().len() > 0);
     // A row for each of three weights and its levels.
     assert_eq!(fs::read_to_string(&curves).unwrap().lines().count(), 1 + 3 * 8);
@@ -63,20 +85,41 @@ fn what_breaks_the_budget_is_not_written() {
     let folder = Folder::new("compress-broken");
     let (a, out) = (trained(&folder), folder.write("out.onnx", b"old"));
     let args = [
-        "compress", &a, &out, "--force", "--max-drop", "0.1", "--target", "0.0002M", "--data", "digits", "--finetune", "0",
-        "--tries", "4",
+        "compress",
+        &a,
+        &out,
+        "--force",
+        "--max-drop",
+        "0.1",
+        "--target",
+        "0.0002M",
+        "--data",
+        "digits",
+        "--finetune",
+        "0",
+        "--tries",
+        "4",
     ];
     let (said, status) = json(&args);
     assert_eq!((status, &said["reached"]), (1, &false.into()), "{said}");
     match said["output"].is_null() {
         true => {
             assert_eq!(fs::read(&out).unwrap(), b"old");
-            assert!(said["reason"].as_str().unwrap().contains("nothing is pruned"), "{said}");
+            assert!(
+                said["reason"].as_str().unwrap().contains("nothing is pruned"),
+                "{said}"
+            );
         }
         // A little may hold.
         false => {
             assert!(number(&said["metric"]["drop_points"]) <= 0.1 + 1e-7, "{said}");
-            assert!(said["reason"].as_str().unwrap().contains("the target is not reached"), "{said}");
+            assert!(
+                said["reason"]
+                    .as_str()
+                    .unwrap()
+                    .contains("the target is not reached"),
+                "{said}"
+            );
         }
     }
 }
@@ -89,11 +132,22 @@ fn without_labels_it_agrees_with_what_it_was() {
         &["--data", "digits", "--task", "none"][..],
         &["-i", "rand", "--samples", "400"],
     ] {
-        let how = ["--force", "--max-drop", "10", "--target", "0.0351M", "--finetune", "10"];
+        let how = [
+            "--force",
+            "--max-drop",
+            "10",
+            "--target",
+            "0.0351M",
+            "--finetune",
+            "10",
+        ];
         let said = done(&[&["compress", &a, &out][..], &how, source].concat());
         assert_eq!(said["metric"]["name"], "agreement");
         assert_eq!(number(&said["metric"]["before"]), 100.0);
-        assert!(number(&said["metric"]["drop_points"]) <= 10.0 && said["reached"] == true, "{said}");
+        assert!(
+            number(&said["metric"]["drop_points"]) <= 10.0 && said["reached"] == true,
+            "{said}"
+        );
     }
 }
 
@@ -104,7 +158,14 @@ fn a_saved_recipe_makes_the_same_file() {
         trained(&folder),
         ["x.onnx", "y.onnx", "r.toml"].map(|f| folder.file(f)),
     );
-    let said = done(&[&["compress", &a, &x][..], &HALF, &["--seed", "5", "--save-recipe", &recipe]].concat());
+    let said = done(
+        &[
+            &["compress", &a, &x][..],
+            &HALF,
+            &["--seed", "5", "--save-recipe", &recipe],
+        ]
+        .concat(),
+    );
     let again = done(&["compress", &a, &y, "--recipe", &recipe]);
     assert_eq!(said["recipe"], again["recipe"]);
     assert_eq!(fs::read(&x).unwrap(), fs::read(&y).unwrap());
@@ -112,9 +173,23 @@ fn a_saved_recipe_makes_the_same_file() {
         "chain.toml",
         b"[[step]]\nprune = { sparsity = 0.9, finetune = { data = 'digits', epochs = 2, batch = 50 } }\n",
     );
-    let gate = |most: &str| json(&["compress", &a, &y, "--recipe", &chain, "--force", "--max-drop", most]);
+    let gate = |most: &str| {
+        json(&[
+            "compress",
+            &a,
+            &y,
+            "--recipe",
+            &chain,
+            "--force",
+            "--max-drop",
+            most,
+        ])
+    };
     let (said, status) = gate("100");
-    assert!(status == 0 && number(&said["after"]["zeros_percent"]) > 80.0, "{said}");
+    assert!(
+        status == 0 && number(&said["after"]["zeros_percent"]) > 80.0,
+        "{said}"
+    );
     let old = fs::read(&y).unwrap();
     let (said, status) = gate("0");
     let drop = number(&said["metric"]["drop_points"]);
@@ -137,7 +212,12 @@ fn killed_and_resumed_it_ends_in_the_same_weights() {
         let _ = fs::remove_file(&out);
     });
     assert_eq!(weights(&out), weights(&whole));
-    let other = [&["compress", &a, &out, "--force", "--seed", "3"][..], &HALF, &kept].concat();
+    let other = [
+        &["compress", &a, &out, "--force", "--seed", "3"][..],
+        &HALF,
+        &kept,
+    ]
+    .concat();
     assert!(refused(&other).contains("was 0, and is 3 now"));
 }
 
@@ -159,7 +239,10 @@ fn what_does_not_fit_is_refused() {
     let folder = Folder::new("compress-refused");
     let (out, wrong) = (
         folder.file("out.onnx"),
-        folder.write("r.toml", b"[[step]]\nbudget = { max_drop = -1.0, finetune = { data = 'digits', epochs = 1 } }\n"),
+        folder.write(
+            "r.toml",
+            b"[[step]]\nbudget = { max_drop = -1.0, finetune = { data = 'digits', epochs = 1 } }\n",
+        ),
     );
     let two = folder.write(
         "two.toml",
@@ -169,12 +252,27 @@ fn what_does_not_fit_is_refused() {
         (&["--max-drop", "1"][..], "--data D gives examples"),
         (&["--data", "digits"], "--max-drop X says it in points"),
         (&["--data", "digits", "--max-drop=-1"], "no number of points"),
-        (&["--data", "digits", "--max-drop", "1", "--target", "2 miles"], "2 miles"),
-        (&["--data", "digits", "--max-drop", "1", "--validation", "0"], "examples by which each step is measured"),
+        (
+            &["--data", "digits", "--max-drop", "1", "--target", "2 miles"],
+            "2 miles",
+        ),
+        (
+            &["--data", "digits", "--max-drop", "1", "--validation", "0"],
+            "examples by which each step is measured",
+        ),
         (&["--data", "nowhere", "--max-drop", "1"], "nowhere"),
-        (&["--recipe", &wrong], "expected a max_drop of 0 points or more, found -1"),
-        (&["--recipe", &two], "expected a budget as the only step, found 2 steps"),
-        (&["--data", "digits", "--max-drop", "1", "--keep", "no-such"], "no-such"),
+        (
+            &["--recipe", &wrong],
+            "expected a max_drop of 0 points or more, found -1",
+        ),
+        (
+            &["--recipe", &two],
+            "expected a budget as the only step, found 2 steps",
+        ),
+        (
+            &["--data", "digits", "--max-drop", "1", "--keep", "no-such"],
+            "no-such",
+        ),
     ] {
         let error = refused(&[&["compress", DIGITS, &out][..], more].concat());
         assert!(error.contains(part), "{more:?}: {error}");

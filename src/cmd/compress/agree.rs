@@ -113,7 +113,9 @@ impl<'a> Original<'a> {
             }
         }
         let each = self.outputs.iter().zip(sums);
-        Ok(each.map(|((name, scores), (sum, n))| (name.clone(), *scores, sum / n.max(1) as f64)).collect())
+        Ok(each
+            .map(|((name, scores), (sum, n))| (name.clone(), *scores, sum / n.max(1) as f64))
+            .collect())
     }
 
     fn session(&self, model: &Model) -> Result<Session> {
@@ -122,7 +124,10 @@ impl<'a> Original<'a> {
 
     fn pick(&self, outputs: &Outputs) -> Result<Vec<Tensor>> {
         let one = |(name, _): &(String, bool)| {
-            outputs.get(name).cloned().with_context(|| format!("the model has no output {name:?}"))
+            outputs
+                .get(name)
+                .cloned()
+                .with_context(|| format!("the model has no output {name:?}"))
         };
         self.outputs.iter().map(one).collect()
     }
@@ -133,7 +138,8 @@ impl<'a> Original<'a> {
     ///
     /// If it does not run.
     pub(super) fn score(&self, model: &Model) -> Result<Score, RecoverError> {
-        self.compare(model).map_err(|e| RecoverError::wrong(format!("{e:#}")))
+        self.compare(model)
+            .map_err(|e| RecoverError::wrong(format!("{e:#}")))
     }
 
     fn compare(&self, model: &Model) -> Result<Score> {

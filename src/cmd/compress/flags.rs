@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
-use secateur::compress::{Grain, METHODS};
 use secateur::compress::budget::Target as Aim;
 use secateur::compress::recipe::{Budgeted, Finetune, Recipe, Recover, Step};
+use secateur::compress::{Grain, METHODS};
 
 use super::super::recipe::RecoveryFlags;
 use super::super::source::InputFlags;
@@ -154,8 +154,14 @@ impl Flags {
     pub(super) fn check(&self) -> Result<()> {
         let lesson = &self.lesson;
         self.target().as_ref().map_or(Ok(()), Target::check)?;
-        let others = self.sensitivity.iter().chain(&self.report).chain(&lesson.save_recipe);
-        others.into_iter().try_for_each(|f| written::check(f, self.force))?;
+        let others = self
+            .sensitivity
+            .iter()
+            .chain(&self.report)
+            .chain(&lesson.save_recipe);
+        others
+            .into_iter()
+            .try_for_each(|f| written::check(f, self.force))?;
         match &lesson.checkpoint {
             Some(f) => written::check(f, lesson.resume || self.force)
                 .context("--checkpoint; --resume goes on from it"),

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use secateur::Model;
 use secateur::compress::budget::{
-    Budget, Curve, Event, Foretold, Found, LEVELS, Quantity, Search, Sizes, Stage, Subject, Target, Try, fall, holds,
+    Budget, Curve, Event, Foretold, Found, LEVELS, Quantity, Search, Sizes, Stage, Subject, Target, Try,
+    fall, holds,
 };
 use secateur::compress::methods::find;
 use secateur::compress::recipe::Budgeted;
@@ -102,7 +103,11 @@ impl Hunt<'_> {
             inputs: self.inputs.clone(),
         };
         // Inputs of -i are made for the sizes of -s, which are set already in the model that learns.
-        let model = if how.data == INPUTS { self.old } else { self.model() };
+        let model = if how.data == INPUTS {
+            self.old
+        } else {
+            self.model()
+        };
         Shown::new(model, method, source, self.ui).map(Some)
     }
 
@@ -170,7 +175,8 @@ impl Hunt<'_> {
     /// Lets `with` measure by the few examples that curves are drawn from.
     fn scout<R>(&self, with: impl FnOnce(&mut dyn School) -> Result<R>) -> Result<R> {
         let n = usual::seen(self.macs, self.runs()?.1);
-        self.pupil.examine(self.pupil.some(n)?, (None, false), |exam| with(exam))
+        self.pupil
+            .examine(self.pupil.some(n)?, (None, false), |exam| with(exam))
     }
 
     /// What each weight hurts.
@@ -198,7 +204,8 @@ impl Hunt<'_> {
             })
         })?;
         drop(watch);
-        self.pupil.examine(test, (None, false), |exam| self.proved(found, examples, exam))
+        self.pupil
+            .examine(test, (None, false), |exam| self.proved(found, examples, exam))
     }
 
     /// The newest of the models that were kept which holds by `school` too.
@@ -253,7 +260,9 @@ impl<'a> Watch<'a> {
                 self.curves.take();
                 self.steps.take();
             }
-            Event::Rounds(rounds::Event::Train(train::Event::Step { done, of, loss, rate, .. })) => {
+            Event::Rounds(rounds::Event::Train(train::Event::Step {
+                done, of, loss, rate, ..
+            })) => {
                 let mut steps = self.steps.borrow_mut();
                 let progress = steps.get_or_insert_with(|| {
                     let progress = self.ui.progress(of, "fine-tuning");

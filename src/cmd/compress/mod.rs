@@ -87,7 +87,8 @@ impl Job<'_> {
         let mut budget = budget.as_ref().clone();
         let place = || self.flags.model.display().to_string();
         let named = (self.flags.model.as_path(), &budget);
-        let mut pupil = Pupil::new((self.old, self.old), named, &self.flags.inputs, self.ui).with_context(place)?;
+        let mut pupil =
+            Pupil::new((self.old, self.old), named, &self.flags.inputs, self.ui).with_context(place)?;
         self.measure_out(&mut budget, &mut pupil)?;
         recipe.step = vec![Step::Budget(budget.clone().into())];
         let hunt = Hunt {
@@ -126,13 +127,22 @@ impl Job<'_> {
         }
         let card = self.card(self.old, &self.flags.model);
         let unlabelled = budget.finetune.data == INPUTS || without_labels(&budget.finetune.data);
-        usual::lesson(&mut budget.finetune, card.parameters, self.each(&card), unlabelled);
+        usual::lesson(
+            &mut budget.finetune,
+            card.parameters,
+            self.each(&card),
+            unlabelled,
+        );
         Ok(())
     }
 
     /// Multiply-adds of an example.
     fn each(&self, card: &Card) -> Option<u64> {
-        let batch = self.trial.shapes.first().and_then(|(_, dims)| dims.first().copied());
+        let batch = self
+            .trial
+            .shapes
+            .first()
+            .and_then(|(_, dims)| dims.first().copied());
         card.macs.map(|m| m / batch.unwrap_or(1).max(1) as u64)
     }
 
@@ -140,7 +150,10 @@ impl Job<'_> {
     fn measure_out(&self, budget: &mut Budgeted, pupil: &mut Pupil) -> Result<()> {
         let card = self.card(self.old, &self.flags.model);
         let how = &mut budget.finetune;
-        if let (None, true) = (self.flags.lesson.finetune, how.epochs == 0 && !self.flags.by_recipe()) {
+        if let (None, true) = (
+            self.flags.lesson.finetune,
+            how.epochs == 0 && !self.flags.by_recipe(),
+        ) {
             how.epochs = usual::epochs(self.each(&card), pupil.start.batch, pupil.batches()?);
         }
         if how.lr_schedule.is_none() && how.epochs > 0 {
@@ -209,7 +222,10 @@ impl Job<'_> {
             "\n{}\n\npredicted: {before:.4} {unit} before, {after:.4} after{wanted}; what recovery makes of it cannot be foreseen",
             story::shares(&told.shares)
         ));
-        let shares = told.shares.iter().map(|(name, share)| json!({"name": name, "sparsity": share}));
+        let shares = told
+            .shares
+            .iter()
+            .map(|(name, share)| json!({"name": name, "sparsity": share}));
         Ok(json!({
             "unit": unit,
             "before": before,
@@ -224,5 +240,8 @@ impl Job<'_> {
 fn without_labels(data: &str) -> bool {
     let path = PathBuf::from(data);
     let archive = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
-    archive && ["y", "y_train"].iter().all(|key| secateur::train::data::npz::read(&path, Some(key)).is_err())
+    archive
+        && ["y", "y_train"]
+            .iter()
+            .all(|key| secateur::train::data::npz::read(&path, Some(key)).is_err())
 }

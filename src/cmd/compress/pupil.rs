@@ -127,15 +127,21 @@ impl<'a> Pupil<'a> {
     /// If there are none.
     pub(super) fn validation(&self) -> Result<Loader> {
         let (_, measured) = self.start.loaders(&self.flags.learning, self.ui)?;
-        measured.context("a budget needs examples by which each step is measured; --validation sets some apart")
+        measured
+            .context("a budget needs examples by which each step is measured; --validation sets some apart")
     }
 
     /// At most so many of them.
     pub(super) fn some(&self, n: usize) -> Result<Loader> {
         let all = self.validation()?;
-        let batch = if all.options().drop_last { self.start.batch } else { 1 };
+        let batch = if all.options().drop_last {
+            self.start.batch
+        } else {
+            1
+        };
         let n = n.max(batch).next_multiple_of(batch);
-        self.start.measured(all.data().some_of(n).into(), &self.ui.quiet())
+        self.start
+            .measured(all.data().some_of(n).into(), &self.ui.quiet())
     }
 
     /// The examples that no step sees.
@@ -231,7 +237,11 @@ impl<'a> Pupil<'a> {
     /// What is made small where there are labels.
     fn learned(&self) -> Result<Vec<Part>> {
         let classes = self.start.classes;
-        let share = if self.taught { self.flags.teacher_weight } else { 0.0 };
+        let share = if self.taught {
+            self.flags.teacher_weight
+        } else {
+            0.0
+        };
         let part = |name: &str, weight, label: &str| {
             let loss = loss(name).map_err(|e| anyhow!(e))?;
             let value = output(&self.start.model, &*loss).with_context(|| self.start.name.clone())?;
@@ -288,8 +298,16 @@ fn examples(model: &Model, (flags, samples): (&InputFlags, u32), ui: &Ui) -> Res
     let feeder = Feeder::new(&wanted(model), flags, &ui.quiet())?;
     let seed = ui.common.seed;
     let mut runs = vec![feeder.make(seed).context("examples of -i")?];
-    let each = runs[0].iter().map(|(_, t)| t.dims().first().copied().unwrap_or(1)).max().unwrap_or(1);
-    let more = if feeder.is_fixed() { 1 } else { u64::from(samples).div_ceil(each.max(1) as u64) };
+    let each = runs[0]
+        .iter()
+        .map(|(_, t)| t.dims().first().copied().unwrap_or(1))
+        .max()
+        .unwrap_or(1);
+    let more = if feeder.is_fixed() {
+        1
+    } else {
+        u64::from(samples).div_ceil(each.max(1) as u64)
+    };
     for i in 1..more {
         runs.push(feeder.make(seed.wrapping_add(i))?);
     }
@@ -311,8 +329,15 @@ fn joined(parts: &[&Tensor]) -> Result<Tensor> {
     let mut dims = vec![n * parts.len()];
     dims.extend_from_slice(rest);
     let all: Vec<f64> = match first.dtype().is_float() {
-        true => parts.iter().flat_map(|t| t.floats().unwrap_or_default()).collect(),
-        false => parts.iter().flat_map(|t| t.ints().unwrap_or_default()).map(|x| x as f64).collect(),
+        true => parts
+            .iter()
+            .flat_map(|t| t.floats().unwrap_or_default())
+            .collect(),
+        false => parts
+            .iter()
+            .flat_map(|t| t.ints().unwrap_or_default())
+            .map(|x| x as f64)
+            .collect(),
     };
     Tensor::rounded(first.dtype(), &dims, &all)
         .with_context(|| format!("elements of type {} are no examples", first.dtype()))

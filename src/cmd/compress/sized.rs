@@ -39,7 +39,12 @@ pub(super) fn freed(mut model: Model, original: &Model) -> Model {
 
 fn changed(model: &Model, size: impl Fn(&str, usize, &Dim) -> Option<usize>) -> Model {
     let mut model = model.clone();
-    let names: Vec<String> = model.graph.inputs.iter().map(|p| model.graph[p.value].name.to_string()).collect();
+    let names: Vec<String> = model
+        .graph
+        .inputs
+        .iter()
+        .map(|p| model.graph[p.value].name.to_string())
+        .collect();
     for (port, name) in model.graph.inputs.iter_mut().zip(names) {
         if let Some(ty) = bound(port, |axis, dim| size(&name, axis, dim)) {
             port.ty = Some(ty.into());
@@ -73,12 +78,20 @@ mod tests {
     #[test]
     fn free_sizes_are_set_and_come_back() {
         let mut model = Model::default();
-        let free = [Dim::symbol("h"), 3usize.into(), Dim::symbol("h"), Dim::symbol("w")];
+        let free = [
+            Dim::symbol("h"),
+            3usize.into(),
+            Dim::symbol("h"),
+            Dim::symbol("w"),
+        ];
         model.graph.input("x", Type::tensor(DType::F32, free));
         let sizes = [("h".to_owned(), 8), ("q".to_owned(), 2)];
         let set = sized(&model, &sizes);
         // The batch stays free, whatever it is called.
-        assert_eq!(shape(&set), [Dim::symbol("h"), 3usize.into(), 8usize.into(), Dim::symbol("w")]);
+        assert_eq!(
+            shape(&set),
+            [Dim::symbol("h"), 3usize.into(), 8usize.into(), Dim::symbol("w")]
+        );
         let input = Input {
             name: "x".into(),
             dtype: DType::F32,

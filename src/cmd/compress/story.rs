@@ -51,7 +51,9 @@ pub(super) fn curves(curves: &[Curve]) -> Table {
     let mut table = Table::new(&head);
     for c in curves {
         let at = |level: &f64| c.points.iter().skip(1).find(|p| p.sparsity == *level);
-        let points = levels.iter().map(|l| at(l).map_or("–".into(), |p| hunt::worth(&p.score)));
+        let points = levels
+            .iter()
+            .map(|l| at(l).map_or("–".into(), |p| hunt::worth(&p.score)));
         let first = c.points.first().map_or("–".into(), |p| hunt::worth(&p.score));
         let start = [c.weight.clone(), c.elements.to_string(), first];
         table.row(start.into_iter().chain(points));
@@ -140,7 +142,13 @@ impl Measured {
     /// As the page has it; `max_drop` is in points.
     pub(super) fn worth(&self, max_drop: Option<f64>) -> Worth {
         let loss = self.before.accuracy.is_none();
-        let bound = |points: f64| if loss { points / 100.0 * self.before.loss } else { points };
+        let bound = |points: f64| {
+            if loss {
+                points / 100.0 * self.before.loss
+            } else {
+                points
+            }
+        };
         Worth {
             name: self.name,
             unit: if loss { "" } else { "%" },
@@ -172,7 +180,10 @@ pub(super) fn layers(old: &Model, new: &Model, ms: [&HashMap<String, f64>; 2]) -
     let after = weights(new);
     let found = |w: &Weight| after.iter().find(|n| n.name == w.name);
     let op = |w: &Weight| {
-        let node = w.nodes.first().and_then(|name| old.graph.iter().find(|(_, n)| n.label() == name));
+        let node = w
+            .nodes
+            .first()
+            .and_then(|name| old.graph.iter().find(|(_, n)| n.label() == name));
         node.map_or(String::new(), |(_, n)| n.op.to_string())
     };
     let one = |w: Weight| {

@@ -23,7 +23,9 @@ pub(super) fn lesson(how: &mut Finetune, parameters: usize, macs: Option<u64>, u
         how.validation = Some("20%".into());
     }
     how.teacher.get_or_insert("self".into());
-    how.temperature = how.temperature.or((how.teacher.as_deref() != Some("none")).then_some(2.0));
+    how.temperature = how
+        .temperature
+        .or((how.teacher.as_deref() != Some("none")).then_some(2.0));
     how.batch = how.batch.or(Some(batch(macs.unwrap_or(0))));
     if how.optimizer.is_none() {
         how.lr = how.lr.or(Some(rate(parameters)));
@@ -73,9 +75,15 @@ mod tests {
     #[test]
     fn large_models_get_less_of_everything() {
         assert!(batch(4_600_000_000) < batch(40_000_000) && rate(24_000_000) < rate(60_000));
-        assert_eq!((epochs(Some(266_200), 64, 844), epochs(Some(67_000), 64, 18)), (3, 30));
+        assert_eq!(
+            (epochs(Some(266_200), 64, 844), epochs(Some(67_000), 64, 18)),
+            (3, 30)
+        );
         assert_eq!(epochs(Some(4_600_000_000), 8, 40), 1);
-        assert_eq!((seen(Some(266_200), 24), seen(Some(4_600_000_000), 500)), (1024, 16));
+        assert_eq!(
+            (seen(Some(266_200), 24), seen(Some(4_600_000_000), 500)),
+            (1024, 16)
+        );
     }
 
     #[test]
@@ -87,6 +95,9 @@ mod tests {
             ..Finetune::default()
         };
         lesson(&mut how, 1, Some(1), false);
-        assert_eq!((how.lr, how.batch, how.temperature, how.task), (Some(0.5), Some(7), None, None));
+        assert_eq!(
+            (how.lr, how.batch, how.temperature, how.task),
+            (Some(0.5), Some(7), None, None)
+        );
     }
 }

@@ -13,16 +13,16 @@ use secateur::compress::trim::Frame;
 use secateur::engine::onnx;
 use serde_json::{Value, json};
 
+use super::super::Outcome;
 use super::super::card::{self, Card};
 use super::super::compare::{Distance, Tolerance};
 use super::super::recipe::Chain;
 use super::super::report::{self, Aim, Story, Tried};
 use super::super::written::{Receipt, Target};
-use super::super::Outcome;
+use super::Job;
 use super::hunt::{self, Catch, Hunt};
 use super::sized::freed;
 use super::story::{self, Measured};
-use super::Job;
 
 /// What is to be written and told, whichever way it was made.
 struct Made<'a> {
@@ -47,7 +47,7 @@ struct Made<'a> {
 struct Measures {
     before: Card,
     after: Card,
-    /// Unit, before, wanted and after.
+    /// What it costs, and what it was to cost, where that is known.
     aim: Option<Aim>,
     equal: bool,
     reached: Option<bool>,
@@ -58,7 +58,9 @@ impl Job<'_> {
     pub(super) fn hunted(&self, hunt: &Hunt, recipe: &Recipe) -> Result<Outcome> {
         let target = self.flags.target().context("there is no file to write")?;
         let lesson = &self.flags.lesson;
-        let caught = hunt.run(lesson.checkpoint.as_deref(), lesson.resume).map_err(|e| kept(e, &target))?;
+        let caught = hunt
+            .run(lesson.checkpoint.as_deref(), lesson.resume)
+            .map_err(|e| kept(e, &target))?;
         self.draw(&caught.found.curves)?;
         self.save(recipe)?;
         let budget = hunt.budget;
@@ -119,7 +121,10 @@ impl Job<'_> {
                 caught.examples[0]
             ),
             (failed, _) => {
-                let least = failed.iter().map(|(_, fell)| 100.0 * fell).fold(f64::INFINITY, f64::min);
+                let least = failed
+                    .iter()
+                    .map(|(_, fell)| 100.0 * fell)
+                    .fold(f64::INFINITY, f64::min);
                 format!(
                     "nothing is pruned: what held on the validation examples lost {least:.2} points or more on the {} test examples, and \
                      the budget is {points}",
@@ -172,12 +177,18 @@ impl Job<'_> {
         self.save(recipe)?;
         let test = cooked.test();
         let score = |which: &str| serde_json::from_value::<Score>(test[which].clone()).ok();
-        let worth = score("before").zip(score("after")).map(|(before, after)| Measured {
-            name: if before.accuracy.is_some() { "accuracy" } else { "loss" },
-            before,
-            after,
-            examples: 0,
-        });
+        let worth = score("before")
+            .zip(score("after"))
+            .map(|(before, after)| Measured {
+                name: if before.accuracy.is_some() {
+                    "accuracy"
+                } else {
+                    "loss"
+                },
+                before,
+                after,
+                examples: 0,
+            });
         if worth.is_none() && self.flags.max_drop.is_some() {
             bail!("--max-drop: the recipe looks at no test examples by which the drop could be measured");
         }
@@ -196,7 +207,10 @@ impl Job<'_> {
             more: json!({}),
             sparse: self.flags.sparse_initializers,
         };
-        let broken = made.worth.zip(made.max_drop).filter(|(w, most)| w.points() > most + 1e-7);
+        let broken = made
+            .worth
+            .zip(made.max_drop)
+            .filter(|(w, most)| w.points() > most + 1e-7);
         match broken {
             Some((worth, most)) => Ok(self.broken(&made, worth, most)),
             None => self.finish(made, &target, &String::new),
@@ -210,7 +224,8 @@ impl Job<'_> {
             worth.points(),
             worth.name
         );
-        self.ui.say(&format!("{}\n\n{reason}; no file is written", made.table));
+        self.ui
+            .say(&format!("{}\n\n{reason}; no file is written", made.table));
         let json = json!({
             "model": self.flags.model.display().to_string(),
             "output": null,
@@ -243,7 +258,10 @@ impl Job<'_> {
         let new = card::load(&target.output)?;
         let measures = self.measured(&made, (before, &new), target)?;
         if !measures.equal {
-            bail!("{}: the file, read back, computes something else", target.output.display());
+            bail!(
+                "{}: the file, read back, computes something else",
+                target.output.display()
+            );
         }
         self.page(&made, &measures, &new)?;
         Ok(self.told(&made, &measures, (target, why)))
@@ -254,19 +272,23 @@ impl Job<'_> {
         let mut after = self.card(new, &target.output);
         [before.ms, after.ms] = self.trial.race([self.old, new], self.ui);
         let cost = match (made.target.map(Aimed::quantity), made.cost) {
-            (None, _) => None,
-            (Some(Quantity::Mb), _) => Some([before.file_mb().unwrap_or(0.0), after.file_mb().unwrap_or(0.0)]),
+            (None, _) => before.ms.zip(after.ms).map(|(a, b)| [a, b]),
+            (Some(Quantity::Mb), _) => {
+                Some([before.file_mb().unwrap_or(0.0), after.file_mb().unwrap_or(0.0)])
+            }
             (Some(_), Some(cost)) => Some(cost),
             (Some(_), None) => before.ms.zip(after.ms).map(|(a, b)| [a, b]),
         };
-        let aim = made.target.zip(cost).map(|(t, [before, after])| Aim {
-            unit: hunt::unit(t.quantity()),
+        let aim = cost.map(|[before, after]| Aim {
+            unit: hunt::unit(made.target.map_or(Quantity::Ms, Aimed::quantity)),
             before,
-            wanted: t.most(before),
+            wanted: made.target.map_or(0.0, |t| t.most(before)),
             after,
         });
         Ok(Measures {
-            reached: made.target.map(|_| aim.as_ref().is_some_and(|a| a.after <= a.wanted)),
+            reached: made
+                .target
+                .map(|_| aim.as_ref().is_some_and(|a| a.after <= a.wanted)),
             equal: self.equal(&made.model, new)?,
             before,
             after,
@@ -292,7 +314,9 @@ impl Job<'_> {
         let within = Tolerance { rtol: 0.0, atol: 0.0 };
         let pairs = x.values.iter().zip(&y.values);
         let tensors = pairs.filter_map(|(x, y)| Some((x.tensor()?, y.tensor()?)));
-        Ok(tensors.into_iter().all(|(x, y)| x == y || Distance::of(x, y, within).pass()))
+        Ok(tensors
+            .into_iter()
+            .all(|(x, y)| x == y || Distance::of(x, y, within).pass()))
     }
 
     fn page(&self, made: &Made, measures: &Measures, new: &Model) -> Result<()> {
@@ -315,7 +339,10 @@ impl Job<'_> {
             notes: vec![
                 ("version".into(), env!("CARGO_PKG_VERSION").into()),
                 ("threads".into(), self.ui.threads().to_string()),
-                ("instruction set".into(), format!("{:?}", secateur::engine::cpu::isa())),
+                (
+                    "instruction set".into(),
+                    format!("{:?}", secateur::engine::cpu::isa()),
+                ),
                 ("seed".into(), self.ui.common.seed.to_string()),
             ],
         };
@@ -331,10 +358,17 @@ impl Job<'_> {
             rates: &rates,
         };
         // A page without this column is better than none.
-        Costs::new(model, Quantity::Ms, &sizes).map(|c| c.of).unwrap_or_default()
+        Costs::new(model, Quantity::Ms, &sizes)
+            .map(|c| c.of)
+            .unwrap_or_default()
     }
 
-    fn told(&self, made: &Made, measures: &Measures, (target, why): (&Target, &dyn Fn() -> String)) -> Outcome {
+    fn told(
+        &self,
+        made: &Made,
+        measures: &Measures,
+        (target, why): (&Target, &dyn Fn() -> String),
+    ) -> Outcome {
         let reason = reason(made, measures, why);
         let table = card::table(&[("before", &measures.before), ("after", &measures.after)]);
         self.ui.say(&format!("{}\n\n{table}\n\n{reason}", made.table));
@@ -375,11 +409,18 @@ fn reason(made: &Made, measures: &Measures, why: &dyn Fn() -> String) -> String 
             0 => "the test examples".to_owned(),
             n => format!("{n} test examples"),
         };
-        format!(", {:.2} points of {} lost on {on} that no step has seen", w.points(), w.name)
+        format!(
+            ", {:.2} points of {} lost on {on} that no step has seen",
+            w.points(),
+            w.name
+        )
     });
     let far = measures.aim.as_ref().map(|a| {
         let (unit, before, after, wanted) = (a.unit, a.before, a.after, a.wanted);
-        format!("{:.2}x: {after:.4} {unit} of {before:.4}, wanted {wanted:.4}", before / after.max(f64::MIN_POSITIVE))
+        format!(
+            "{:.2}x: {after:.4} {unit} of {before:.4}, wanted {wanted:.4}",
+            before / after.max(f64::MIN_POSITIVE)
+        )
     });
     match (measures.reached, far) {
         (Some(true), Some(far)) => format!("reached: {far}{lost}"),
@@ -398,9 +439,9 @@ fn stopped(caught: &Catch, hunt: &Hunt) -> String {
     let chosen = caught.step().map_or(0, |t| t.number);
     let broken = tries.iter().rfind(|t| t.number > chosen);
     match broken {
-        _ if !caught.failed.is_empty() => format!(
-            "what went farther broke the budget of {points} points on the test examples"
-        ),
+        _ if !caught.failed.is_empty() => {
+            format!("what went farther broke the budget of {points} points on the test examples")
+        }
         Some(t) => format!(
             "step {} went farther and lost {:.2} points of {points} on the validation examples",
             t.number,
@@ -429,7 +470,10 @@ fn asked(made: &Made) -> String {
 fn round(row: &Value) -> Tried {
     let figure = |which: &str| {
         let score = &row[which];
-        score["accuracy"].as_f64().map(|a| 100.0 * a).or(score["loss"].as_f64())
+        score["accuracy"]
+            .as_f64()
+            .map(|a| 100.0 * a)
+            .or(score["loss"].as_f64())
     };
     Tried {
         label: format!("step {}, round {}", row["step"], row["round"]),
@@ -466,7 +510,9 @@ fn join(json: &mut Value, more: Value) {
 
 /// Says of an error in training what became of the file.
 fn kept(e: anyhow::Error, target: &Target) -> anyhow::Error {
-    let diverged = e.downcast_ref::<RecoverError>().is_some_and(RecoverError::diverged);
+    let diverged = e
+        .downcast_ref::<RecoverError>()
+        .is_some_and(RecoverError::diverged);
     let output: &Path = &target.output;
     match (diverged, output.exists()) {
         (true, true) => e.context(format!("{} is as it was", output.display())),

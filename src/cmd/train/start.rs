@@ -103,7 +103,12 @@ impl Start {
     }
 
     /// A model called `name` and the examples `splits`.
-    pub(in crate::cmd) fn new(mut model: Model, name: String, splits: Splits, flags: &Learning) -> Result<Start> {
+    pub(in crate::cmd) fn new(
+        mut model: Model,
+        name: String,
+        splits: Splits,
+        flags: &Learning,
+    ) -> Result<Start> {
         let known = wanted(&model);
         let fixed = known.iter().find_map(Wanted::batch);
         let batch = match (flags.batch.map(|b| b as usize), fixed) {
