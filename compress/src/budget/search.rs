@@ -212,12 +212,7 @@ impl Search<'_> {
     }
 
     /// Where a search stands before the first step.
-    fn begin(
-        &self,
-        model: &Model,
-        mut curves: Vec<Curve>,
-        before: Score,
-    ) -> Result<State, RecoverError> {
+    fn begin(&self, model: &Model, mut curves: Vec<Curve>, before: Score) -> Result<State, RecoverError> {
         let cost = self.cost(model, None)?;
         // What the clock says of the whole is taken to hold for each part.
         let predicted = self.predicted(model)?;
@@ -255,7 +250,13 @@ impl Search<'_> {
             cost_before: way.state.cost,
             cost: way.state.scale * self.predicted(&pruned)?,
             aim: self.budget.target.map_or(0.0, |t| t.most(way.state.cost)),
-            shares: way.state.curves.iter().map(|c| c.weight.clone()).zip(shares).collect(),
+            shares: way
+                .state
+                .curves
+                .iter()
+                .map(|c| c.weight.clone())
+                .zip(shares)
+                .collect(),
             model: pruned,
         })
     }
@@ -346,7 +347,8 @@ impl<'a, 'b> Way<'a, 'b> {
     /// Takes the steps that are left.
     fn go(&mut self, start: &Model, school: &mut dyn School, told: Told) -> Result<(), RecoverError> {
         let of = self.search.budget.tries.max(1);
-        while (self.state.tries.len() as u32) < of && self.state.stride >= LEAST && self.now.2 > self.wanted() {
+        while (self.state.tries.len() as u32) < of && self.state.stride >= LEAST && self.now.2 > self.wanted()
+        {
             let round = self.state.tries.len() as u32 + 1;
             let turn = Turn { round, of };
             let Some(pruned) = self.next()? else { break };
@@ -354,7 +356,12 @@ impl<'a, 'b> Way<'a, 'b> {
             step.map_err(|e| e.within(turn.round, turn.of))?;
             self.keep(start, school)?;
             school.kept(turn);
-            self.state.tries.iter().last().into_iter().for_each(|t| told(Event::Try(t)));
+            self.state
+                .tries
+                .iter()
+                .last()
+                .into_iter()
+                .for_each(|t| told(Event::Try(t)));
         }
         Ok(())
     }
@@ -458,13 +465,15 @@ impl<'a, 'b> Way<'a, 'b> {
         };
         // A pattern that says its share has nothing between, nor has a block; and the first zeros make no file smaller.
         let zeros = self.search.subject.pattern.zeros();
-        let whole = zeros.is_none_or(|p: Pattern| p.share().is_some()) || self.search.quantity() == Quantity::Mb;
+        let whole =
+            zeros.is_none_or(|p: Pattern| p.share().is_some()) || self.search.quantity() == Quantity::Mb;
         let at: Vec<Place> = match whole {
             true => allot(&ladders, most).into_iter().map(on).collect(),
             false => divide(&ladders, most),
         };
         let each = curves.iter().zip(at);
-        each.map(|(c, place)| place.at(|i| c.points[i].sparsity)).collect()
+        each.map(|(c, place)| place.at(|i| c.points[i].sparsity))
+            .collect()
     }
 
     fn part(&self, shares: &[f64], name: &str) -> Option<Part> {

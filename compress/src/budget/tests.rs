@@ -233,7 +233,10 @@ fn biases_and_weights_that_share_a_node_are_told_apart() {
 fn what_is_made_part_of_another_node_has_its_cost() {
     let mut model = Model::default();
     let g = &mut model.graph;
-    let x = g.input("x", Type::tensor(DType::F32, [Dim::from(1usize), 256usize.into()]));
+    let x = g.input(
+        "x",
+        Type::tensor(DType::F32, [Dim::from(1usize), 256usize.into()]),
+    );
     let w = g.constant("w", Random::new(1).normals(&[256, 512], 0.0, 1.0));
     let b = g.constant("b", Tensor::zeros(DType::F32, &[512]).unwrap());
     let [y, z] = ["y", "z"].map(|n| g.value(n));

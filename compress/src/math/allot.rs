@@ -137,7 +137,10 @@ mod tests {
         let ladders = [rungs(&[(4.0, 0.0), (2.0, 0.1)]), rungs(&[(4.0, 0.0), (2.0, 1.0)])];
         let cost = |most| {
             let at = divide(&ladders, most);
-            at.iter().zip(&ladders).map(|(p, l)| p.at(|i| l[i].cost)).sum::<f64>()
+            at.iter()
+                .zip(&ladders)
+                .map(|(p, l)| p.at(|i| l[i].cost))
+                .sum::<f64>()
         };
         for most in [8.0, 7.5, 6.0, 5.0, 4.0] {
             assert!((cost(most) - most).abs() < 1e-12, "{most}: {}", cost(most));

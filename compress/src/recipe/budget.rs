@@ -63,17 +63,26 @@ impl Budgeted {
 
     pub(super) fn check(&self) -> Result<(), String> {
         if !(self.max_drop >= 0.0 && self.max_drop.is_finite()) {
-            return Err(format!("expected a max_drop of 0 points or more, found {}", self.max_drop));
+            return Err(format!(
+                "expected a max_drop of 0 points or more, found {}",
+                self.max_drop
+            ));
         }
         if self.tries == Some(0) {
             return Err("expected at least one try, found 0".into());
         }
         if find(self.method()).is_none() {
             let names: Vec<&str> = METHODS.iter().map(|m| m.name()).collect();
-            return Err(format!("no method {:?}; there are: {}", self.method(), names.join(", ")));
+            return Err(format!(
+                "no method {:?}; there are: {}",
+                self.method(),
+                names.join(", ")
+            ));
         }
         if self.method() == "threshold" {
-            return Err("method threshold takes no share of zeros, which a budget decides; expected another".into());
+            return Err(
+                "method threshold takes no share of zeros, which a budget decides; expected another".into(),
+            );
         }
         self.finetune.check()?;
         self.recover.iter().try_for_each(Recover::check)

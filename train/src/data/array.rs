@@ -83,9 +83,7 @@ pub fn arrays(source: &str, inputs: &[(String, Tensor)], options: &Options) -> R
             "expected {n} examples along the first axis, found the shape {:?}",
             x.dims()
         );
-        return Err(DataError::shape(what)
-            .at(format!("input {name:?}"))
-            .of(source));
+        return Err(DataError::shape(what).at(format!("input {name:?}")).of(source));
     }
     let column = |(name, x): &(String, Tensor)| {
         Ok(Column {
