@@ -69,8 +69,10 @@ fn search(hurts: [f64; 2], max_drop: f64, target: &str, keep: &[&str]) -> Result
             },
         },
         clock: None,
+        checkpoint: None,
+        resume: false,
     };
-    search.run(&model, &mut Neurons { hurts }, &mut |_| ())
+    search.run(&model, (None, &mut Neurons { hurts }), &mut |_| ())
 }
 
 #[test]
