@@ -69,16 +69,6 @@ pub(in crate::cmd) struct Aim {
     pub(in crate::cmd) after: f64,
 }
 
-/// A model to hold it against, such as the same one pruned and not trained.
-pub(in crate::cmd) struct Other {
-    /// What it is called: "pruned 90 %".
-    pub(in crate::cmd) name: String,
-    /// In the unit of the aim.
-    pub(in crate::cmd) cost: f64,
-    /// In the unit of [`Worth`].
-    pub(in crate::cmd) worth: f64,
-}
-
 /// A weight before and after.
 pub(in crate::cmd) struct Layer {
     /// The name in the file.
@@ -141,15 +131,10 @@ pub(in crate::cmd) const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<met
 
 /// The page about `story`.
 pub(in crate::cmd) fn page(story: &Story) -> String {
-    page_beside(story, &[])
-}
-
-/// The page about `story`, with other models beside.
-pub(in crate::cmd) fn page_beside(story: &Story, others: &[Other]) -> String {
     let name = escaped(&story.name);
     let sections = [
         head::head(story),
-        steps::section(story, others),
+        steps::section(story),
         layers::section(story),
         sense::section(story),
     ];

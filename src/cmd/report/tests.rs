@@ -67,14 +67,6 @@ fn tried(i: usize, kept: bool) -> Tried {
     }
 }
 
-fn other(name: &str) -> Other {
-    Other {
-        name: name.into(),
-        cost: 0.0187,
-        worth: 37.8,
-    }
-}
-
 /// A story with everything in it, about so many layers.
 fn story<'a>(cards: &'a [Card; 2], curves: &'a [Curve], count: usize) -> Story<'a> {
     Story {
@@ -155,7 +147,7 @@ fn assert_sound(page: &str) {
 #[test]
 fn a_story_is_told() {
     let (cards, curves) = (cards(), curves_of(5));
-    let page = page_beside(&story(&cards, &curves, 5), &[other("pruned 90 %")]);
+    let page = page(&story(&cards, &curves, 5));
     assert_sound(&page);
     for words in [
         "lenet-300-100.onnx",
@@ -170,7 +162,6 @@ fn a_story_is_told() {
         "taken back",
         "encoder.layer.3.weight",
         "64×64×3×3 → gone",
-        "pruned 90 %",
     ] {
         assert!(page.contains(words), "{words}");
     }
@@ -219,7 +210,7 @@ fn names_may_be_anything() {
     (story.name, story.command, story.asked) = (name.clone(), name.clone(), name.clone());
     story.steps[0].label = name.clone();
     story.notes = vec![(name.clone(), name.clone())];
-    let page = page_beside(&story, &[other(&name)]);
+    let page = page(&story);
     assert_sound(&page);
     assert_sound(&super::curves(&curves).replace("http://www.w3.org/2000/svg", ""));
 }
@@ -284,13 +275,7 @@ fn what_is_no_number_breaks_nothing() {
         };
         story.steps.push(odd);
         story.layers[0].ms = Some((bad, bad));
-        let page = page_beside(
-            &story,
-            &[Other {
-                cost: bad,
-                ..other("x")
-            }],
-        );
+        let page = page(&story);
         assert_sound(&page);
         assert_sound(&super::curves(&curves[..3]).replace("http://www.w3.org/2000/svg", ""));
     }

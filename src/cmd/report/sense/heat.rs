@@ -62,12 +62,10 @@ impl Layout {
         (self.wide() + GAP) * block as f64 + self.names() + each * level as f64
     }
 
-    /// The darkness of a harm: small ones are told apart better than great ones.
+    /// The darkness of a harm: small ones are told apart better than great ones, and where there is none a cell is seen too.
     fn shade(&self, harm: f64) -> f64 {
-        match self.most > 0.0 {
-            true => (harm / self.most).clamp(0.0, 1.0).sqrt(),
-            false => 0.0,
-        }
+        let share = if self.most > 0.0 { harm / self.most } else { 0.0 };
+        0.05 + 0.95 * share.clamp(0.0, 1.0).sqrt()
     }
 
     fn heads(&self, top: f64) -> String {
@@ -129,14 +127,13 @@ impl Layout {
             " of "
         };
         let one = |i: usize| {
-            let shade = i as f64 / (count - 1) as f64;
-            let x = left + wide * i as f64;
-            let look = format!(r#"class="harm" fill-opacity="{shade:.2}""#);
-            let harm = self.most * shade * shade;
-            let words = if harm < 1.0 {
-                format!("{harm:.2}")
-            } else {
-                format!("{harm:.1}")
+            let share = (i as f64 / (count - 1) as f64).powi(2);
+            let (x, harm) = (left + wide * i as f64, self.most * share);
+            let look = format!(r#"class="harm" fill-opacity="{:.2}""#, self.shade(harm));
+            let words = match harm {
+                0.0 => "0".into(),
+                ..1.0 => format!("{harm:.2}"),
+                _ => format!("{harm:.1}"),
             };
             bar([x, y - 10.0, wide - 1.0, 8.0], &look)
                 + &text([x + wide / 2.0, y + 9.0], "soft small", "middle", &words)

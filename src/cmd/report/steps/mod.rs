@@ -4,24 +4,22 @@ mod history;
 mod trade;
 
 use super::words::{Columns, NONE, amount, figure, folded, maybe};
-use super::{Other, Story, Tried, Worth};
+use super::{Story, Tried, Worth};
 
 /// What charts know of the way.
 struct Way<'a> {
     story: &'a Story<'a>,
-    others: &'a [Other],
     worth: Option<&'a Worth>,
     /// What it was worth, on the examples of the steps, and cost before the first of them.
     start: (Option<f64>, Option<f64>),
 }
 
 impl<'a> Way<'a> {
-    fn new(story: &'a Story<'a>, others: &'a [Other]) -> Way<'a> {
+    fn new(story: &'a Story<'a>) -> Way<'a> {
         let worth = story.worth.as_ref();
         let start = first(story).or(worth.map(|w| w.before));
         Way {
             story,
-            others,
             worth,
             start: (
                 start.filter(|x| x.is_finite()),
@@ -120,20 +118,13 @@ fn verdict(tried: &Tried) -> &'static str {
 }
 
 /// The sections about steps; nothing where there were none.
-pub(super) fn section(story: &Story, others: &[Other]) -> String {
-    if story.steps.is_empty() && others.is_empty() {
+pub(super) fn section(story: &Story) -> String {
+    if story.steps.is_empty() {
         return String::new();
     }
-    let way = Way::new(story, others);
-    let steps = match story.steps.is_empty() {
-        true => String::new(),
-        false => format!(
-            "<section>\n<h2>Steps</h2>\n{}{}</section>\n",
-            history::chart(&way),
-            table(&way)
-        ),
-    };
-    trade::section(&way) + &steps
+    let way = Way::new(story);
+    let (trade, history, table) = (trade::section(&way), history::chart(&way), table(&way));
+    format!("{trade}<section>\n<h2>Steps</h2>\n{history}{table}</section>\n")
 }
 
 fn table(way: &Way) -> String {

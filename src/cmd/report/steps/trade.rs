@@ -1,7 +1,7 @@
 //! Worth over cost: what was given for what.
 
 use super::super::super::chart::{Scale, bar, dot, escaped, line, rule, text};
-use super::super::words::{Columns, amount, capital, chart as figure};
+use super::super::words::{amount, capital, chart as figure};
 use super::Way;
 use super::history::cross;
 
@@ -27,7 +27,6 @@ enum Kind {
     Start,
     Kept,
     Back,
-    Other,
 }
 
 fn spots(way: &Way) -> Vec<Spot> {
@@ -48,19 +47,7 @@ fn spots(way: &Way) -> Vec<Spot> {
             kind: if step.kept { Kind::Kept } else { Kind::Back },
         })
     });
-    let others = way.others.iter().map(|other| Spot {
-        name: other.name.clone(),
-        title: format!(
-            "{}, {}, {}",
-            other.name,
-            amount(other.worth, units.0),
-            amount(other.cost, units.1)
-        ),
-        cost: other.cost,
-        worth: other.worth,
-        kind: Kind::Other,
-    });
-    let all = others.chain(start).chain(steps);
+    let all = start.into_iter().chain(steps);
     all.filter(|s| s.cost.is_finite() && s.worth.is_finite())
         .collect()
 }
@@ -73,17 +60,12 @@ impl Labels {
     fn put(&mut self, spot: &Spot, [x, y]: [f64; 2]) -> String {
         let name = &spot.name;
         let wide = 6.4 * name.chars().count() as f64;
-        let mut tries = [
+        let tries = [
             ([x, y - 10.0], "middle", x - wide / 2.0),
             ([x, y + 18.0], "middle", x - wide / 2.0),
             ([x + 9.0, y + 4.0], "start", x + 9.0),
             ([x - 9.0, y + 4.0], "end", x - 9.0 - wide),
         ];
-        // The others lie on no line that would run through their names.
-        if spot.kind == Kind::Other {
-            tries.reverse();
-            tries.swap(0, 1);
-        }
         let free = tries.into_iter().find(|(at, _, left)| {
             let own = [*left, at[1] - 11.0, left + wide, at[1] + 2.0];
             own[0] >= LEFT && own[2] <= WIDTH && self.0.iter().all(|b| apart(b, &own))
@@ -132,7 +114,6 @@ fn mark(spot: &Spot, at: [f64; 2]) -> String {
         Kind::Start => dot(at, 5.0, r#"class="hollow""#),
         Kind::Kept => dot(at, 5.0, r#"class="live""#),
         Kind::Back => cross(at, 4.0),
-        Kind::Other => dot(at, 3.5, r#"class="grey""#),
     };
     format!("<g><title>{}</title>{drawn}</g>", escaped(&spot.title))
 }
@@ -146,11 +127,7 @@ pub(super) fn section(way: &Way) -> String {
     let less = way.worth.is_some_and(super::Worth::less_is_better);
     // The better is above.
     let ends = if less { [TOP, FOOT] } else { [FOOT, TOP] };
-    let worths = match way.others.is_empty() {
-        true => way.range(),
-        false => spots.iter().map(|s| s.worth).chain(way.floor()).collect(),
-    };
-    let y = Scale::new(worths, ends, 5);
+    let y = Scale::new(way.range(), ends, 5);
     let costs = spots.iter().map(|s| s.cost).chain(way.wanted());
     let x = Scale::new(costs.chain([0.0]), [LEFT, RIGHT], 8);
     let place = |s: &Spot| [x.at(s.cost), y.at(s.worth)];
@@ -175,25 +152,11 @@ pub(super) fn section(way: &Way) -> String {
         capital(name),
         way.cost().split(',').next().unwrap_or("cost")
     );
-    let caption = "Better is up and to the left. Numbers are those of the steps: dots were kept, crosses taken back; grey are models to compare with.";
+    let caption =
+        "Better is up and to the left. Numbers are those of the steps: dots were kept, crosses taken back.";
     format!(
-        "<section>\n<h2>{}</h2>\n{}{}</section>\n",
+        "<section>\n<h2>{}</h2>\n{}</section>\n",
         escaped(&title),
         figure([WIDTH, HEIGHT], &title, &drawn, caption),
-        others(way)
     )
-}
-
-fn others(way: &Way) -> String {
-    if way.others.is_empty() {
-        return String::new();
-    }
-    let (worth, cost) = (way.measure(), way.cost());
-    let columns = Columns {
-        caption: "To compare with",
-        heads: &["", &worth, &cost],
-        words: &[0],
-    };
-    let row = |o: &super::super::Other| vec![o.name.clone(), amount(o.worth, ""), amount(o.cost, "")];
-    columns.table(&way.others.iter().map(row).collect::<Vec<_>>())
 }
