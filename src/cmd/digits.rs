@@ -31,6 +31,21 @@ impl Digits {
     }
 }
 
+impl Digits {
+    /// The first image, by itself.
+    ///
+    /// # Errors
+    ///
+    /// None: it is there.
+    pub(crate) fn first(&self) -> Result<Tensor> {
+        let pixels = self.images.floats().context("images are of floats")?;
+        let size: usize = self.images.dims()[1..].iter().product();
+        let dims = [&[1], &self.images.dims()[1..]].concat();
+        let image = Tensor::rounded(self.images.dtype(), &dims, &pixels[..size]);
+        image.context("images are of floats")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

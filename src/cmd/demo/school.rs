@@ -13,9 +13,14 @@ use secateur::train::{Course, Event, Spec, Term, Trainer};
 use crate::cmd::ui::Ui;
 use crate::rates;
 
-/// Epochs in which the model learns, and those after it was pruned.
+/// Epochs in which the model learns.
 pub(super) const EPOCHS: u64 = 40;
-pub(super) const TUNING: u64 = 20;
+
+/// How images are changed at random before the model sees them.
+pub(super) const AUGMENT: &str = "crop:1,rotate:15";
+
+/// Images by which the steps of compression are judged; nothing learns from them.
+pub(super) const JUDGES: usize = 240;
 
 /// A convolutional network for 8×8 images, untrained.
 ///
@@ -23,29 +28,34 @@ pub(super) const TUNING: u64 = 20;
 ///
 /// None that is known.
 pub(super) fn untrained(seed: u64) -> Result<Model> {
-    let set = [("channels", "1"), ("height", "8"), ("width", "8")];
+    let set = [
+        ("channels", "1"),
+        ("height", "8"),
+        ("width", "8"),
+        ("filters", "48"),
+    ];
     let set = set.map(|(k, v)| (k.to_owned(), v.to_owned()));
     Ok(arch("conv4")?.build(&set, seed)?)
 }
 
-/// `model` after so many `epochs` on all images but those of the test; zeros of weights stay.
+/// `model` after it has learned from all images but those of the test and those to judge by.
 ///
 /// # Errors
 ///
 /// None that is known.
-pub(super) fn trained(model: &Model, epochs: u64, ui: &Ui) -> Result<Model> {
-    let all = Options {
-        validation: data::Part::Count(0),
+pub(super) fn trained(model: &Model, ui: &Ui) -> Result<Model> {
+    let part = Options {
+        validation: data::Part::Count(JUDGES),
+        seed: ui.common.seed,
         ..Options::default()
     };
-    let splits = data::open("digits", &all)?;
     let options = LoaderOptions {
         batch: 32,
         seed: ui.common.seed,
-        augment: "crop:1,rotate:15".parse()?,
+        augment: AUGMENT.parse()?,
         ..LoaderOptions::default()
     };
-    let loader = Loader::new(splits.train, options)?;
+    let loader = Loader::new(data::open("digits", &part)?.train, options)?;
     let output = model.graph.outputs.first().context("the model has no output")?;
     let output = model.graph[output.value].name.to_string();
     let of = [output.as_str(), "label"];
@@ -60,13 +70,10 @@ pub(super) fn trained(model: &Model, epochs: u64, ui: &Ui) -> Result<Model> {
     };
     let terms = [term(&*entropy, 1.0), term(&Accuracy, 0.0)];
     let course = Course {
-        spec: Spec {
-            hold_zeros: true,
-            ..Spec::new(&terms, &adam)
-        },
+        spec: Spec::new(&terms, &adam),
         rate: 2e-3,
-        schedule: &format!("cosine:{epochs}").parse().map_err(anyhow::Error::msg)?,
-        epochs,
+        schedule: &format!("cosine:{EPOCHS}").parse().map_err(anyhow::Error::msg)?,
+        epochs: EPOCHS,
         patience: None,
         teachers: &[],
         checkpoint: None,
