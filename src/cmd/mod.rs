@@ -4,7 +4,6 @@ mod bars;
 mod bench;
 mod calibrate;
 mod card;
-#[allow(dead_code, unused_imports)]
 mod chart;
 mod compare;
 mod compress;
@@ -17,7 +16,6 @@ mod optimize;
 mod prune;
 mod pruning;
 mod recipe;
-#[allow(dead_code)]
 mod report;
 mod rival;
 mod run;

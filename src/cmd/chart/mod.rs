@@ -2,7 +2,7 @@
 
 mod scale;
 
-pub(in crate::cmd) use scale::{Scale, round_up};
+pub(in crate::cmd) use scale::Scale;
 
 /// Colours that people who see few colours tell apart (Okabe and Ito 2008).
 pub(in crate::cmd) const COLOURS: [&str; 8] = [

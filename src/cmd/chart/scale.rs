@@ -10,7 +10,7 @@ pub(in crate::cmd) struct Scale {
 }
 
 /// The least of 1, 2, 2.5, 5 and 10 times a power of ten that is at least `x`, which is above 0.
-pub(in crate::cmd) fn round_up(x: f64) -> f64 {
+fn round_up(x: f64) -> f64 {
     let power = 10f64.powf(x.log10().floor());
     // Powers of ten are not exact in binary.
     let enough = |f: &f64| f * power >= x * (1.0 - 1e-9);

@@ -1,5 +1,6 @@
 //! A chart of speed-ups as SVG: a line for each engine and pattern, over zeros.
 
+use super::super::chart::{COLOURS, STYLE, Scale, dot, line, rule, sheet, text};
 use super::rows::Line;
 
 const WIDTH: f64 = 800.0;
@@ -12,37 +13,21 @@ const BOTTOM: f64 = 52.0;
 /// Between two lines of text.
 const LEADING: f64 = 18.0;
 
-/// Told apart by people who see few colours too (Okabe and Ito 2008).
-const COLOURS: [&str; 8] = [
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#444444",
-];
-
-const STYLE: &str = "text{font:13px system-ui,'Helvetica Neue',Arial,sans-serif;fill:#1d2b24}\
-.title{font-size:19px;font-weight:600}.soft{fill:#5d6b64}.grid{stroke:#e3e7e3}.one{stroke:#1d2b24;stroke-width:1.5}\
-.line{fill:none;stroke-width:2.5;stroke-linejoin:round;stroke-linecap:round}.leader{stroke:#b9c2bc}\
+/// What this chart has beside others.
+const MORE: &str = ".title{font-size:19px}.one{stroke:#1d2b24;stroke-width:1.5}.leader{stroke:#b9c2bc}\
 .mark{font-size:12px;font-weight:600;paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}";
 
 /// Where figures are drawn.
 struct Axes {
-    /// The greatest speed-up, and the step between two that are written.
-    top: f64,
-    step: f64,
+    speedups: Scale,
 }
 
 impl Axes {
     fn of(lines: &[Line]) -> Axes {
-        let greatest = lines
-            .iter()
-            .flat_map(|l| &l.points)
-            .fold(1.2, |top: f64, p| top.max(p.1));
-        let tenth = 10f64.powf((greatest / 8.0).log10().floor());
-        let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|s| s * tenth);
-        let step = steps
-            .into_iter()
-            .find(|s| greatest / s <= 8.0)
-            .unwrap_or(greatest);
-        let top = (greatest / step).ceil() * step;
-        Axes { top, step }
+        let all = lines.iter().flat_map(|l| &l.points).map(|p| p.1);
+        Axes {
+            speedups: Scale::new(all.chain([0.0, 1.2]), [HEIGHT - BOTTOM, TOP], 8),
+        }
     }
 
     fn x(share: f64) -> f64 {
@@ -50,30 +35,21 @@ impl Axes {
     }
 
     fn y(&self, speedup: f64) -> f64 {
-        TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - speedup / self.top)
+        self.speedups.at(speedup)
     }
 
     fn grid(&self) -> String {
         let (left, right, foot) = (Axes::x(0.0), Axes::x(1.0), self.y(0.0));
-        let across = |i: usize| {
-            let (value, y) = (i as f64 * self.step, self.y(i as f64 * self.step));
-            let digits = if self.step.fract() == 0.0 { 0 } else { 2 };
-            let number = format!("{value:.digits$}");
-            let number = if digits > 0 {
-                number.trim_end_matches('0').trim_end_matches('.')
-            } else {
-                &number
-            };
+        let across = self.speedups.ticks().into_iter().map(|(y, label)| {
             rule([left, y, right, y], "grid")
-                + &text([left - 8.0, y + 4.5], "soft", "end", &format!("{number}×"))
-        };
+                + &text([left - 8.0, y + 4.5], "soft", "end", &format!("{label}×"))
+        });
         let up = |i: usize| {
             let x = Axes::x(i as f64 / 10.0);
             let name = text([x, foot + 20.0], "soft", "middle", &format!("{} %", 10 * i));
             rule([x, TOP, x, foot], "grid") + if i.is_multiple_of(2) { &name } else { "" }
         };
-        let count = (self.top / self.step).round() as usize;
-        let lines: String = (0..=10).map(up).chain((0..=count).map(across)).collect();
+        let lines: String = (0..=10).map(up).chain(across).collect();
         let middle = (left + right) / 2.0;
         lines
             + &rule([left, self.y(1.0), right, self.y(1.0)], "one")
@@ -92,22 +68,6 @@ impl Axes {
     }
 }
 
-fn rule([x1, y1, x2, y2]: [f64; 4], class: &str) -> String {
-    format!(r#"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" class="{class}"/>"#)
-}
-
-fn text([x, y]: [f64; 2], class: &str, anchor: &str, words: &str) -> String {
-    let words = escaped(words);
-    format!(r#"<text x="{x:.1}" y="{y:.1}" class="{class}" text-anchor="{anchor}">{words}</text>"#)
-}
-
-fn escaped(words: &str) -> String {
-    words
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('"', "&quot;")
-}
-
 /// How one line is drawn.
 struct Pen<'a> {
     colour: &'a str,
@@ -120,27 +80,21 @@ impl Pen<'_> {
         format!(r#"stroke="{}" stroke-dasharray="{}""#, self.colour, self.dash)
     }
 
-    fn dot(&self, [x, y]: [f64; 2]) -> String {
-        format!(
-            r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" fill="{}"/>"#,
-            self.colour
-        )
+    fn dot(&self, at: [f64; 2]) -> String {
+        dot(at, 3.5, &format!(r#"fill="{}""#, self.colour))
     }
 
-    fn ring(&self, [x, y]: [f64; 2]) -> String {
+    fn ring(&self, at: [f64; 2]) -> String {
         let colour = self.colour;
-        format!(
-            r##"<circle cx="{x:.1}" cy="{y:.1}" r="5" fill="#fff" stroke="{colour}" stroke-width="2.5"/>"##
+        dot(
+            at,
+            5.0,
+            &format!(r##"fill="#fff" stroke="{colour}" stroke-width="2.5""##),
         )
     }
 
     fn curve(&self, points: &[[f64; 2]]) -> String {
-        let all: Vec<String> = points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
-        format!(
-            r#"<polyline points="{}" class="line" {}/>"#,
-            all.join(" "),
-            self.stroke()
-        )
+        line(points, &format!(r#"class="line" {}"#, self.stroke()))
     }
 }
 
@@ -243,19 +197,14 @@ pub(super) fn chart(title: &str, caption: &str, lines: &[Line]) -> String {
     };
     let curves: String = lines.iter().map(curve).collect();
     let name = title.rsplit('/').next().unwrap_or(title);
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\">\n\
-         <style>{STYLE}</style>\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n{}{}\n{}\n{curves}\n{}\n{}\n</svg>\n",
-        text(
-            [LEFT, 26.0],
-            "title",
-            "start",
-            &format!("What zeros save: {name}")
-        ),
-        text([LEFT, 45.0], "soft", "start", caption),
-        axes.grid(),
-        marks(lines, &axes),
-        names(lines, &axes),
+    let title = format!("What zeros save: {name}");
+    let head = text([LEFT, 26.0], "title", "start", &title) + &text([LEFT, 45.0], "soft", "start", caption);
+    let (marks, names) = (marks(lines, &axes), names(lines, &axes));
+    sheet(
+        [WIDTH, HEIGHT],
+        &format!("{STYLE}{MORE}"),
+        &title,
+        &[head, axes.grid(), curves, marks, names].join("\n"),
     )
 }
 
@@ -294,7 +243,7 @@ mod tests {
             line("self", "2:4", &[(0.5, 1.5)]),
         ];
         let svg = chart("a/<b>.onnx", "2 threads", &lines);
-        assert!(svg.contains("What zeros save: &lt;b>.onnx") && svg.contains("2 threads"));
+        assert!(svg.contains("What zeros save: &lt;b&gt;.onnx") && svg.contains("2 threads"));
         for words in [
             "self, unstructured 2.00×",
             "ort, unstructured 0.90×",
@@ -310,6 +259,7 @@ mod tests {
             2,
             "a curve and its name"
         );
-        assert!((Axes::of(&lines).top - 2.0).abs() < 1e-9 && (Axes::of(&[]).top - 1.2).abs() < 1e-9);
+        let top = |lines: &[Line]| Axes::of(lines).speedups.ticks().pop().map(|t| t.1);
+        assert_eq!((top(&lines), top(&[])), (Some("2".into()), Some("1.2".into())));
     }
 }

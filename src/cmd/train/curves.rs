@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use secateur::train::Scores;
 
+use super::super::chart::{COLOURS, STYLE, Scale, line, rule, sheet, text};
 use super::super::written;
 use super::report::Shown;
 
@@ -16,11 +17,6 @@ const PANEL: f64 = 350.0;
 const LEFT: f64 = 60.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 48.0;
-
-const STYLE: &str = "text{font:13px system-ui,'Helvetica Neue',Arial,sans-serif;fill:#1d2b24}\
-.title{font-size:16px;font-weight:600}.soft{fill:#5d6b64}.grid{stroke:#e3e7e3}\
-.train{fill:none;stroke:#0072b2;stroke-width:2.5}.validation{fill:none;stroke:#d55e00;stroke-width:2.5}\
-.t{fill:#0072b2}.v{fill:#d55e00}";
 
 /// Writes the curves: a table if the file's name ends in `.csv`, else a chart.
 pub(super) fn write(path: &Path, force: bool, shown: &Shown) -> Result<()> {
@@ -55,70 +51,43 @@ fn csv(shown: &Shown) -> String {
 /// A panel of the chart: a title, and the training and validation curves over epochs.
 struct Panel<'a> {
     title: &'a str,
-    at: f64,
+    left: f64,
     lines: [Vec<(f64, f64)>; 2],
-    /// The least and greatest value.
-    range: (f64, f64),
+    y: Scale,
     epochs: f64,
 }
 
 impl Panel<'_> {
     fn x(&self, epoch: f64) -> f64 {
-        let share = if self.epochs > 1.0 {
-            (epoch - 1.0) / (self.epochs - 1.0)
-        } else {
-            0.5
+        let share = match self.epochs > 1.0 {
+            true => (epoch - 1.0) / (self.epochs - 1.0),
+            false => 0.5,
         };
-        self.at + PANEL * share
-    }
-
-    fn y(&self, value: f64) -> f64 {
-        let (low, high) = self.range;
-        TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - (value - low) / (high - low))
+        self.left + PANEL * share
     }
 
     fn draw(&self) -> String {
-        let rule = |i: u32| {
-            let (low, high) = self.range;
-            let value = low + (high - low) * f64::from(i) / 4.0;
-            let y = self.y(value);
-            let words = if high - low < 0.02 {
-                format!("{value:.4}")
-            } else {
-                format!("{value:.2}")
-            };
-            format!(
-                r#"<line class="grid" x1="{:.1}" x2="{:.1}" y1="{y:.1}" y2="{y:.1}"/><text class="soft" x="{:.1}" y="{:.1}" text-anchor="end">{words}</text>"#,
-                self.at,
-                self.at + PANEL,
-                self.at - 6.0,
-                y + 4.0
-            )
-        };
-        let curve = |(line, class): (&Vec<(f64, f64)>, &str)| {
-            let points: Vec<_> = line
-                .iter()
-                .map(|&(epoch, v)| format!("{:.1},{:.1}", self.x(epoch), self.y(v)))
-                .collect();
-            format!(r#"<polyline class="{class}" points="{}"/>"#, points.join(" "))
-        };
-        let rules: String = (0..=4).map(rule).collect();
-        let curves: String = self
-            .lines
-            .iter()
-            .zip(["train", "validation"])
-            .map(curve)
-            .collect();
-        let ends = [(1.0, "start"), (self.epochs, "end")];
-        let ends = ends.iter().map(|(epoch, anchor)| {
-            let (x, y) = (self.x(*epoch), HEIGHT - BOTTOM + 20.0);
-            format!(r#"<text class="soft" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">epoch {epoch}</text>"#)
+        let (left, right) = (self.left, self.left + PANEL);
+        let grid = self.y.ticks().into_iter().map(|(y, label)| {
+            rule([left, y, right, y], "grid") + &text([left - 6.0, y + 4.0], "soft", "end", &label)
         });
-        let title = format!(
-            r#"<text class="title" x="{:.1}" y="26">{}</text>"#,
-            self.at, self.title
-        );
-        title + &rules + &curves + &ends.collect::<String>()
+        let curve = |(points, colour): (&Vec<(f64, f64)>, &str)| {
+            let place = |(epoch, value): &(f64, f64)| [self.x(*epoch), self.y.at(*value)];
+            let points: Vec<[f64; 2]> = points.iter().map(place).collect();
+            line(&points, &format!(r#"class="line" stroke="{colour}""#))
+        };
+        let curves = self.lines.iter().zip(COLOURS).map(curve);
+        let ends = [(1.0, "start"), (self.epochs, "end")].map(|(epoch, anchor)| {
+            let at = [self.x(epoch), HEIGHT - BOTTOM + 20.0];
+            text(at, "soft", anchor, &format!("epoch {epoch}"))
+        });
+        let title = text([left, 26.0], "title", "start", self.title);
+        [title]
+            .into_iter()
+            .chain(grid)
+            .chain(curves)
+            .chain(ends)
+            .collect()
     }
 }
 
@@ -135,24 +104,15 @@ fn svg(shown: &Shown) -> String {
         });
         rows.collect()
     };
-    let panel = |title, at: f64, of: &dyn Fn(&Scores) -> Option<f64>| {
+    let panel = |title, left: f64, of: &dyn Fn(&Scores) -> Option<f64>| {
         let lines = [line(of, false), line(of, true)];
         let all = lines.iter().flatten().map(|(_, v)| *v);
-        let (low, high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| {
-            (a.min(v), b.max(v))
-        });
-        let range = match high > low {
-            true => (low, high),
-            false if high.is_finite() => (low - 0.5, high + 0.5),
-            false => (0.0, 1.0),
-        };
-        let epochs = shown.rows.last().map_or(1.0, |r| r.epoch as f64);
         Panel {
             title,
-            at,
+            left,
+            y: Scale::new(all, [HEIGHT - BOTTOM, TOP], 4),
             lines,
-            range,
-            epochs,
+            epochs: shown.rows.last().map_or(1.0, |r| r.epoch as f64),
         }
         .draw()
     };
@@ -161,9 +121,14 @@ fn svg(shown: &Shown) -> String {
         Some(_) => panel("Accuracy", LEFT + PANEL + 80.0, &|s| shown.accuracy(s)),
         None => String::new(),
     };
-    let key =
-        r#"<text class="t" x="60" y="46">training</text><text class="v" x="130" y="46">validation</text>"#;
-    format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Losses and accuracies over epochs"><style>{STYLE}</style><rect width="100%" height="100%" fill="white"/>{key}{loss}{accuracy}</svg>"##
+    let key = |x: f64, name: &str, colour: &str| {
+        format!(r#"<text x="{x}" y="46" style="fill:{colour}">{name}</text>"#)
+    };
+    let keys = key(LEFT, "training", COLOURS[0]) + &key(LEFT + 70.0, "validation", COLOURS[1]);
+    sheet(
+        [WIDTH, HEIGHT],
+        STYLE,
+        "Losses and accuracies over epochs",
+        &(keys + &loss + &accuracy),
     )
 }
