@@ -109,6 +109,10 @@ fn compress(dense: &Step, page: &Path, flags: &Flags, ui: &Ui) -> Result<Outcome
         &judges,
         "--augment",
         school::AUGMENT,
+        "--finetune",
+        "25",
+        "--lr",
+        "2e-3",
         "--report",
         &files[2],
     ];
