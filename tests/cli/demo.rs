@@ -20,7 +20,10 @@ fn the_demo_trains_compresses_and_verifies() {
     let steps = said["steps"].as_array().unwrap();
     let of = |key: &str| -> Vec<f64> { steps.iter().map(|s| s[key].as_f64().unwrap()).collect() };
     let shares = of("sparsity");
-    assert_eq!((&shares[..6], shares.len()), (&[0.0, 0.5, 0.7, 0.8, 0.9, 0.95][..], 7));
+    assert_eq!(
+        (&shares[..6], shares.len()),
+        (&[0.0, 0.5, 0.7, 0.8, 0.9, 0.95][..], 7)
+    );
     let weights = of("weights")[0];
     let zeros = of("zeros");
     let cut = shares[1..6].iter().map(|s| (s * weights).round());
