@@ -72,7 +72,7 @@ mod tests {
 
     fn shape(model: &Model) -> Vec<Dim> {
         let ty = &model.graph.inputs[0].ty.as_ref().unwrap().ty;
-        ty.shape().unwrap().iter().cloned().collect()
+        ty.shape().unwrap().to_vec()
     }
 
     #[test]
