@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 SEARCHES = {
     "lenet-300-100": "lenet-300-100 --data {data}/mnist --validation 5000 --batch 60 --lr 1.2e-3 --steps 4000 --every 100 "
     "--rounds 15 --rate 20% --seeds 5",
-    "conv4": "conv4 --set filters=16 --data {data}/mnist --validation 3000 --batch 60 --lr 1e-3 --steps 600 --every 50 "
+    "conv4": "conv4 --data {data}/mnist --validation 3000 --batch 60 --lr 1e-3 --steps 2500 --every 100 "
     "--rounds 5 --rate 37% --scope global --arms ticket,reinit --seeds 3",
 }
 

@@ -2,6 +2,10 @@
 
 use std::fs;
 
+use secateur::Tensor;
+use secateur::engine::ir::{Attr, DType, Dim, Model, Node, Opset, Type};
+use secateur::engine::onnx;
+
 use super::*;
 
 /// A network of the digits that has learned a little, in a file.
@@ -283,4 +287,70 @@ fn zeros_of_vectors_that_were_asked_for_stay() {
         said["rounds"][0]["sparsity"],
         said["total"]["zeros"].as_f64().unwrap() / said["total"]["weights"].as_f64().unwrap()
     );
+}
+
+/// A network of the digits for images of any size, whose paddings follow from the size.
+fn of_any_size(folder: &Folder) -> String {
+    let opset = Opset {
+        domain: None,
+        version: Some(21),
+        extra: Default::default(),
+    };
+    let mut model = Model {
+        ir_version: Some(10),
+        opsets: vec![opset],
+        ..Model::default()
+    };
+    let random = |n: usize, dims: &[usize]| {
+        Tensor::of(dims, (0..n).map(|i| (i as f32 * 1.7).sin()).collect::<Vec<_>>())
+    };
+    let g = &mut model.graph;
+    let sizes = [
+        Dim::symbol("n"),
+        1usize.into(),
+        Dim::symbol("h"),
+        Dim::symbol("w"),
+    ];
+    let x = g.input("x", Type::tensor(DType::F32, sizes));
+    let [w, v] = [
+        g.constant("w", random(72, &[8, 1, 3, 3])),
+        g.constant("v", random(80, &[8, 10])),
+    ];
+    let [c, p, f, y] = ["c", "p", "f", "y"].map(|name| g.value(name));
+    let mut conv = Node::new("Conv", vec![Some(x), Some(w)], vec![Some(c)]);
+    conv.attrs = vec![
+        Attr::new("auto_pad", "SAME_UPPER"),
+        Attr::new("strides", vec![2, 2]),
+    ];
+    g.node(conv);
+    g.node(Node::new("GlobalAveragePool", vec![Some(c)], vec![Some(p)]));
+    g.node(Node::new("Flatten", vec![Some(p)], vec![Some(f)]));
+    g.node(Node::new("MatMul", vec![Some(f), Some(v)], vec![Some(y)]));
+    g.output(
+        y,
+        Some(Type::tensor(DType::F32, [Dim::symbol("n"), 10usize.into()])),
+    );
+    folder.write("any.onnx", &onnx::to_bytes(&model))
+}
+
+#[test]
+fn free_sizes_are_set_while_a_model_is_trained_and_come_back() {
+    let folder = Folder::new("prune-free-sizes");
+    let (a, b) = (of_any_size(&folder), folder.file("b.onnx"));
+    let asked = [
+        "prune",
+        &a,
+        &b,
+        "--data",
+        "digits",
+        "--finetune",
+        "1",
+        "--sparsity",
+        "50%",
+    ];
+    let error = refused(&[&asked[..], &["-s", "n=1"]].concat());
+    assert!(error.contains("size"), "{error}");
+    done(&[&asked[..], &["-s", "h=8", "-s", "w=8"]].concat());
+    let inputs = |file: &str| done(&["inspect", file])["inputs"].clone();
+    assert_eq!(inputs(&a), inputs(&b));
 }

@@ -5,7 +5,6 @@ mod exam;
 mod flags;
 mod hunt;
 mod pupil;
-mod sized;
 mod story;
 mod usual;
 mod whole;

@@ -12,7 +12,7 @@ use secateur::train::{Course, Loss, Spec, Teacher, Term};
 use secateur::{Model, Tensor};
 
 use super::super::card;
-use super::super::recipe::{SAMPLES, given, repairs};
+use super::super::recipe::{SAMPLES, fitted, given, repairs, sized};
 use super::super::shapes::wanted;
 use super::super::source::{Feeder, InputFlags};
 use super::super::train::{Flags, KEEP, Start, TEACHER, output};
@@ -20,7 +20,6 @@ use super::super::ui::Ui;
 use super::agree::Original;
 use super::exam::Exam;
 use super::flags::INPUTS;
-use super::sized::{fitted, sized};
 
 /// A model with its examples, and how it learns.
 pub(super) struct Pupil<'a> {

@@ -16,12 +16,11 @@ use serde_json::{Value, json};
 use super::super::Outcome;
 use super::super::card::{self, Card};
 use super::super::compare::{Distance, Tolerance};
-use super::super::recipe::Chain;
+use super::super::recipe::{Chain, freed};
 use super::super::report::{self, Aim, Story, Tried};
 use super::super::written::{Receipt, Target};
 use super::Job;
 use super::hunt::{self, Catch, Hunt};
-use super::sized::freed;
 use super::story::{self, Measured};
 
 /// What is to be written and told, whichever way it was made.

@@ -20,6 +20,7 @@ use super::super::ui::{Progress, Ui};
 use super::examples::{Shown, Source};
 use super::lesson::Lesson;
 use super::recovery::RecoveryFlags;
+use super::sized::{freed, sized};
 
 /// A recipe and what it is applied to.
 pub(in crate::cmd) struct Chain<'a> {
@@ -110,7 +111,7 @@ impl Chain<'_> {
     /// Takes all steps.
     pub(in crate::cmd) fn run(&self) -> Result<Cooked> {
         let mut cooked = Cooked {
-            model: self.old.clone(),
+            model: self.begin(),
             samples: 0,
             steps: vec![],
             lesson: None,
@@ -132,7 +133,21 @@ impl Chain<'_> {
             let test = |recovery: &mut Recovery| self.test(&lesson, recovery, &cooked.model);
             cooked.test = lesson.give(self.old, (None, false), self.ui, test)?;
         }
+        cooked.model = freed(cooked.model, self.old);
         Ok(cooked)
+    }
+
+    /// What the first step begins with: what is trained has no free sizes where they are set.
+    fn begin(&self) -> Model {
+        let trains = |step: &Step| match step {
+            Step::Prune(p) => p.finetune.is_some(),
+            Step::Finetune(_) => true,
+            _ => false,
+        };
+        match self.recipe.step.iter().any(trains) {
+            true => sized(self.old, &self.ui.common.sizes),
+            false => self.old.clone(),
+        }
     }
 
     /// Where the state of step `n` is kept; of the only one there is no number.

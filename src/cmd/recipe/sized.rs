@@ -7,7 +7,7 @@ use secateur::engine::ir::{Dim, Port, Type};
 use secateur::train::data::Input;
 
 /// `model` with the free dimensions of its inputs as `sizes` say, but for those of batches, which come first.
-pub(super) fn sized(model: &Model, sizes: &[(String, usize)]) -> Model {
+pub(in crate::cmd) fn sized(model: &Model, sizes: &[(String, usize)]) -> Model {
     let known: HashMap<&str, usize> = sizes.iter().map(|(n, s)| (n.as_str(), *s)).collect();
     changed(model, |_, axis, dim| match dim {
         Dim::Symbol(s) if axis > 0 => known.get(&**s).copied(),
@@ -16,7 +16,7 @@ pub(super) fn sized(model: &Model, sizes: &[(String, usize)]) -> Model {
 }
 
 /// `model` with the sizes that examples of `inputs` have.
-pub(super) fn fitted(model: &Model, inputs: &[Input]) -> Model {
+pub(in crate::cmd) fn fitted(model: &Model, inputs: &[Input]) -> Model {
     changed(model, |name, axis, dim| {
         let input = inputs.iter().find(|i| i.name == name)?;
         let size = axis.checked_sub(1).and_then(|a| input.dims.get(a));
@@ -25,7 +25,7 @@ pub(super) fn fitted(model: &Model, inputs: &[Input]) -> Model {
 }
 
 /// `model` with the inputs declared as those of `original`.
-pub(super) fn freed(mut model: Model, original: &Model) -> Model {
+pub(in crate::cmd) fn freed(mut model: Model, original: &Model) -> Model {
     let old = &original.graph;
     for port in &mut model.graph.inputs {
         let name = &model.graph.values[port.value.0 as usize].name;
