@@ -410,8 +410,14 @@ impl<'a, 'b> Way<'a, 'b> {
         let aim = self.aim();
         let before = scored(school, &pruned)?;
         let weights = self.search.subject.marked(&pruned)?;
-        let model = school.recover(turn, pruned, &weights, &mut |e| told(Event::Rounds(e)))?;
-        let after = scored(school, &model)?;
+        let tell = &mut |e: rounds::Event| told(Event::Rounds(e));
+        let better = school.recover(turn, pruned.clone(), &weights, tell)?;
+        let (mut model, mut after) = (pruned, before);
+        let score = scored(school, &better)?;
+        // Recovery that makes it worse is no recovery.
+        if !score.is_worse(&before) {
+            (model, after) = (better, score);
+        }
         let cost = self.search.cost(&model, Some(self.state.cost))?;
         let verdict = self.verdict(&after);
         self.state.tries.push(Try {

@@ -66,16 +66,20 @@ fn model() -> Model {
     chain((1..=3).map(weight).collect::<Vec<Tensor>>())
 }
 
-/// What a search finds that is measured by `hurts` and may lose so much.
-fn search(hurts: [f64; 3], left: f64, max_drop: f64, target: Option<&str>) -> Found {
-    let (model, choice, rates) = (model(), Choice::default(), Arc::<Rates>::default());
-    let search = Search {
+/// A search that may lose so much.
+fn searching<'a>(
+    choice: &'a Choice,
+    rates: &'a Arc<Rates>,
+    max_drop: f64,
+    target: Option<&str>,
+) -> Search<'a> {
+    Search {
         subject: Subject {
             method: find("magnitude").unwrap(),
             pattern: Pattern::Unstructured.into(),
             shown: None,
             seed: 0,
-            choice: &choice,
+            choice,
             frame: Frame::default(),
             effort: Effort::default(),
         },
@@ -86,13 +90,19 @@ fn search(hurts: [f64; 3], left: f64, max_drop: f64, target: Option<&str>) -> Fo
             sizes: Sizes {
                 shapes: vec![vec![1, 16]],
                 threads: 1,
-                rates: &rates,
+                rates,
             },
         },
         clock: None,
         checkpoint: None,
         resume: false,
-    };
+    }
+}
+
+/// What a search finds that is measured by `hurts` and may lose so much.
+fn search(hurts: [f64; 3], left: f64, max_drop: f64, target: Option<&str>) -> Found {
+    let (model, choice, rates) = (model(), Choice::default(), Arc::<Rates>::default());
+    let search = searching(&choice, &rates, max_drop, target);
     let mut school = Squares::new(&model, &hurts, left);
     let found = search.run(&model, (None, &mut school), &mut |_| ()).unwrap();
     let after = school.score(&found.model).unwrap().unwrap();
@@ -108,6 +118,36 @@ fn zeros(model: &Model) -> Vec<usize> {
 
 /// All weights together: 768 floats.
 const WHOLE: f64 = 768.0 * 4.0 / 1e6;
+
+/// A school whose recovery takes all weights away.
+struct Ruin(Squares);
+
+impl School for Ruin {
+    fn score(&mut self, model: &Model) -> Result<Option<Score>, RecoverError> {
+        self.0.score(model)
+    }
+
+    fn recover(&mut self, _: Turn, model: Model, _: &[Weight], _: Told) -> Result<Model, RecoverError> {
+        let none = weights(&model).into_iter().map(|w| {
+            let dims = w.tensor.dims();
+            Tensor::zeros(DType::F32, dims).unwrap()
+        });
+        Ok(chain(none.collect()))
+    }
+}
+
+#[test]
+fn recovery_that_makes_it_worse_is_left_out() {
+    let (model, choice, rates) = (model(), Choice::default(), Arc::<Rates>::default());
+    let hurts = [1.0, 1.0, 1.0];
+    let search = searching(&choice, &rates, 0.1, Some("0.0015MB"));
+    let mut school = Ruin(Squares::new(&model, &hurts, 1.0));
+    let found = search.run(&model, (None, &mut school), &mut |_| ()).unwrap();
+    let mut plain = Squares::new(&model, &hurts, 1.0);
+    let without = search.run(&model, (None, &mut plain), &mut |_| ()).unwrap();
+    assert_eq!(found.model, without.model);
+    assert!(found.cost < found.cost_before && found.tries.iter().all(|t| t.after == t.before));
+}
 
 #[test]
 fn what_hurts_least_goes_first_and_the_target_is_met() {
