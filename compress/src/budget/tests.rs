@@ -139,8 +139,8 @@ impl School for Ruin {
 #[test]
 fn recovery_that_makes_it_worse_is_left_out() {
     let (model, choice, rates) = (model(), Choice::default(), Arc::<Rates>::default());
-    let hurts = [1.0, 1.0, 1.0];
-    let search = searching(&choice, &rates, 0.1, Some("0.0015MB"));
+    let hurts = [0.01, 1.0, 0.01];
+    let search = searching(&choice, &rates, 0.05, Some("0.0015MB"));
     let mut school = Ruin(Squares::new(&model, &hurts, 1.0));
     let found = search.run(&model, (None, &mut school), &mut |_| ()).unwrap();
     let mut plain = Squares::new(&model, &hurts, 1.0);
