@@ -469,10 +469,9 @@ impl<'a, 'b> Way<'a, 'b> {
             to,
             part: 1.0,
         };
-        // A pattern that says its share has nothing between, nor has a block; and the first zeros make no file smaller.
+        // A pattern that says its share has nothing between, nor has a block.
         let zeros = self.search.subject.pattern.zeros();
-        let whole =
-            zeros.is_none_or(|p: Pattern| p.share().is_some()) || self.search.quantity() == Quantity::Mb;
+        let whole = zeros.is_none_or(|p: Pattern| p.share().is_some());
         let at: Vec<Place> = match whole {
             true => allot(&ladders, most).into_iter().map(on).collect(),
             false => divide(&ladders, most),

@@ -271,7 +271,10 @@ fn biases_and_weights_that_share_a_node_are_told_apart() {
 
 #[test]
 fn what_is_made_part_of_another_node_has_its_cost() {
-    let mut model = Model::default();
+    let mut model = Model {
+        opsets: chain(vec![Random::new(1).normals(&[2, 2], 0.0, 1.0)]).opsets,
+        ..Model::default()
+    };
     let g = &mut model.graph;
     let x = g.input(
         "x",
