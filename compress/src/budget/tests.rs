@@ -177,8 +177,8 @@ fn the_budget_is_never_broken() {
 
 #[test]
 fn recovery_goes_farther() {
-    let without = search([1.0, 1.0, 1.0], 1.0, 0.02, Some("0.0004MB"));
-    let with = search([1.0, 1.0, 1.0], 0.05, 0.02, Some("0.0004MB"));
+    let without = search([1.0, 1.0, 1.0], 1.0, 0.02, Some("0.0001M"));
+    let with = search([1.0, 1.0, 1.0], 0.05, 0.02, Some("0.0001M"));
     assert!(with.cost < 0.8 * without.cost, "{}, {}", with.cost, without.cost);
 }
 
