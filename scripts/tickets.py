@@ -26,11 +26,6 @@ SEARCHES = {
     "--rounds 5 --rate 37% --scope global --arms ticket,reinit --seeds 3",
 }
 
-# name: what is to be known of a search
-NOTES = {
-    "conv4": " This search is sized for minutes: half the filters of `new conv4`, and so few steps that the dense network is best at its last.",
-}
-
 HEAD = "## Lottery tickets\n"
 ARMS = ["ticket", "reinit", "random-mask"]
 
@@ -105,7 +100,7 @@ Dense: {share(dense['accuracy'])} % of the test examples ({share(dense['final_ac
 accuracy it reaches after {steps(dense)} steps. {found}
 
 With {100 * groups[last, 'ticket']['remaining']:.2f} % of the weights the ticket's test accuracy less the dense network's is {ahead('dense')}; less that of
-other first weights under the same mask it is {ahead('reinit')}.{NOTES.get(name, '')}
+other first weights under the same mask it is {ahead('reinit')}.
 
 {table}
 

@@ -39,10 +39,8 @@ struct Flags {
 
 impl Cmd for Explain {
     fn command(&self) -> Command {
-        Flags::augment_args(
-            Command::new("explain")
-                .about("Shows how each node is run, and which rewrites fired or did not, and why"),
-        )
+        Flags::augment_args(Command::new("explain"))
+            .about("Shows how each node is run, and which rewrites fired or did not, and why")
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

@@ -33,7 +33,7 @@ struct Flags {
 impl Cmd for Inspect {
     fn command(&self) -> Command {
         let about = "Shows operators, inputs, parameters, zeros, MACs, memory, and what is not supported";
-        Flags::augment_args(Command::new("inspect").about(about))
+        Flags::augment_args(Command::new("inspect")).about(about)
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

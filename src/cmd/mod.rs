@@ -102,7 +102,7 @@ fn command() -> Command {
         .subcommand_help_heading("Verbs")
         .max_term_width(110)
         .subcommands(CMDS.iter().map(|c| c.command()));
-    Common::augment_args(root).about("Runs, prunes and rewrites ONNX models")
+    Common::augment_args(root).about("Runs, trains, prunes and rewrites ONNX models")
 }
 
 /// Runs the command line `args`, program name included.
@@ -194,6 +194,9 @@ mod tests {
                 "{} says what it does",
                 verb.get_name()
             );
+            // The words for flags that verbs share are not those of the verb.
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.contains("lags"), "{}: {about}", verb.get_name());
             let hidden = |a: &&clap::Arg| !a.is_hide_set();
             for arg in verb.get_arguments().filter(hidden) {
                 assert!(arg.get_help().is_some(), "{} {}", verb.get_name(), arg.get_id());

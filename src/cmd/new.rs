@@ -43,7 +43,7 @@ pub(super) fn setting(text: &str) -> Result<(String, String), String> {
 
 impl Cmd for New {
     fn command(&self) -> Command {
-        Flags::augment_args(Command::new("new").about("Writes an architecture with random weights"))
+        Flags::augment_args(Command::new("new")).about("Writes an architecture with random weights")
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

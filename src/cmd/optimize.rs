@@ -63,7 +63,7 @@ impl Level {
 
 impl Cmd for Optimize {
     fn command(&self) -> Command {
-        Flags::augment_args(Command::new("optimize").about("Writes an equal model that does less"))
+        Flags::augment_args(Command::new("optimize")).about("Writes an equal model that does less")
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

@@ -52,7 +52,7 @@ enum Grouping {
 
 impl Cmd for Run {
     fn command(&self) -> Command {
-        Flags::augment_args(Command::new("run").about("Runs a model once"))
+        Flags::augment_args(Command::new("run")).about("Runs a model once")
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

@@ -56,9 +56,8 @@ fn percent(text: &str) -> Result<f64, String> {
 
 impl Cmd for Bench {
     fn command(&self) -> Command {
-        Flags::augment_args(
-            Command::new("bench").about("Measures how long a model takes, here and in other engines"),
-        )
+        Flags::augment_args(Command::new("bench"))
+            .about("Measures how long a model takes, here and in other engines")
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

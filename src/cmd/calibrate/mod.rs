@@ -36,10 +36,8 @@ struct Flags {
 
 impl Cmd for Calibrate {
     fn command(&self) -> Command {
-        Flags::augment_args(
-            Command::new("calibrate")
-                .about("Measures what kernels take on this machine, to choose among them by"),
-        )
+        Flags::augment_args(Command::new("calibrate"))
+            .about("Measures what kernels take on this machine, to choose among them by")
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use secateur::Model;
 use secateur::compress::budget::{
     Budget, Curve, Event, Foretold, Found, LEVELS, Quantity, Search, Sizes, Stage, Subject, Target, Try,
-    fall, holds,
+    Verdict, fall, holds,
 };
 use secateur::compress::methods::find;
 use secateur::compress::recipe::Budgeted;
@@ -55,6 +55,17 @@ impl Catch {
     pub(super) fn step(&self) -> Option<&Try> {
         let number = self.chosen.as_ref()?.number;
         self.found.tries.iter().find(|t| t.number == number)
+    }
+
+    /// The steps, those that did not hold on the test examples taken back.
+    pub(super) fn tries(&self) -> Vec<Try> {
+        let mut tries = self.found.tries.clone();
+        let failed = |t: &&mut Try| self.failed.iter().any(|(number, _)| *number == t.number);
+        tries
+            .iter_mut()
+            .filter(failed)
+            .for_each(|t| t.verdict = Verdict::TakenBack);
+        tries
     }
 
     /// Whether the model was as cheap as was wanted before anything was done.
@@ -208,7 +219,7 @@ impl Hunt<'_> {
             .examine(test, (None, false), |exam| self.proved(found, examples, exam))
     }
 
-    /// The newest of the models that were kept which holds by `school` too.
+    /// The newest of the models that were kept which holds by `school` too, and costs less than the first.
     fn proved(&self, found: Found, examples: [usize; 2], school: &mut dyn School) -> Result<Catch> {
         let mut score = |model: &Model| {
             let score = school.score(model)?;
@@ -216,7 +227,9 @@ impl Hunt<'_> {
         };
         let before = score(self.model())?;
         let (mut failed, mut chosen) = (vec![], None);
-        for stage in found.kept.iter().rev() {
+        let cost = |number| found.tries.iter().find(|t| t.number == number).map(|t| t.cost);
+        let saves = |stage: &&Stage| cost(stage.number).is_some_and(|c| c < found.cost_before);
+        for stage in found.kept.iter().rev().filter(saves) {
             let after = score(&stage.model)?;
             if holds(&before, &after, self.budget.max_drop / 100.0) {
                 chosen = Some((stage.clone(), after));

@@ -40,7 +40,9 @@ pub(super) struct Compress;
 impl Cmd for Compress {
     fn command(&self) -> Command {
         let about = "Prunes, recovers and verifies under one budget";
-        Flags::augment_args(Command::new("compress").about(about).after_help(names()))
+        Flags::augment_args(Command::new("compress"))
+            .about(about)
+            .after_help(names())
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

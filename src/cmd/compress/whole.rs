@@ -86,6 +86,7 @@ impl Job<'_> {
         let found = &caught.found;
         let quantity = hunt.quantity();
         let cost = caught.step().map_or(found.cost, |t| t.cost);
+        let tries = caught.tries();
         let made = Made {
             model,
             recipe,
@@ -99,9 +100,9 @@ impl Job<'_> {
             target: budget.target,
             cost: (quantity != Quantity::Ms).then_some([found.cost_before, cost]),
             curves: &found.curves,
-            tried: story::tried(&found.tries),
-            steps: story::json(&found.tries),
-            table: story::steps(&found.tries, quantity).to_string(),
+            tried: story::tried(&tries),
+            steps: story::json(&tries),
+            table: story::steps(&tries, quantity).to_string(),
             more,
             sparse: self.flags.sparse_initializers || quantity == Quantity::Mb,
         };
@@ -114,6 +115,12 @@ impl Job<'_> {
         let points = hunt.budget.max_drop;
         let reason = match (&caught.failed[..], &caught.found.tries[..]) {
             ([], []) => "nothing is pruned: there is nothing to prune that would make it cheaper".to_owned(),
+            ([], tries) if !caught.found.kept.is_empty() => format!(
+                "nothing is pruned: no step that holds made it cheaper; at best {:.4} {} of {:.4}",
+                tries.iter().map(|t| t.cost).fold(f64::INFINITY, f64::min),
+                hunt::unit(hunt.quantity()),
+                caught.found.cost_before
+            ),
             ([], tries) => format!(
                 "nothing is pruned: each of {} steps broke the budget of {points} points on the {} validation examples",
                 tries.len(),
@@ -131,13 +138,13 @@ impl Job<'_> {
                 )
             }
         };
-        let table = story::steps(&caught.found.tries, hunt.quantity());
+        let table = story::steps(&caught.tries(), hunt.quantity());
         self.ui.say(&format!("{table}\n\n{reason}; no file is written"));
         let mut json = json!({
             "model": self.flags.model.display().to_string(),
             "output": null,
             "seed": self.ui.common.seed,
-            "steps": story::json(&caught.found.tries),
+            "steps": story::json(&caught.tries()),
             "before": self.card(self.old, &self.flags.model).json(),
             "after": null,
             "target": hunt.budget.target.map(|t| json!({"asked": t.to_string()})),
@@ -326,7 +333,7 @@ impl Job<'_> {
         let Measures { before, after, .. } = measures;
         let story = Story {
             name: self.flags.model.display().to_string(),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: command(),
             asked: asked(made),
             before,
             after,
@@ -338,10 +345,7 @@ impl Job<'_> {
             notes: vec![
                 ("version".into(), env!("CARGO_PKG_VERSION").into()),
                 ("threads".into(), self.ui.threads().to_string()),
-                (
-                    "instruction set".into(),
-                    format!("{:?}", secateur::engine::cpu::isa()),
-                ),
+                ("instruction set".into(), secateur::engine::cpu::isa().to_string()),
                 ("seed".into(), self.ui.common.seed.to_string()),
             ],
         };
@@ -456,11 +460,25 @@ fn stopped(caught: &Catch, hunt: &Hunt) -> String {
     }
 }
 
+/// What was typed, without the folder of the program.
+fn command() -> String {
+    let typed = std::env::args().skip(1);
+    std::iter::once("secateur".to_owned())
+        .chain(typed)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn points(n: f64) -> String {
+    let many = if n == 1.0 { "" } else { "s" };
+    format!("{n} point{many}")
+}
+
 /// What was asked, in one sentence.
 fn asked(made: &Made) -> String {
     match (made.max_drop, made.target) {
-        (Some(points), Some(target)) => format!("{target}, at a loss of at most {points} points"),
-        (Some(points), None) => format!("As far as a loss of at most {points} points allows"),
+        (Some(most), Some(target)) => format!("{target}, at a loss of at most {}", points(most)),
+        (Some(most), None) => format!("As far as a loss of at most {} allows", points(most)),
         (None, _) => "The steps of a recipe".to_owned(),
     }
 }

@@ -34,11 +34,8 @@ struct Flags {
 
 impl Cmd for Demo {
     fn command(&self) -> Command {
-        Flags::augment_args(
-            Command::new("demo").about(
-                "Trains a model of digits and compresses it within a budget, with nothing else needed",
-            ),
-        )
+        Flags::augment_args(Command::new("demo"))
+            .about("Trains a model of digits and compresses it within a budget, with nothing else needed")
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

@@ -48,7 +48,9 @@ impl Cmd for Prune {
             names()
         );
         let about = "Writes the model with weights set to zero, or pieces of it cut away";
-        Flags::augment_args(Command::new("prune").about(about).after_help(help))
+        Flags::augment_args(Command::new("prune"))
+            .about(about)
+            .after_help(help)
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

@@ -32,7 +32,7 @@ pub(super) struct Sweep;
 impl Cmd for Sweep {
     fn command(&self) -> Command {
         let about = "Measures how much faster zeros make a model or a layer, by pattern and sparsity";
-        Flags::augment_args(Command::new("sweep").about(about))
+        Flags::augment_args(Command::new("sweep")).about(about)
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

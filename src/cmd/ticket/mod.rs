@@ -21,7 +21,9 @@ pub(super) struct Ticket;
 impl Cmd for Ticket {
     fn command(&self) -> Command {
         let about = "Finds lottery tickets: parts of a network that learn what the whole learns";
-        Flags::augment_args(Command::new("ticket").about(about).after_help(Learning::names()))
+        Flags::augment_args(Command::new("ticket"))
+            .about(about)
+            .after_help(Learning::names())
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

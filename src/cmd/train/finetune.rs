@@ -29,11 +29,9 @@ struct FinetuneFlags {
 impl Cmd for Finetune {
     fn command(&self) -> Command {
         let about = "Trains a model further; zeros stay zeros";
-        FinetuneFlags::augment_args(
-            Command::new("finetune")
-                .about(about)
-                .after_help(Learning::names()),
-        )
+        FinetuneFlags::augment_args(Command::new("finetune"))
+            .about(about)
+            .after_help(Learning::names())
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

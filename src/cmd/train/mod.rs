@@ -45,7 +45,9 @@ struct TrainFlags {
 impl Cmd for Train {
     fn command(&self) -> Command {
         let about = "Trains an architecture or a model on examples";
-        TrainFlags::augment_args(Command::new("train").about(about).after_help(Learning::names()))
+        TrainFlags::augment_args(Command::new("train"))
+            .about(about)
+            .after_help(Learning::names())
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {

@@ -56,9 +56,8 @@ struct Flags {
 
 impl Cmd for Verify {
     fn command(&self) -> Command {
-        Flags::augment_args(
-            Command::new("verify").about("Compares a model with another one, or with another engine"),
-        )
+        Flags::augment_args(Command::new("verify"))
+            .about("Compares a model with another one, or with another engine")
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
