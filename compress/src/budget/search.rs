@@ -227,6 +227,7 @@ impl Search<'_> {
             stride: 0.5,
             curves,
             tries: vec![],
+            broken: vec![],
         })
     }
 
@@ -304,6 +305,8 @@ struct Way<'a, 'b> {
     kept: Vec<Stage>,
     /// What was cheapest so far, its worth and its cost.
     now: (Model, Score, f64),
+    /// The shares of each curve that the step under way takes.
+    shares: Vec<f64>,
 }
 
 impl<'a, 'b> Way<'a, 'b> {
@@ -318,6 +321,7 @@ impl<'a, 'b> Way<'a, 'b> {
             state,
             kept,
             now,
+            shares: vec![],
         }
     }
 
@@ -383,9 +387,18 @@ impl<'a, 'b> Way<'a, 'b> {
     fn next(&mut self) -> Result<Option<Model>, RecoverError> {
         loop {
             let shares = self.shares(self.aim());
+            if self.state.broken.contains(&shares) {
+                // Rungs far apart: the step is as long as the one that was taken back.
+                self.state.stride /= 2.0;
+                match self.state.stride < LEAST {
+                    true => return Ok(None),
+                    false => continue,
+                }
+            }
             let subject = &self.search.subject;
             let pruned = subject.pruned(&self.now.0, &|name| self.part(&shares, name))?;
             if pruned != self.now.0 {
+                self.shares = shares;
                 return Ok(Some(pruned));
             }
             let broken = self.state.tries.iter().any(|t| t.verdict == Verdict::TakenBack);
@@ -411,7 +424,11 @@ impl<'a, 'b> Way<'a, 'b> {
         let before = scored(school, &pruned)?;
         let weights = self.search.subject.marked(&pruned)?;
         let tell = &mut |e: rounds::Event| told(Event::Rounds(e));
-        let better = school.recover(turn, pruned.clone(), &weights, tell)?;
+        let better = match school.recover(turn, pruned.clone(), &weights, tell) {
+            // Recovery that ends in no numbers is none.
+            Err(e) if e.diverged() => pruned.clone(),
+            other => other?,
+        };
         let (mut model, mut after) = (pruned, before);
         let score = scored(school, &better)?;
         // Recovery that makes it worse is no recovery.
@@ -437,6 +454,7 @@ impl<'a, 'b> Way<'a, 'b> {
         match verdict {
             Verdict::Kept => {
                 self.state.stride = (self.state.stride * LONGER).min(1.0);
+                self.state.broken.clear();
                 let number = turn.round;
                 self.kept.push(Stage {
                     number,
@@ -444,7 +462,10 @@ impl<'a, 'b> Way<'a, 'b> {
                 });
                 self.now = (model, after, cost);
             }
-            Verdict::TakenBack => self.state.stride /= 2.0,
+            Verdict::TakenBack => {
+                self.state.stride /= 2.0;
+                self.state.broken.push(std::mem::take(&mut self.shares));
+            }
         }
         Ok(())
     }
@@ -477,8 +498,7 @@ impl<'a, 'b> Way<'a, 'b> {
             false => divide(&ladders, most),
         };
         let each = curves.iter().zip(at);
-        each.map(|(c, place)| place.at(|i| c.points[i].sparsity))
-            .collect()
+        each.map(|(c, place)| between(c, place)).collect()
     }
 
     fn part(&self, shares: &[f64], name: &str) -> Option<Part> {
@@ -507,9 +527,70 @@ pub fn holds(before: &Score, after: &Score, max_drop: f64) -> bool {
     fall(before, after) <= max_drop + 1e-9
 }
 
+/// The share of zeros at which a curve costs what it does at `place`. Levels between the two rungs count: costs need not fall evenly.
+fn between(c: &Curve, place: Place) -> f64 {
+    let end = c.points[place.to].sparsity;
+    if place.part >= 1.0 || place.from >= place.to {
+        return end;
+    }
+    let wanted = place.at(|i| c.points[i].cost);
+    let mut steps = c.points[place.from..=place.to].windows(2);
+    steps.find(|w| w[1].cost <= wanted).map_or(end, |w| {
+        let saved = w[0].cost - w[1].cost;
+        let part = if saved > 0.0 {
+            (w[0].cost - wanted) / saved
+        } else {
+            1.0
+        };
+        w[0].sparsity + part.clamp(0.0, 1.0) * (w[1].sparsity - w[0].sparsity)
+    })
+}
+
+/// Harm beyond all that losses tell.
+const WORST: f64 = 1e12;
+
 /// What point `p` of a curve that begins with `start` costs and hurts.
 fn rung(start: &Point, p: &Point) -> Rung {
-    // Losses of a few examples fall by chance too; the more zeros, the worse.
-    let harm = (p.score.loss - start.score.loss).max(0.0) + 1e-9 * p.sparsity;
+    // Losses of a few examples fall by chance too; the more zeros, the worse. What is no number is as bad as can be.
+    let rise = p.score.loss - start.score.loss;
+    let rise = if rise.is_finite() { rise.max(0.0) } else { WORST };
+    let harm = rise + 1e-9 * p.sparsity;
     Rung { cost: p.cost, harm }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(points: &[(f64, f64, f64)]) -> Curve {
+        let point = |&(sparsity, loss, cost): &(f64, f64, f64)| Point {
+            sparsity,
+            score: Score { loss, accuracy: None },
+            cost,
+        };
+        Curve {
+            weight: "w".into(),
+            elements: 100,
+            points: points.iter().map(point).collect(),
+        }
+    }
+
+    #[test]
+    fn where_costs_do_not_fall_at_first_a_share_goes_to_where_they_do() {
+        let c = curve(&[
+            (0.0, 0.0, 8.0),
+            (0.5, 0.1, 8.0),
+            (0.75, 0.2, 4.0),
+            (0.9, 0.3, 0.0),
+        ]);
+        let at = |part| between(&c, Place { from: 0, to: 3, part });
+        assert_eq!([0.25, 0.5, 1.0].map(at), [0.625, 0.75, 0.9]);
+    }
+
+    #[test]
+    fn what_makes_the_loss_no_number_is_not_harmless() {
+        let c = curve(&[(0.0, 0.5, 8.0), (0.5, f64::NAN, 4.0), (0.6, 0.4, 3.0)]);
+        let harm = |i: usize| rung(&c.points[0], &c.points[i]).harm;
+        assert!(harm(1) > 1e9 && harm(2) < 1e-6);
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! The file is JSON; the models that were kept lie beside it as ONNX, each under its name with the number of the step behind it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,9 @@ pub(super) struct State {
     pub(super) stride: f64,
     pub(super) curves: Vec<Curve>,
     pub(super) tries: Vec<Try>,
+    /// What was taken back since a step was kept: the shares of each curve.
+    #[serde(default)]
+    pub(super) broken: Vec<Vec<f64>>,
 }
 
 /// What the file holds.
@@ -49,6 +53,7 @@ fn beside(path: &Path, number: u32) -> PathBuf {
 fn purpose(search: &Search, start: &Model, school: &dyn School) -> Vec<(String, String)> {
     let (subject, budget) = (&search.subject, &search.budget);
     let target = budget.target.map_or("none".into(), |t| t.to_string());
+    let sizes: BTreeMap<_, _> = subject.frame.sizes.iter().collect();
     let own = [
         ("the model", format!("{:016x}", fingerprint(start))),
         ("the method", subject.method.name().to_owned()),
@@ -59,6 +64,8 @@ fn purpose(search: &Search, start: &Model, school: &dyn School) -> Vec<(String, 
         ("the target", target),
         ("the number of tries", budget.tries.to_string()),
         ("the shapes of inputs", format!("{:?}", budget.sizes.shapes)),
+        ("the sizes", format!("{sizes:?}")),
+        ("the threads", budget.sizes.threads.to_string()),
     ];
     let all = own.into_iter().chain(school.purpose());
     all.map(|(what, text)| (what.to_owned(), text)).collect()

@@ -164,7 +164,7 @@ fn what_hurts_least_goes_first_and_the_target_is_met() {
 #[test]
 fn the_budget_is_never_broken() {
     for max_drop in [0.0, 0.01, 0.1, 0.3] {
-        let found = search([1.0, 1.0, 1.0], 1.0, max_drop, Some("0.0004MB"));
+        let found = search([1.0, 1.0, 1.0], 1.0, max_drop, Some("0.0001M"));
         assert!(!found.reached());
         assert!(found.tries.iter().any(|t| t.verdict == Verdict::TakenBack));
         assert_eq!(

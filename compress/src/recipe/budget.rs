@@ -62,6 +62,9 @@ impl Budgeted {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
+        if self.pattern.piece().is_some() && !self.include.is_empty() {
+            return Err(format!("pattern {} takes no include", self.pattern));
+        }
         if !(self.max_drop >= 0.0 && self.max_drop.is_finite()) {
             return Err(format!(
                 "expected a max_drop of 0 points or more, found {}",

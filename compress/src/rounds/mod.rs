@@ -48,10 +48,16 @@ pub struct Rounds<'a> {
 /// What a model is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The loss, as training has it.
+    /// The loss, as training has it; the first term of it where there are no classes.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// The share of examples that is classified right, where they have classes.
     pub accuracy: Option<f64>,
+}
+
+/// A number of JSON, which has `null` for those that are not finite.
+fn number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// One round.

@@ -349,3 +349,14 @@ fn accuracy_counts_before_the_loss() {
     assert!(score(0.3, None).is_worse(&score(0.2, None)));
     assert!(score(f64::NAN, None).is_worse(&score(9.0, None)));
 }
+
+#[test]
+fn a_loss_that_is_no_number_comes_back() {
+    let score = Score {
+        loss: f64::NAN,
+        accuracy: Some(0.5),
+    };
+    let text = serde_json::to_string(&score).unwrap();
+    let back: Score = serde_json::from_str(&text).unwrap();
+    assert!(back.loss.is_nan() && back.accuracy == Some(0.5), "{text}");
+}

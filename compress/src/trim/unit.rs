@@ -83,14 +83,14 @@ impl Unit {
         }
     }
 
-    /// Whether `glob` fits its name, or that of one of its nodes.
+    /// Whether `glob` fits its name, or that of one of its nodes or constants.
     pub(crate) fn is_called(&self, glob: &str) -> bool {
         self.names().any(|n| matches(glob, n))
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
         let own = std::iter::once(&self.name);
-        own.chain(&self.nodes).map(String::as_str)
+        own.chain(&self.nodes).chain(&self.constants).map(String::as_str)
     }
 }
 

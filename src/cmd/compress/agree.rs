@@ -32,32 +32,53 @@ struct Sums {
     size: f64,
 }
 
+/// The square of how far two numbers are apart; what is no number is so only from other numbers.
+fn apart(a: f64, b: f64) -> f64 {
+    if a == b || (a.is_nan() && b.is_nan()) {
+        return 0.0;
+    }
+    let square = (a - b).powi(2);
+    if square.is_nan() { f64::INFINITY } else { square }
+}
+
+/// Of each of `n` rows, whether it holds what is no number, so that none is the greatest.
+fn rows_without_order(t: &Tensor, n: usize) -> Vec<bool> {
+    let all = t.floats().unwrap_or_default();
+    let width = (all.len() / n.max(1)).max(1);
+    all.chunks(width)
+        .map(|row| row.iter().any(|x| x.is_nan()))
+        .collect()
+}
+
 impl Sums {
     fn add(&mut self, old: &Tensor, new: &Tensor, scores: bool) {
         if scores {
             let (a, b) = (argmax(old), argmax(new));
             self.rows += a.len();
-            self.agreed += a.iter().zip(&b).filter(|(a, b)| a == b).count();
+            let broken = rows_without_order(new, b.len());
+            let same = a.iter().zip(&b).zip(broken);
+            self.agreed += same.filter(|((a, b), broken)| a == b && !broken).count();
         }
         let (old, new) = (old.floats().unwrap_or_default(), new.floats().unwrap_or_default());
         let same = old.len() == new.len();
-        let apart = old.iter().zip(&new).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let apart = old.iter().zip(&new).map(|(a, b)| apart(*a, *b)).sum::<f64>();
         self.apart += if same { apart } else { f64::INFINITY };
-        self.size += old.iter().map(|a| a * a).sum::<f64>();
+        self.size += old.iter().filter(|a| a.is_finite()).map(|a| a * a).sum::<f64>();
     }
 
     /// ‖y − y₀‖ / ‖y₀‖.
     fn error(&self) -> f64 {
-        match self.apart > 0.0 {
-            true => (self.apart / self.size).sqrt(),
-            false => 0.0,
+        if self.apart == 0.0 {
+            return 0.0;
         }
+        let error = (self.apart / self.size).sqrt();
+        if error.is_finite() { error } else { f64::MAX }
     }
 
     /// The share of examples of the same class, or what the error leaves of 1.
     fn agreement(&self) -> f64 {
         match self.rows {
-            0 => 1.0 - self.error(),
+            0 => (1.0 - self.error()).max(0.0),
             rows => self.agreed as f64 / rows as f64,
         }
     }
@@ -184,4 +205,27 @@ fn compared(outputs: &Outputs) -> Vec<(String, bool)> {
     let floats = floats.filter(|(_, t)| t.dtype().is_float());
     let scores = |t: &Tensor| matches!(t.dims(), [_, classes] if *classes > 1);
     floats.map(|(name, t)| (name.to_string(), scores(t))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(old: &[f32], new: &[f32], scores: bool) -> f64 {
+        let mut sums = Sums::default();
+        let tensor = |x: &[f32]| Tensor::of(&[x.len() / 2, 2], x.to_vec());
+        sums.add(&tensor(old), &tensor(new), scores);
+        sums.agreement()
+    }
+
+    #[test]
+    fn what_is_no_number_does_not_agree() {
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        assert_eq!(sums(&[1.0, 0.0, 0.0, 1.0], &[nan, 0.0, 0.0, 1.0], true), 0.5);
+        assert_eq!(sums(&[1.0, 2.0], &[nan, 2.0], false), 0.0);
+        assert_eq!(sums(&[1.0, 2.0], &[1.0, -9.0], false), 0.0);
+        // A mask of infinities is no difference, and hides none.
+        assert_eq!(sums(&[inf, 2.0], &[inf, 2.0], false), 1.0);
+        assert_eq!(sums(&[inf, 2.0], &[inf, 1.0], false), 0.5);
+    }
 }

@@ -1,6 +1,6 @@
 //! What `secateur compress` is asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
@@ -111,7 +111,8 @@ pub(super) struct LessonFlags {
     /// Change training images at random: flip,crop:4,rotate:10,color:0.2
     #[arg(long, value_name = "A")]
     augment: Option<String>,
-    /// Examples set apart to measure each step by: a number or a share [default: 10%; 20% without labels]
+    /// Training examples set apart to measure each step by: a number or a share [default: half of the test examples, where the data have
+    /// their own and labels; else 10%, or 20% without labels]
     #[arg(long, value_name = "N")]
     validation: Option<String>,
     /// What labels are: classes, values, or none, where the model is measured by and learns from what it was [default: classes; none for an
@@ -125,7 +126,7 @@ pub(super) struct LessonFlags {
     #[arg(long, requires = "checkpoint")]
     pub(super) resume: bool,
     /// Take the steps that this TOML file lists
-    #[arg(long, value_name = "R.toml", conflicts_with_all = ["target", "tries", "method", "keep", "include", "samples", "data", "finetune", "recover", "teacher", "teacher_weight", "temperature", "batch", "optimizer", "lr", "lr_schedule", "loss", "augment", "validation", "task"])]
+    #[arg(long, value_name = "R.toml", conflicts_with_all = ["target", "tries", "method", "pattern", "keep", "include", "samples", "data", "finetune", "recover", "recover_samples", "teacher", "teacher_weight", "temperature", "batch", "optimizer", "lr", "lr_schedule", "loss", "augment", "validation", "task"])]
     recipe: Option<PathBuf>,
     /// Write what is done as a recipe, for --recipe
     #[arg(long, value_name = "R.toml")]
@@ -142,6 +143,29 @@ fn points(text: &str) -> Result<f64, String> {
     x.ok_or_else(|| format!("{text:?} is no number of points from 0 on"))
 }
 
+/// The checkpoint `file`, and those beside it that a search or a recipe left.
+fn state(file: &Path) -> Result<Vec<PathBuf>> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
+    let ours = |path: &PathBuf| {
+        let other = path.file_name().unwrap_or_default().to_string_lossy();
+        let end = other.strip_prefix(&*name).unwrap_or_default();
+        [".kept", ".round", ".step", ".chain"]
+            .iter()
+            .any(|start| end.starts_with(start))
+    };
+    let mut all = vec![file.to_owned()];
+    // Of a folder that is not there the check of the file itself tells.
+    for entry in std::fs::read_dir(folder.unwrap_or(Path::new(".")))
+        .into_iter()
+        .flatten()
+    {
+        all.push(file.with_file_name(entry?.file_name()));
+    }
+    all.retain(|f| f == file || ours(f));
+    Ok(all)
+}
+
 impl Flags {
     /// Where the model goes; nowhere where none is written.
     pub(super) fn target(&self) -> Option<Target> {
@@ -153,6 +177,12 @@ impl Flags {
     /// Refuses early what could not be written in the end.
     pub(super) fn check(&self) -> Result<()> {
         let lesson = &self.lesson;
+        if self.report.is_some() && self.target().is_none() {
+            bail!("--report tells of a model that was written; --dry-run and --sensitivity alone write none");
+        }
+        if lesson.save_recipe.is_some() && self.only_curves() {
+            bail!("--save-recipe: with --sensitivity alone nothing is done that a recipe could list");
+        }
         self.target().as_ref().map_or(Ok(()), Target::check)?;
         let others = self
             .sensitivity
@@ -163,7 +193,9 @@ impl Flags {
             .into_iter()
             .try_for_each(|f| written::check(f, self.force))?;
         match &lesson.checkpoint {
-            Some(f) => written::check(f, lesson.resume || self.force)
+            Some(f) => state(f)?
+                .iter()
+                .try_for_each(|f| written::check(f, lesson.resume || self.force))
                 .context("--checkpoint; --resume goes on from it"),
             None => Ok(()),
         }

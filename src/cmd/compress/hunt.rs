@@ -44,7 +44,7 @@ pub(super) struct Catch {
     pub(super) chosen: Option<Stage>,
     /// What the first model makes of the test examples, and the chosen one.
     pub(super) test: (Score, Option<Score>),
-    /// By how much the models that were kept, but not chosen, fell there; the last one first.
+    /// By how much the models that were kept, but not chosen, fell there; the cheapest first.
     pub(super) failed: Vec<(u32, f64)>,
     /// The numbers of examples for validation and testing.
     pub(super) examples: [usize; 2],
@@ -219,7 +219,7 @@ impl Hunt<'_> {
             .examine(test, (None, false), |exam| self.proved(found, examples, exam))
     }
 
-    /// The newest of the models that were kept which holds by `school` too, and costs less than the first.
+    /// The cheapest of the models that were kept which holds by `school` too, and costs less than the first.
     fn proved(&self, found: Found, examples: [usize; 2], school: &mut dyn School) -> Result<Catch> {
         let mut score = |model: &Model| {
             let score = school.score(model)?;
@@ -227,9 +227,17 @@ impl Hunt<'_> {
         };
         let before = score(self.model())?;
         let (mut failed, mut chosen) = (vec![], None);
-        let cost = |number| found.tries.iter().find(|t| t.number == number).map(|t| t.cost);
-        let saves = |stage: &&Stage| cost(stage.number).is_some_and(|c| c < found.cost_before);
-        for stage in found.kept.iter().rev().filter(saves) {
+        let cost = |stage: &Stage| {
+            let made = found.tries.iter().find(|t| t.number == stage.number);
+            made.map_or(f64::INFINITY, |t| t.cost)
+        };
+        let mut stages: Vec<&Stage> = found
+            .kept
+            .iter()
+            .filter(|s| cost(s) < found.cost_before)
+            .collect();
+        stages.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
+        for stage in stages {
             let after = score(&stage.model)?;
             if holds(&before, &after, self.budget.max_drop / 100.0) {
                 chosen = Some((stage.clone(), after));

@@ -44,6 +44,8 @@ struct Part {
     weight: f64,
     /// What it compares: a value of the model, and the name of a label.
     of: [String; 2],
+    /// The output that is compared, where each is with what it was.
+    output: Option<String>,
     /// Whether a teacher says the label.
     taught: bool,
 }
@@ -67,7 +69,11 @@ impl<'a> Pupil<'a> {
         ui: &'a Ui,
     ) -> Result<Pupil<'a>> {
         let how = &budget.finetune;
-        let flags = Flags::of(&given(how))?;
+        let mut flags = Flags::of(&given(how))?;
+        flags.learning.halve = how.validation.is_none();
+        if !flags.labelled() && how.teacher.as_deref() == Some("none") {
+            bail!("--teacher none: without labels there is nothing else to learn from");
+        }
         let name = name.display().to_string();
         let set = sized(model, &ui.common.sizes);
         let mut start = match how.data.as_str() {
@@ -185,9 +191,15 @@ impl<'a> Pupil<'a> {
         }
         let teacher = self.teacher.as_ref().unwrap_or(&self.original);
         let taught = parts.iter().filter(|p| p.taught);
-        let outputs = taught.clone().map(|p| match &self.teacher {
-            Some(t) => output(t, &*p.loss).context("--teacher"),
-            None => Ok(p.of[0].clone()),
+        let outputs = taught.clone().map(|p| match (&self.teacher, &p.output) {
+            (Some(t), Some(name)) => match before(t, name, &*p.loss) {
+                // A teacher of the only output may call it something else.
+                Err(_) if parts.len() == 1 => output(t, &*p.loss),
+                found => found,
+            }
+            .context("--teacher"),
+            (Some(t), None) => output(t, &*p.loss).context("--teacher"),
+            (None, _) => Ok(p.of[0].clone()),
         });
         let outputs = outputs.collect::<Result<Vec<_>>>()?;
         let teachers: Vec<Teacher> = taught
@@ -248,6 +260,7 @@ impl<'a> Pupil<'a> {
                 loss,
                 weight,
                 of: [value, label.to_owned()],
+                output: None,
                 taught: label == TEACHER,
             })
         };
@@ -274,6 +287,7 @@ impl<'a> Pupil<'a> {
                 loss,
                 weight,
                 of: [value, format!("{TEACHER}{i}")],
+                output: Some(name),
                 taught: true,
             })
         };
@@ -284,7 +298,10 @@ impl<'a> Pupil<'a> {
 /// The value that `loss` looks at of the output `name`: what goes into the operator that makes it, if the loss applies that itself.
 fn before(model: &Model, name: &str, loss: &dyn Loss) -> Result<String> {
     let g = &model.graph;
-    let v = g.find(name).with_context(|| format!("no output {name:?}"))?;
+    let mut outputs = g.outputs.iter().map(|p| p.value);
+    let v = outputs
+        .find(|v| &*g[*v].name == name)
+        .with_context(|| format!("no output {name:?}"))?;
     let makes = |n: &&Node| n.outputs.contains(&Some(v));
     let node = g.iter().map(|(_, n)| n).find(makes);
     let included = node.filter(|n| loss.includes().contains(&&*n.op));

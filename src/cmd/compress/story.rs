@@ -41,8 +41,10 @@ pub(super) fn csv(curves: &[Curve]) -> String {
 
 /// A row for each curve: what the model is worth as a weight is pruned.
 pub(super) fn curves(curves: &[Curve]) -> Table {
-    let levels = curves.iter().map(|c| &c.points).max_by_key(|p| p.len());
-    let levels: Vec<f64> = levels.into_iter().flatten().skip(1).map(|p| p.sparsity).collect();
+    let later = curves.iter().flat_map(|c| c.points.iter().skip(1));
+    let mut levels: Vec<f64> = later.map(|p| p.sparsity).collect();
+    levels.sort_by(f64::total_cmp);
+    levels.dedup_by(|a, b| (*a - *b).abs() < 1e-3);
     let head: Vec<String> = levels.iter().map(|l| format!("{:.0} %", 100.0 * l)).collect();
     let head: Vec<&str> = ["weight", "elements", "as it is"]
         .into_iter()
@@ -50,7 +52,10 @@ pub(super) fn curves(curves: &[Curve]) -> Table {
         .collect();
     let mut table = Table::new(&head);
     for c in curves {
-        let at = |level: &f64| c.points.iter().skip(1).find(|p| p.sparsity == *level);
+        let at = |level: &f64| {
+            let mut later = c.points.iter().skip(1);
+            later.find(|p| (p.sparsity - level).abs() < 1e-3)
+        };
         let points = levels
             .iter()
             .map(|l| at(l).map_or("–".into(), |p| hunt::worth(&p.score)));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use secateur::Model;
-use secateur::compress::budget::{Costs, Curve, Quantity, Sizes, Target as Aimed};
+use secateur::compress::budget::{Costs, Curve, Quantity, Sizes, Target as Aimed, Verdict};
 use secateur::compress::recipe::Recipe;
 use secateur::compress::recover::RecoverError;
 use secateur::compress::rounds::Score;
@@ -48,7 +48,8 @@ struct Measures {
     after: Card,
     /// What it costs, and what it was to cost, where that is known.
     aim: Option<Aim>,
-    equal: bool,
+    /// Whether the file computes the same; none where that could not be compared.
+    equal: Option<bool>,
     reached: Option<bool>,
 }
 
@@ -117,7 +118,11 @@ impl Job<'_> {
             ([], []) => "nothing is pruned: there is nothing to prune that would make it cheaper".to_owned(),
             ([], tries) if !caught.found.kept.is_empty() => format!(
                 "nothing is pruned: no step that holds made it cheaper; at best {:.4} {} of {:.4}",
-                tries.iter().map(|t| t.cost).fold(f64::INFINITY, f64::min),
+                tries
+                    .iter()
+                    .filter(|t| t.verdict == Verdict::Kept)
+                    .map(|t| t.cost)
+                    .fold(f64::INFINITY, f64::min),
                 hunt::unit(hunt.quantity()),
                 caught.found.cost_before
             ),
@@ -139,7 +144,7 @@ impl Job<'_> {
             }
         };
         let table = story::steps(&caught.tries(), hunt.quantity());
-        self.ui.say(&format!("{table}\n\n{reason}; no file is written"));
+        self.ui.say(&format!("{table}\n\n{reason}; {}", self.unwritten()));
         let mut json = json!({
             "model": self.flags.model.display().to_string(),
             "output": null,
@@ -147,6 +152,9 @@ impl Job<'_> {
             "steps": story::json(&caught.tries()),
             "before": self.card(self.old, &self.flags.model).json(),
             "after": null,
+            "metric": null,
+            "verified": null,
+            "report": null,
             "target": hunt.budget.target.map(|t| json!({"asked": t.to_string()})),
             "reached": false,
             "reason": reason,
@@ -154,6 +162,14 @@ impl Job<'_> {
         });
         join(&mut json, more);
         Outcome { json, pass: false }
+    }
+
+    /// What is not written, in words.
+    fn unwritten(&self) -> &'static str {
+        match self.flags.report {
+            Some(_) => "no file is written, and no page is written",
+            None => "no file is written",
+        }
     }
 
     /// Takes the steps of `recipe`, which has no budget; `--max-drop` is a gate in the end.
@@ -198,6 +214,12 @@ impl Job<'_> {
         if worth.is_none() && self.flags.max_drop.is_some() {
             bail!("--max-drop: the recipe looks at no test examples by which the drop could be measured");
         }
+        if self.flags.max_drop.is_some() && worth.is_some_and(|w| !w.points().is_finite()) {
+            bail!(
+                "--max-drop: without labels a recipe of steps measures only how far the model is from what it was; a budget measures \
+                 agreement"
+            );
+        }
         let rounds = cooked.rounds();
         let made = Made {
             model: cooked.model.clone(),
@@ -231,7 +253,7 @@ impl Job<'_> {
             worth.name
         );
         self.ui
-            .say(&format!("{}\n\n{reason}; no file is written", made.table));
+            .say(&format!("{}\n\n{reason}; {}", made.table, self.unwritten()));
         let json = json!({
             "model": self.flags.model.display().to_string(),
             "output": null,
@@ -240,6 +262,8 @@ impl Job<'_> {
             "before": self.card(self.old, &self.flags.model).json(),
             "after": null,
             "metric": worth.json(),
+            "verified": null,
+            "report": null,
             "reached": false,
             "reason": reason,
             "recipe": made.recipe,
@@ -263,7 +287,7 @@ impl Job<'_> {
         target.write(&made.model)?;
         let new = card::load(&target.output)?;
         let measures = self.measured(&made, (before, &new), target)?;
-        if !measures.equal {
+        if measures.equal == Some(false) {
             bail!(
                 "{}: the file, read back, computes something else",
                 target.output.display()
@@ -295,18 +319,16 @@ impl Job<'_> {
             reached: made
                 .target
                 .map(|_| aim.as_ref().is_some_and(|a| a.after <= a.wanted)),
-            equal: self.equal(&made.model, new)?,
+            equal: self.equal(&made.model, new),
             before,
             after,
             aim,
         })
     }
 
-    /// Whether `a` and `b` compute the same of the trial's inputs; true where neither runs.
-    fn equal(&self, a: &Model, b: &Model) -> Result<bool> {
-        let Some(inputs) = self.trial.inputs(self.ui) else {
-            return Ok(true);
-        };
+    /// Whether `a` and `b` compute the same of the trial's inputs; none where there are none or neither runs.
+    fn equal(&self, a: &Model, b: &Model) -> Option<bool> {
+        let inputs = self.trial.inputs(self.ui)?;
         let setup = self.ui.uncached();
         let run = |m: &Model| -> Result<_> {
             let session = setup.session(m).build()?;
@@ -314,15 +336,17 @@ impl Job<'_> {
         };
         let (x, y) = match (run(a), run(b)) {
             (Ok(x), Ok(y)) => (x, y),
-            (Err(_), Err(_)) => return Ok(true),
-            _ => return Ok(false),
+            (Err(_), Err(_)) => return None,
+            _ => return Some(false),
         };
         let within = Tolerance { rtol: 0.0, atol: 0.0 };
         let pairs = x.values.iter().zip(&y.values);
         let tensors = pairs.filter_map(|(x, y)| Some((x.tensor()?, y.tensor()?)));
-        Ok(tensors
-            .into_iter()
-            .all(|(x, y)| x == y || Distance::of(x, y, within).pass()))
+        Some(
+            tensors
+                .into_iter()
+                .all(|(x, y)| x == y || Distance::of(x, y, within).pass()),
+        )
     }
 
     fn page(&self, made: &Made, measures: &Measures, new: &Model) -> Result<()> {
@@ -407,7 +431,8 @@ impl Job<'_> {
 
 /// In one sentence how it ended.
 fn reason(made: &Made, measures: &Measures, why: &dyn Fn() -> String) -> String {
-    let lost = made.worth.map_or(String::new(), |w| {
+    let worth = made.worth.filter(|w| w.points().is_finite());
+    let lost = worth.map_or(String::new(), |w| {
         let on = match w.examples {
             0 => "the test examples".to_owned(),
             n => format!("{n} test examples"),
@@ -453,9 +478,10 @@ fn stopped(caught: &Catch, hunt: &Hunt) -> String {
         None if tries.len() >= hunt.budget.tries() as usize => {
             format!("all {} tries are taken; --tries allows more", tries.len())
         }
-        None if caught.found.reached() => {
-            "it was when the step was measured; times vary on a busy machine".to_owned()
-        }
+        None if caught.found.reached() => match hunt.quantity() {
+            Quantity::Ms => "it was when the step was measured; times vary on a busy machine".to_owned(),
+            _ => "it was when the step was measured".to_owned(),
+        },
         None => "more zeros are predicted to save no more".to_owned(),
     }
 }

@@ -91,7 +91,7 @@ pub(in crate::cmd) struct Layer {
 pub(in crate::cmd) struct Tried {
     /// "step 3", "round 2".
     pub(in crate::cmd) label: String,
-    /// The share of zeros among what may be pruned.
+    /// The share of what may be pruned that is zero or cut away.
     pub(in crate::cmd) sparsity: f64,
     /// In the unit of the aim.
     pub(in crate::cmd) cost: Option<f64>,

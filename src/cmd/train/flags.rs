@@ -48,6 +48,9 @@ pub(crate) struct Learning {
     /// Examples set apart to measure each epoch by: a number or a share
     #[arg(long, value_name = "N", default_value = "10%")]
     validation: Part,
+    /// See [`Options::halve`].
+    #[arg(skip)]
+    pub(crate) halve: bool,
     /// Examples set apart to measure the result by, where the data has none of its own [default: 10%]
     #[arg(long, value_name = "N")]
     test: Option<Part>,
@@ -225,6 +228,7 @@ impl Learning {
             },
             seed,
             validation: self.validation,
+            halve: self.halve,
             test: self.test,
             image,
             label: self.label.clone(),

@@ -78,7 +78,10 @@ fn column(x: &Tensor) -> Result<Column, DataError> {
 pub fn arrays(source: &str, inputs: &[(String, Tensor)], options: &Options) -> Result<Splits, DataError> {
     let rows = |x: &Tensor| x.dims().first().copied().unwrap_or(0);
     let n = inputs.first().map_or(0, |(_, x)| rows(x));
-    if let Some((name, x)) = inputs.iter().find(|(_, x)| rows(x) != n || x.is_empty()) {
+    if let Some((name, x)) = inputs
+        .iter()
+        .find(|(_, x)| rows(x) != n || x.is_empty() || x.dims().is_empty())
+    {
         let what = format!(
             "expected {n} examples along the first axis, found the shape {:?}",
             x.dims()

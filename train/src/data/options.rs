@@ -79,6 +79,9 @@ pub struct Options {
     pub seed: u64,
     /// Examples for validation, taken from those for training, unless the source has a split of its own for it.
     pub validation: Part,
+    /// Where the source has test examples of its own and none for validation, takes a half of those for it instead. Models that have
+    /// learned the training examples by heart are not judged by them then.
+    pub halve: bool,
     /// Examples for testing; `None` is those that the source sets apart, or else a tenth.
     pub test: Option<Part>,
     /// To what photos are resized, `[channels, height, width]`.
@@ -102,6 +105,7 @@ impl Default for Options {
             task: Task::Classes,
             seed: 0,
             validation: Part::Share(0.1),
+            halve: false,
             test: None,
             image: None,
             label: None,

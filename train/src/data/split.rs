@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::DataError;
 use super::options::{Options, Part};
-use super::store::{Data, Parts};
+use super::store::{Data, Parts, Store};
 use super::stream::{Purpose, permutation, stream};
 
 /// Disjoint sets of examples: train on the first, choose by the second, and look at the third once.
@@ -70,7 +70,10 @@ pub(super) fn rows(n: usize, published: (bool, bool), options: &Options) -> Resu
 /// The parts as splits: what the source sets apart stays apart, and what is missing is taken from the training examples.
 pub(super) fn splits(parts: Parts, options: &Options) -> Result<Splits, DataError> {
     let whole = |p| Arc::new(Data::whole(Arc::new(p)));
-    let (validation, test) = (parts.validation.map(whole), parts.test.map(whole));
+    let (validation, test) = match (parts.validation, parts.test) {
+        (None, Some(test)) if options.halve && test.len() > 1 => halves(test, options.seed),
+        (validation, test) => (validation.map(whole), test.map(whole)),
+    };
     let rows = rows(parts.train.len(), (validation.is_some(), test.is_some()), options)?;
     let train = Arc::new(parts.train);
     let some = |rows: Vec<u32>| (!rows.is_empty()).then(|| Arc::new(Data::some(train.clone(), rows)));
@@ -79,6 +82,18 @@ pub(super) fn splits(parts: Parts, options: &Options) -> Result<Splits, DataErro
         test: test.or_else(|| some(rows.test)),
         train: Arc::new(Data::some(train.clone(), rows.train)),
     })
+}
+
+/// The examples of `store` in two halves, drawn at random.
+fn halves(store: Store, seed: u64) -> (Option<Arc<Data>>, Option<Arc<Data>>) {
+    let (n, store) = (store.len(), Arc::new(store));
+    let mut one = permutation(n, &mut stream(seed, Purpose::Split, 1, 0));
+    let mut other = one.split_off(n / 2);
+    let half = |rows: &mut Vec<u32>| {
+        rows.sort_unstable();
+        Some(Arc::new(Data::some(store.clone(), std::mem::take(rows))))
+    };
+    (half(&mut one), half(&mut other))
 }
 
 #[cfg(test)]
@@ -114,6 +129,29 @@ mod tests {
         let mut all = [found.train, found.validation, found.test].concat();
         all.sort_unstable();
         assert_eq!(all, (0..1000).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn test_examples_are_halved_where_none_are_for_validation() {
+        let whole = crate::data::open("digits", &Options::default()).unwrap();
+        let halve = Options {
+            halve: true,
+            ..Options::default()
+        };
+        let halved = crate::data::open("digits", &halve).unwrap();
+        let (train, test) = (
+            whole.train.len() + whole.validation.unwrap().len(),
+            whole.test.unwrap(),
+        );
+        let (one, other) = (halved.validation.unwrap(), halved.test.unwrap());
+        assert_eq!((halved.train.len(), one.len() + other.len()), (train, test.len()));
+        let pixels = |data: &Data| {
+            let all: Vec<usize> = (0..data.len()).collect();
+            let batch = data.batch(&all).unwrap();
+            let sum = |x: &secateur_engine::Tensor| x.floats().unwrap().iter().sum::<f64>();
+            sum(&batch.inputs[0].1)
+        };
+        assert!((pixels(&one) + pixels(&other) - pixels(&test)).abs() < 1e-6);
     }
 
     #[test]

@@ -130,11 +130,15 @@ pub(super) fn section(story: &Story) -> String {
     let name = story.worth.as_ref().map_or("accuracy", |w| w.name);
     let measure = Measure::new(story.curves, name, &chosen);
     let (size, drawn) = measure.draw(0.0);
-    let caption = match story.curves.len() <= PANELS {
-        true => {
+    let lines = story.curves.iter().any(|c| chosen(&c.weight).is_some());
+    let caption = match (story.curves.len() <= PANELS, lines) {
+        (true, true) => {
             "Each weight is pruned alone and nothing is trained; all panels have the same scale. The upright line is what was chosen in the end."
         }
-        false => "Each weight is pruned alone and nothing is trained. The darker, the more is lost.",
+        (true, false) => {
+            "Each weight is pruned alone and nothing is trained; all panels have the same scale."
+        }
+        (false, _) => "Each weight is pruned alone and nothing is trained. The darker, the more is lost.",
     };
     format!(
         "<section>\n<h2>What each weight hurts</h2>\n{}{}</section>\n",

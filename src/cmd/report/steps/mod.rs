@@ -100,7 +100,7 @@ impl Tried {
     fn title(&self, unit: &str, cost_unit: &str) -> String {
         let mut words = vec![
             self.label.clone(),
-            format!("{} zeros", amount(100.0 * self.sparsity, "%")),
+            format!("{} pruned", amount(100.0 * self.sparsity, "%")),
         ];
         words.extend(self.cost.map(|c| amount(c, cost_unit)));
         words.extend(
@@ -132,7 +132,7 @@ fn table(way: &Way) -> String {
     let cost = way.cost();
     let columns = Columns {
         caption: "What was tried, in order",
-        heads: &["", "zeros %", &cost, "before recovery", "after", "", "s"],
+        heads: &["", "pruned %", &cost, "before recovery", "after", "", "s"],
         words: &[0, 5],
     };
     let unit = way.unit();
