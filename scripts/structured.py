@@ -27,8 +27,8 @@ BATCHES = [1, 32]
 # name: (the file, sizes, side of the pieces, fine-tuning)
 REAL = {
     "opennsfw-resnet50thin": ("open-nsfw.onnx", "", 224, "--finetune 6 --batch 16 --lr 3e-4 --lr-schedule cosine:6 --loss distillation:temperature=1"),
-    "vit-s": ("vit_s_focus.onnx", "", 224, "--finetune 4 --batch 8 --lr 2e-4 --lr-schedule cosine:4"),
-    "nudenet-yolov8n": ("320n.onnx", "-s height=320 -s width=320", 320, "--finetune 6 --batch 8 --lr 3e-4 --lr-schedule cosine:6"),
+    "vit-s": ("vit_s_focus.onnx", "", 224, "--finetune 1 --batch 8 --lr 2e-4 --lr-schedule cosine:1"),
+    "nudenet-yolov8n": ("320n.onnx", "-s height=320 -s width=320", 320, "--finetune 2 --batch 8 --lr 3e-4 --lr-schedule cosine:2"),
 }
 
 
