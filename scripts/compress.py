@@ -86,9 +86,9 @@ def section(args):
     lines = [
         TITLE,
         "",
-        f"`scripts/compress.py DATA MODELS`: `secateur compress A.onnx B.onnx {BUDGET} --data DATA -t 2`, with nothing else said but the augmentation that the",
+        f"`scripts/compress.py DATA MODELS`: `secateur compress A.onnx B.onnx {BUDGET} --data DATA`, with nothing else said but the augmentation that the",
         "model was trained with, a pattern or a batch; trainings and flags are in the script. The metric is that of test examples (their number) which no step has seen, in percent; milliseconds",
-        "are of a run of one example, each model in turn with A.",
+        "are of a run on one thread, each model in turn with A.",
         "",
         "| model | on test examples | points lost | ms (times as fast) | zeros % | steps kept | target reached |",
         "|---" * 7 + "|",
@@ -103,7 +103,7 @@ def main():
     parser.add_argument("models", type=Path)
     parser.add_argument("--bin", default=str(ROOT / "target/release/secateur"))
     parser.add_argument("--only", nargs="+", default=list(RUNS))
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=ROOT / "target/structured")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/pruning.md")
     args = parser.parse_args()
