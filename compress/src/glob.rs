@@ -42,9 +42,19 @@ impl Choice {
         }
         Ok(())
     }
+
+    /// Those of its patterns that fit one of `weights`.
+    pub(crate) fn fitting(&self, weights: &[Weight]) -> Choice {
+        let fits = |pattern: &&String| weights.iter().flat_map(names).any(|n| matches(pattern, n));
+        let those = |patterns: &[String]| patterns.iter().filter(fits).cloned().collect();
+        Choice {
+            keep: those(&self.keep),
+            include: those(&self.include),
+        }
+    }
 }
 
-fn names(w: &Weight) -> impl Iterator<Item = &str> {
+pub(crate) fn names(w: &Weight) -> impl Iterator<Item = &str> {
     let own = [&*w.name, &*w.value].into_iter();
     own.chain(w.nodes.iter().map(String::as_str))
 }

@@ -156,9 +156,122 @@ impl TryFrom<String> for Grain {
     }
 }
 
+/// Pieces that are cut away, zeros in what is left, or both: `structured`, `unstructured`, `structured+unstructured`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Blend {
+    cuts: Option<Piece>,
+    zeros: Option<Pattern>,
+}
+
+impl Blend {
+    /// The pattern of zeros, if it makes some.
+    pub fn zeros(self) -> Option<Pattern> {
+        self.zeros
+    }
+
+    /// The piece that is cut away, if one is.
+    pub fn piece(self) -> Option<Piece> {
+        self.cuts
+    }
+
+    fn parts(self) -> impl Iterator<Item = Grain> {
+        let cuts = self.cuts.map(Grain::Cuts);
+        cuts.into_iter().chain(self.zeros.map(Grain::Zeros))
+    }
+}
+
+impl<T: Into<Grain>> From<T> for Blend {
+    fn from(one: T) -> Blend {
+        let one = one.into();
+        Blend {
+            cuts: one.piece(),
+            zeros: one.zeros(),
+        }
+    }
+}
+
+impl Default for Blend {
+    fn default() -> Blend {
+        Grain::default().into()
+    }
+}
+
+impl fmt::Display for Blend {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (i, part) in self.parts().enumerate() {
+            write!(f, "{}{part}", if i > 0 { "+" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Blend {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Blend, String> {
+        let mut parts = text.split('+').map(|part| part.trim().parse::<Grain>());
+        let mut blend: Blend = parts.next().unwrap_or(Ok(Grain::default()))?.into();
+        for part in parts {
+            let twice = || {
+                format!(
+                    "{text:?} has two patterns of a kind; expected what is cut away and a pattern of zeros"
+                )
+            };
+            match (part?, &mut blend) {
+                (
+                    Grain::Cuts(piece),
+                    Blend {
+                        cuts: cuts @ None, ..
+                    },
+                ) => *cuts = Some(piece),
+                (
+                    Grain::Zeros(pattern),
+                    Blend {
+                        zeros: zeros @ None, ..
+                    },
+                ) => *zeros = Some(pattern),
+                _ => return Err(twice()),
+            }
+        }
+        Ok(blend)
+    }
+}
+
+impl TryFrom<String> for Blend {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Blend, String> {
+        text.parse()
+    }
+}
+
+impl From<Blend> for String {
+    fn from(blend: Blend) -> String {
+        blend.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cuts_and_zeros_go_together_in_any_order() {
+        let both = Blend {
+            cuts: Some(Piece::Structured),
+            zeros: Some(Pattern::Unstructured),
+        };
+        for text in ["structured+unstructured", "unstructured + structured"] {
+            assert_eq!(text.parse(), Ok(both));
+        }
+        assert_eq!(both.to_string(), "structured+unstructured");
+        assert_eq!("2:4".parse::<Blend>().unwrap().to_string(), "2:4");
+        assert_eq!("head".parse(), Ok(Blend::from(Piece::Head)));
+        for bad in ["", "+", "head+neuron", "2:4+row", "head+"] {
+            assert!(bad.parse::<Blend>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn grains_are_told_apart_by_name() {

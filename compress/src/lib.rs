@@ -55,7 +55,7 @@ pub use bytes::{Bits, Raw};
 pub use change::{Bypass, Change, Cut, Keep, Mask, Narrow, Plan, Replace, Skip};
 pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind, TicketError, TicketErrorKind};
 pub use glob::Choice;
-pub use grain::{Grain, PIECES, Piece};
+pub use grain::{Blend, Grain, PIECES, Piece};
 pub use groups::{Group, Groups, groups};
 pub use layers::{Layer, layers};
 pub use methods::{Amount, Goal, METHODS, Method, Scope, Task};

@@ -9,13 +9,13 @@ use super::sense::{Curve, Parts, Point, Subject, scored};
 use super::target::Quantity;
 use crate::change::{Keep, Plan};
 use crate::error::MethodError;
-use crate::glob::nearest;
+use crate::glob::{names, nearest};
 use crate::grain::Piece;
 use crate::groups::Groups;
 use crate::recover::RecoverError;
 use crate::rounds::{School, Score};
 use crate::trim::{ROUND_TO, Rank, Unit, thinned, together};
-use crate::{apply_with, groups, matches};
+use crate::{Weight, groups, matches};
 
 /// A model, ready to be cut.
 pub(super) struct Cutting<'m, 's> {
@@ -94,24 +94,17 @@ impl<'m, 's> Cutting<'m, 's> {
         curves.iter().map(|c| left(c) as u64).sum()
     }
 
-    fn rank(&self) -> Result<Rank, RecoverError> {
+    /// Of each group how important each index is.
+    pub(super) fn scores(&self) -> Result<Vec<Vec<f64>>, RecoverError> {
         let Subject {
             method, shown, seed, ..
         } = self.subject;
-        Rank::new(self.model, *method, *shown, *seed)
+        let rank = Rank::new(self.model, *method, *shown, *seed)?;
+        Ok(self.found.scores(&|name, t| rank.of(name, t)))
     }
 
-    /// The model without what `parts` says is to be gone; what has less already stays as it is.
-    pub(super) fn cut(&self, parts: Parts) -> Result<Model, RecoverError> {
-        let scores = self.scores(&self.rank()?);
-        self.applied(&self.plan(&scores, parts))
-    }
-
-    fn scores(&self, rank: &Rank) -> Vec<Vec<f64>> {
-        self.found.scores(&|name, t| rank.of(name, t))
-    }
-
-    fn plan(&self, scores: &[Vec<f64>], parts: Parts) -> Plan {
+    /// What takes away what `parts` says is to be gone; what has less already stays as it is.
+    pub(super) fn plan(&self, scores: &[Vec<f64>], parts: Parts) -> Plan {
         let keep = |&g: &usize| {
             let group = &self.found.groups[g];
             let part = parts(&group.name)?;
@@ -123,12 +116,6 @@ impl<'m, 's> Cutting<'m, 's> {
         let goes = |u: &&Unit| parts(&u.name).is_some_and(|p| p.share >= 1.0);
         let units: Vec<&Unit> = self.units.iter().filter(goes).collect();
         together(keeps.into_iter(), &units, &self.subject.frame)
-    }
-
-    fn applied(&self, plan: &Plan) -> Result<Model, RecoverError> {
-        let mut new = self.model.clone();
-        apply_with(plan, &mut new, &self.subject.effort, None)?;
-        Ok(new)
     }
 
     /// The shares that are tried of `thing`.
@@ -144,11 +131,14 @@ impl<'m, 's> Cutting<'m, 's> {
         }
     }
 
-    /// Whether there is something to cut, and all that is to be kept is there.
-    fn check(&self) -> Result<(), MethodError> {
+    /// Whether there is something to cut, and all that is to be kept is there, if not among `others`.
+    pub(super) fn check(&self, others: &[Weight]) -> Result<(), MethodError> {
         let groups = self.found.groups.iter();
         let groups = groups.flat_map(|g| std::iter::once(&g.name).chain(g.axes.iter().map(|p| &p.constant)));
-        let names: Vec<&str> = groups.map(String::as_str).collect();
+        let names: Vec<&str> = groups
+            .map(String::as_str)
+            .chain(others.iter().flat_map(names))
+            .collect();
         let units = Unit::all(self.model, Piece::Block, self.subject.frame.sizes)?;
         for glob in &self.subject.choice.keep {
             let called = units.iter().chain(&self.units).any(|u| u.is_called(glob));
@@ -167,13 +157,13 @@ impl<'m, 's> Cutting<'m, 's> {
     /// The curve of each group and each unit; see [`sensitivity`](super::sensitivity).
     pub(super) fn curves(
         &self,
+        scores: &[Vec<f64>],
         (start, school): (Score, &mut dyn School),
         (quantity, sizes): (Quantity, &Sizes),
         told: &mut dyn FnMut(&Curve),
     ) -> Result<Vec<Curve>, RecoverError> {
-        self.check()?;
         let cost = |model: &Model| Ok::<_, RecoverError>(Costs::new(model, quantity, sizes)?.whole);
-        let (whole, scores) = (cost(self.model)?, self.scores(&self.rank()?));
+        let whole = cost(self.model)?;
         let mut curves = vec![];
         for thing in self.things() {
             let (name, of) = (self.name(&thing), self.size(&thing) as u64);
@@ -185,7 +175,7 @@ impl<'m, 's> Cutting<'m, 's> {
             for share in self.levels(&thing) {
                 let part = super::sense::Part { share, of };
                 let only = |other: &str| (other == name).then_some(part);
-                let model = self.applied(&self.plan(&scores, &only))?;
+                let model = self.subject.applied(self.model, &self.plan(scores, &only))?;
                 points.push(Point {
                     sparsity: share,
                     score: scored(school, &model)?,
@@ -196,6 +186,7 @@ impl<'m, 's> Cutting<'m, 's> {
             points.iter_mut().for_each(|p| p.cost -= least);
             let curve = Curve {
                 weight: name,
+                cut: true,
                 elements: of,
                 points,
             };

@@ -3,6 +3,7 @@
 
 mod cost;
 mod cut;
+mod ready;
 mod search;
 mod sense;
 mod state;

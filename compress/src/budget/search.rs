@@ -1,5 +1,6 @@
 //! The way to a target, step by step, never past the budget.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Quantity;
 use super::cost::{Costs, Sizes};
+use super::ready::Ready;
 use super::sense::{Curve, Part, Point, Subject, scored, sensitivity};
 use super::state::State;
 use super::target::Target;
-use crate::Pattern;
-use crate::math::allot::{Place, Rung, allot, divide};
+use crate::math::allot::{Place, Rung, divide};
 use crate::recover::RecoverError;
 use crate::rounds::{self, School, Score, Turn};
 
@@ -159,6 +160,12 @@ const SHORTEST: f64 = 0.05;
 /// Steps that hold become longer by this factor.
 const LONGER: f64 = 1.3;
 
+/// What is predicted may be cheaper than it is to be by this part of the step.
+const SLACK: f64 = 0.1;
+
+/// In so many steps it is found what a model of the cost that is aimed at has.
+const HALVINGS: u32 = 8;
+
 /// Times are aimed at with so much to spare, since the next measurement differs a little.
 const SPARE: f64 = 0.97;
 
@@ -219,9 +226,12 @@ impl Search<'_> {
         let scale = if predicted > 0.0 { cost / predicted } else { 1.0 };
         let points = curves.iter_mut().flat_map(|c| &mut c.points);
         points.for_each(|p| p.cost *= scale);
+        let all: HashMap<&str, Part> = curves.iter().map(|c| (&*c.weight, c.part(cheapest(c)))).collect();
+        let end = Ready::new(&self.subject, model)?.pruned(&|name| all.get(name).copied())?;
         Ok(State {
             before,
             cost,
+            least: scale * self.predicted(&end)?,
             scale,
             bias: 1.0,
             stride: 0.5,
@@ -245,8 +255,8 @@ impl Search<'_> {
         let mut state = self.begin(model, curves, none)?;
         state.stride = 1.0;
         let way = Way::new(self, model, state, vec![]);
-        let shares = way.shares(way.aim());
-        let pruned = self.subject.pruned(model, &|name| way.part(&shares, name))?;
+        let ready = Ready::new(&self.subject, model)?;
+        let (shares, pruned) = way.chosen(&ready, way.aim())?;
         Ok(Foretold {
             cost_before: way.state.cost,
             cost: way.state.scale * self.predicted(&pruned)?,
@@ -292,10 +302,19 @@ impl Search<'_> {
     }
 }
 
-/// What the most zeros of a curve save.
-fn saving(curve: &Curve) -> f64 {
-    let costs = || curve.points.iter().map(|p| p.cost);
-    costs().next().unwrap_or(0.0) - costs().fold(f64::INFINITY, f64::min)
+impl Curve {
+    fn part(&self, share: f64) -> Part {
+        Part {
+            share,
+            of: self.elements,
+        }
+    }
+}
+
+/// The share that costs least.
+fn cheapest(curve: &Curve) -> f64 {
+    let least = curve.points.iter().min_by(|a, b| a.cost.total_cmp(&b.cost));
+    least.map_or(0.0, |p| p.sparsity)
 }
 
 /// A search under way.
@@ -376,8 +395,9 @@ impl<'a, 'b> Way<'a, 'b> {
 
     /// What the next step aims at.
     fn aim(&self) -> f64 {
-        let least = self.state.cost - self.state.curves.iter().map(saving).sum::<f64>();
-        let least = (least * self.state.bias).max(self.wanted()).min(self.now.2);
+        let least = (self.state.least * self.state.bias)
+            .max(self.wanted())
+            .min(self.now.2);
         let (left, whole) = (self.now.2 - least, self.state.cost - least);
         // The last little is one step, lest it be halved for ever.
         self.now.2 - (self.state.stride * left).max(SHORTEST * whole).min(left)
@@ -385,8 +405,10 @@ impl<'a, 'b> Way<'a, 'b> {
 
     /// The model with what the next step takes away; none where there is nothing left.
     fn next(&mut self) -> Result<Option<Model>, RecoverError> {
+        let (subject, now) = (&self.search.subject, self.now.0.clone());
+        let ready = Ready::new(subject, &now)?;
         loop {
-            let shares = self.shares(self.aim());
+            let (shares, pruned) = self.chosen(&ready, self.aim())?;
             if self.state.broken.contains(&shares) {
                 // Rungs far apart: the step is as long as the one that was taken back.
                 self.state.stride /= 2.0;
@@ -395,9 +417,7 @@ impl<'a, 'b> Way<'a, 'b> {
                     false => continue,
                 }
             }
-            let subject = &self.search.subject;
-            let pruned = subject.pruned(&self.now.0, &|name| self.part(&shares, name))?;
-            if pruned != self.now.0 {
+            if pruned != now {
                 self.shares = shares;
                 return Ok(Some(pruned));
             }
@@ -408,6 +428,42 @@ impl<'a, 'b> Way<'a, 'b> {
             // Rungs lie farther apart than the step goes.
             self.state.stride = 1.0;
         }
+    }
+
+    /// Of what hurts least the first that is predicted to cost no more than `aim`, or the cheapest: the share of each curve, and the model.
+    fn chosen(&self, ready: &Ready, aim: f64) -> Result<(Vec<f64>, Model), RecoverError> {
+        let state = &self.state;
+        let of = |most: f64| -> Result<_, RecoverError> {
+            let shares = self.shares(most);
+            let model = ready.pruned(&|name| self.part(&shares, name))?;
+            let cost = state.scale * state.bias * self.search.predicted(&model)?;
+            Ok((cost, (shares, model)))
+        };
+        let sum = |cost: fn(&Curve) -> f64| state.curves.iter().map(cost).sum::<f64>();
+        let (least, own) = (
+            sum(|c| c.points.iter().map(|p| p.cost).fold(f64::INFINITY, f64::min)),
+            sum(first),
+        );
+        // What no curve has stays.
+        let guess = (aim / state.bias - (state.cost - own)).clamp(least, own);
+        let (cost, found) = of(guess)?;
+        let (reached, slack) = (cost <= aim * (1.0 + 1e-9), SLACK * (self.now.2 - aim));
+        if reached && cost >= aim - slack {
+            return Ok(found);
+        }
+        // What goes together saves more or less than the sum of what each saves.
+        let (mut low, mut high) = if reached { (guess, own) } else { (least, guess) };
+        let mut best = if reached { found } else { of(least)?.1 };
+        for _ in 0..HALVINGS {
+            let middle = (low + high) / 2.0;
+            let (cost, found) = of(middle)?;
+            if cost <= aim {
+                (low, best) = (middle, found);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(best)
     }
 
     /// Recovers `pruned` and judges it.
@@ -477,38 +533,29 @@ impl<'a, 'b> Way<'a, 'b> {
         }
     }
 
-    /// The share of zeros of each curve at which all together cost `aim`.
-    fn shares(&self, aim: f64) -> Vec<f64> {
+    /// The share of each curve at which all together cost `most`, if what they save adds up.
+    fn shares(&self, most: f64) -> Vec<f64> {
         let curves = &self.state.curves;
         let rungs = |c: &Curve| c.points.iter().map(|p| rung(&c.points[0], p)).collect();
         let ladders: Vec<Vec<Rung>> = curves.iter().map(rungs).collect();
-        let own: f64 = curves.iter().map(|c| c.points[0].cost).sum();
-        // What no curve has stays.
-        let most = aim / self.state.bias - (self.state.cost - own);
-        let on = |to| Place {
-            from: to,
-            to,
-            part: 1.0,
+        let each = curves.iter().zip(divide(&ladders, most));
+        let share = |(c, place): (&Curve, Place)| match self.search.subject.steps(c) {
+            true => c.points[place.to].sparsity,
+            false => between(c, place),
         };
-        // A pattern that says its share has nothing between, nor has a block.
-        let zeros = self.search.subject.pattern.zeros();
-        let whole = zeros.is_none_or(|p: Pattern| p.share().is_some());
-        let at: Vec<Place> = match whole {
-            true => allot(&ladders, most).into_iter().map(on).collect(),
-            false => divide(&ladders, most),
-        };
-        let each = curves.iter().zip(at);
-        each.map(|(c, place)| between(c, place)).collect()
+        each.map(share).collect()
     }
 
     fn part(&self, shares: &[f64], name: &str) -> Option<Part> {
         let curves = &self.state.curves;
         let at = curves.iter().position(|c| c.weight == name)?;
-        Some(Part {
-            share: shares[at],
-            of: curves[at].elements,
-        })
+        Some(curves[at].part(shares[at]))
     }
+}
+
+/// What the weight, group or block of a curve costs as it is.
+fn first(curve: &Curve) -> f64 {
+    curve.points.first().map_or(0.0, |p| p.cost)
 }
 
 /// By how much `after` is worse than `before`, as a share: by so much accuracy fell; by this part of itself the loss rose, where there is
@@ -570,6 +617,7 @@ mod tests {
         };
         Curve {
             weight: "w".into(),
+            cut: false,
             elements: 100,
             points: points.iter().map(point).collect(),
         }

@@ -22,6 +22,8 @@ pub(super) struct State {
     /// What the first model is worth, and what it costs.
     pub(super) before: Score,
     pub(super) cost: f64,
+    /// What is predicted where all curves are at their cheapest, as far as the first model tells.
+    pub(super) least: f64,
     /// What was measured of the first model, of what was predicted.
     pub(super) scale: f64,
     /// The same of the last, beyond that.

@@ -228,8 +228,8 @@ fn multiplications_by_zeros_are_not_counted() {
         frame: Frame::default(),
         effort: Effort::default(),
     };
-    let ready = subject.ready(&model, Pattern::Unstructured).unwrap();
-    let pruned = ready
+    let pruned = ready::Ready::new(&subject, &model)
+        .unwrap()
         .pruned(&|name| (name == "w1").then_some(sense::Part { share: 0.75, of: 256 }))
         .unwrap();
     let macs = Costs::new(&pruned, Quantity::Macs, &sizes).unwrap();
@@ -306,6 +306,9 @@ fn what_is_made_part_of_another_node_has_its_cost() {
         effort: Effort::default(),
     };
     let part = sense::Part { share: 0.95, of: 0 };
-    let sparse = ms(&subject.pruned(&model, &|_| Some(part)).unwrap());
+    let sparse = ms(&ready::Ready::new(&subject, &model)
+        .unwrap()
+        .pruned(&|_| Some(part))
+        .unwrap());
     assert!(sparse.of["w"] < 0.5 * dense.of["w"], "{sparse:?}");
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Finetune, Recover};
 use crate::budget::Target;
 use crate::methods::find;
-use crate::{Choice, Grain, METHODS};
+use crate::{Blend, Choice, METHODS};
 
 /// A step that prunes as far as the model stays good; the only one of its recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,9 +22,9 @@ pub struct Budgeted {
     /// What chooses the weights: a name of [`METHODS`]; `magnitude` where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Which weights are zero together, or what is cut away.
+    /// Which weights are zero together, what is cut away, or both.
     #[serde(default)]
-    pub pattern: Grain,
+    pub pattern: Blend,
     /// What to leave alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
@@ -62,7 +62,7 @@ impl Budgeted {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.pattern.piece().is_some() && !self.include.is_empty() {
+        if self.pattern.zeros().is_none() && !self.include.is_empty() {
             return Err(format!("pattern {} takes no include", self.pattern));
         }
         if !(self.max_drop >= 0.0 && self.max_drop.is_finite()) {

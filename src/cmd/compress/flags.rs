@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use secateur::compress::budget::Target as Aim;
 use secateur::compress::recipe::{Budgeted, Finetune, Recipe, Recover, Step};
-use secateur::compress::{Grain, METHODS};
+use secateur::compress::{Blend, METHODS};
 
 use super::super::recipe::RecoveryFlags;
 use super::super::source::InputFlags;
@@ -46,9 +46,9 @@ pub(super) struct Flags {
     #[arg(long, value_parser = PossibleValuesParser::new(METHODS.iter().map(|m| m.name()).filter(|m| *m != "threshold")))]
     method: Option<String>,
     /// Which weights are zero together: unstructured, block4x1, block1x4, row, column, 2:4, 4:8, 1:4; or what is cut away instead:
-    /// channel, neuron, head, head-width, structured, block, layer
+    /// channel, neuron, head, head-width, structured, block, layer; or both, such as structured+unstructured
     #[arg(long, value_name = "NAME", default_value_t)]
-    pattern: Grain,
+    pattern: Blend,
     /// Leave these alone: names of weights or of nodes that read them; `*` is any text, `?` any character
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     keep: Vec<String>,

@@ -482,7 +482,7 @@ fn stopped(caught: &Catch, hunt: &Hunt) -> String {
             Quantity::Ms => "it was when the step was measured; times vary on a busy machine".to_owned(),
             _ => "it was when the step was measured".to_owned(),
         },
-        None => "more zeros are predicted to save no more".to_owned(),
+        None => "pruning more is predicted to save no more".to_owned(),
     }
 }
 

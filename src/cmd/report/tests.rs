@@ -49,6 +49,7 @@ fn curve(i: usize, name: &str) -> Curve {
     };
     Curve {
         weight: name.into(),
+        cut: false,
         elements: 1000,
         points: [0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95].map(point).into(),
     }

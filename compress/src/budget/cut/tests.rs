@@ -43,6 +43,15 @@ impl School for Neurons {
 }
 
 fn search(hurts: [f64; 2], max_drop: f64, target: &str, keep: &[&str]) -> Result<Found, RecoverError> {
+    blended("neuron", hurts, (max_drop, target), keep)
+}
+
+fn blended(
+    pattern: &str,
+    hurts: [f64; 2],
+    (max_drop, target): (f64, &str),
+    keep: &[&str],
+) -> Result<Found, RecoverError> {
     let (model, rates) = (model(), Arc::<Rates>::default());
     let choice = Choice {
         keep: keep.iter().map(|k| (*k).to_owned()).collect(),
@@ -51,7 +60,7 @@ fn search(hurts: [f64; 2], max_drop: f64, target: &str, keep: &[&str]) -> Result
     let search = Search {
         subject: Subject {
             method: find("magnitude").unwrap(),
-            pattern: Piece::Neuron.into(),
+            pattern: pattern.parse().unwrap(),
             shown: None,
             seed: 0,
             choice: &choice,
@@ -112,4 +121,45 @@ fn what_is_to_be_kept_has_no_curve() {
     assert!(error.to_string().contains("\"v*\" fits no"), "{error}");
     let none = search([0.0, 0.0], 0.3, "0.03MB", &["w*"]).unwrap_err();
     assert!(none.to_string().contains("nothing to cut"), "{none}");
+}
+
+#[test]
+fn what_goes_together_may_save_less_than_the_sum() {
+    // The second matrix loses rows and columns: all of both layers that may go saves less than what each saves alone.
+    let found = search([0.001, 0.001], 0.3, "0.008MB", &[]).unwrap();
+    let alone = |c: &Curve| c.points[0].cost;
+    let least = found.cost_before - found.curves.iter().map(alone).sum::<f64>();
+    assert!(least < 0.0, "{least}");
+    assert!(found.reached() && found.cost > 0.004, "{:?}", found.tries);
+}
+
+#[test]
+fn zeros_go_where_cuts_end() {
+    let cheapest = search([0.0, 0.0], 0.3, "0.0001M", &["w2"]).unwrap();
+    let both = blended("neuron+unstructured", [0.0, 0.0], (0.3, "0.0001M"), &["w2"]).unwrap();
+    assert!(both.cost < 0.5 * cheapest.cost, "{} {}", both.cost, cheapest.cost);
+    // The neurons of the second layer are columns of what is to be kept.
+    assert_eq!(widths(&both.model), [16, 96]);
+    let all = weights(&both.model);
+    let zeros: Vec<usize> = all.iter().map(|w| w.tensor.zeros_count()).collect();
+    assert!(zeros[0] > 0 && zeros[1] > 0 && zeros[2] == 0, "{zeros:?}");
+    let names: Vec<_> = both.curves.iter().map(|c| (&*c.weight, c.cut)).collect();
+    assert_eq!(names, [("w0[1]", true), ("w0", false), ("w1", false)]);
+    // Of the elements of w0 and w1, which are 14,336.
+    let live: u64 = all[..2]
+        .iter()
+        .map(|w| w.elements() - w.tensor.zeros_count() as u64)
+        .sum();
+    let sparsity = both
+        .tries
+        .iter()
+        .rfind(|t| t.verdict == Verdict::Kept)
+        .unwrap()
+        .sparsity;
+    assert!(
+        (sparsity - (1.0 - live as f64 / 14336.0)).abs() < 1e-12,
+        "{sparsity}"
+    );
+    let error = blended("neuron+unstructured", [0.0, 0.0], (0.3, "1MB"), &["v*"]).unwrap_err();
+    assert!(error.to_string().contains("\"v*\" fits no"), "{error}");
 }
