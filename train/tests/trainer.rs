@@ -9,9 +9,11 @@ use secateur_engine::expr::Builder;
 use secateur_engine::ir::{Attr, DType, Dim, Opset, Type};
 use secateur_engine::{Model, Tensor, ops};
 use secateur_train::data::{self, Loader, LoaderOptions, Options};
-use secateur_train::loss::{Accuracy, CrossEntropy};
+use secateur_train::loss::{Accuracy, CrossEntropy, loss};
 use secateur_train::optim::optimizer;
-use secateur_train::{Course, Event, Schedule, Segments, Spec, Term, TrainErrorKind, Trainer, initialize};
+use secateur_train::{
+    Course, Event, Schedule, Segments, Spec, Teacher, Term, TrainErrorKind, Trainer, evaluate, initialize,
+};
 
 /// 64 → 24 → 10 on images of digits, with dropout.
 fn model() -> Model {
@@ -352,4 +354,56 @@ fn training_can_begin_later() {
         seen
     };
     assert_eq!(rates(17), rates(0)[17..]);
+}
+
+/// The model with the output of its first layer called "hidden", and other weights.
+fn hinted(seed: u64) -> Model {
+    let mut model = model();
+    initialize(&mut model, "w*", "he-uniform".parse().unwrap(), seed).unwrap();
+    let g = &mut model.graph;
+    let first = g.order.iter().find(|id| g[**id].is("Gemm")).copied().unwrap();
+    let value = g[first].outputs[0].unwrap();
+    g[value].name = "hidden".into();
+    model
+}
+
+#[test]
+fn several_values_of_several_teachers_are_learned_from() {
+    let (pupil, [a, b]) = (hinted(1), [hinted(2), hinted(3)]);
+    let mse = loss("mse").unwrap();
+    let of = [["scores", "a"], ["hidden", "inner"], ["scores", "b"]];
+    let terms = of.each_ref().map(|of| Term {
+        loss: &*mse,
+        of,
+        weight: 1.0,
+    });
+    let [said, inner, other] = [("a", &a, "scores"), ("inner", &a, "hidden"), ("b", &b, "scores")]
+        .map(|(label, model, output)| Teacher { label, model, output });
+    let (optimizer, schedule) = (optimizer("adam").unwrap(), "constant".parse().unwrap());
+    let (rates, teachers) = (Arc::default(), [said, inner, other]);
+    let course = Course {
+        spec: Spec::new(&terms, &*optimizer),
+        rate: 0.003,
+        schedule: &schedule,
+        epochs: 1,
+        patience: None,
+        teachers: &teachers,
+        checkpoint: None,
+        keep: Duration::MAX,
+        threads: 1,
+        rates: &rates,
+    };
+    let (train, measured) = loaders(100);
+    let measured = measured.unwrap();
+    let terms = |model: &Model| evaluate(model, &course, &measured).unwrap().terms;
+    // Each is measured by what it is to be like.
+    let own = [terms(&a), terms(&b)];
+    assert_eq!((own[0][0], own[0][1], own[1][2]), (0.0, 0.0, 0.0));
+    assert!(own[0][2] > 0.1 && own[1][0] > 0.1 && own[1][1] > 0.1, "{own:?}");
+    assert_eq!(own[0][2], own[1][0]);
+    let before = terms(&pupil);
+    let mut trainer = Trainer::new(&pupil, course, (train, None)).unwrap();
+    trainer.run(&mut |_| ()).unwrap();
+    let after = terms(&trainer.model().unwrap());
+    assert!(after[1] < 0.9 * before[1], "{before:?} {after:?}");
 }

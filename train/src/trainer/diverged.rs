@@ -7,7 +7,6 @@ use secateur_engine::ir::Node;
 use secateur_engine::run::Outputs;
 use secateur_engine::{Session, Tensor};
 
-use super::evaluate::labels;
 use super::{Progress, Trainer};
 use crate::TrainError;
 use crate::data::Batch;
@@ -136,7 +135,7 @@ impl Trainer<'_> {
             .map(|s| s.input.as_str())
             .zip(before.iter().cloned());
         let inputs = batch.inputs.iter().map(|(n, x)| (n.as_str(), x.clone()));
-        let inputs = inputs.chain(labels(&self.graph.labels, batch, &self.teachers)?);
+        let inputs = inputs.chain(self.teachers.labels(&self.graph.labels, batch)?);
         let inputs: HashMap<&str, Tensor> = state
             .chain(inputs)
             .chain(rate.map(|r| (self.graph.rate.as_str(), r)))

@@ -4,9 +4,9 @@ use secateur_engine::run::Outputs;
 use secateur_engine::{Model, Session, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Course, Taught};
+use super::{Course, Teachers};
 use crate::TrainError;
-use crate::data::{Batch, Loader};
+use crate::data::Loader;
 use crate::terms::measure;
 
 /// Means over examples.
@@ -56,7 +56,7 @@ impl Sums {
 pub(super) fn score(
     model: &Model,
     course: &Course,
-    teachers: &[Taught],
+    teachers: &Teachers,
     examples: &Loader,
 ) -> Result<Scores, TrainError> {
     let measured = measure(model, course.spec.terms)?;
@@ -65,7 +65,7 @@ pub(super) fn score(
     let mut sums = Sums::default();
     for batch in examples.epoch(0, 0) {
         let batch = batch?;
-        let labels = labels(&measured.labels, &batch, teachers)?;
+        let labels = teachers.labels(&measured.labels, &batch)?;
         let inputs = batch.inputs.iter().map(|(name, x)| (name.as_str(), x));
         let inputs = inputs.chain(labels.iter().map(|(name, x)| (*name, x)));
         let outputs = session.run(inputs)?;
@@ -80,20 +80,5 @@ pub(super) fn score(
 ///
 /// If it cannot run on them, or does not have what the terms compare.
 pub fn evaluate(model: &Model, course: &Course, examples: &Loader) -> Result<Scores, TrainError> {
-    let teachers = course.teachers.iter().map(|t| Taught::new(t, course));
-    let teachers = teachers.collect::<Result<Vec<_>, _>>()?;
-    score(model, course, &teachers, examples)
-}
-
-/// What the inputs called `names` are to be: what a teacher says, or the labels of the data.
-pub(super) fn labels<'n>(
-    names: &'n [String],
-    batch: &Batch,
-    teachers: &[Taught],
-) -> Result<Vec<(&'n str, Tensor)>, TrainError> {
-    let one = |name: &'n String| match teachers.iter().find(|t| t.label == *name) {
-        Some(teacher) => Ok((name.as_str(), teacher.says(batch)?)),
-        None => Ok((name.as_str(), batch.labels.clone())),
-    };
-    names.iter().map(one).collect()
+    score(model, course, &Teachers::new(course)?, examples)
 }

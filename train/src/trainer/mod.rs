@@ -26,7 +26,7 @@ use crate::{Schedule, Spec, StepGraph, TrainError, step};
 use checkpoint::Purpose;
 use evaluate::{Sums, score};
 use probe::Probe;
-use teacher::Taught;
+use teacher::Teachers;
 
 /// How a model is trained.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,7 @@ pub struct Trainer<'a> {
     course: Course<'a>,
     graph: StepGraph,
     session: Session,
-    teachers: Vec<Taught>,
+    teachers: Teachers,
     train: Loader,
     validation: Option<Loader>,
     purpose: Purpose,
@@ -163,7 +163,6 @@ impl<'a> Trainer<'a> {
             .rates(course.rates.clone());
         let state = graph.state.iter();
         let session = state.fold(builder, |b, s| b.state(&s.input, &s.output)).build()?;
-        let teachers = course.teachers.iter().map(|t| Taught::new(t, &course));
         let now = Progress {
             state: graph.state.iter().map(|s| s.start.clone()).collect(),
             best: None,
@@ -183,7 +182,7 @@ impl<'a> Trainer<'a> {
         let mut trainer = Trainer {
             purpose: Purpose::default(),
             probe: None,
-            teachers: teachers.collect::<Result<_, _>>()?,
+            teachers: Teachers::new(&course)?,
             model,
             course,
             graph,

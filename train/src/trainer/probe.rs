@@ -2,7 +2,7 @@
 
 use secateur_engine::{Session, Tensor};
 
-use super::evaluate::{Sums, labels};
+use super::evaluate::Sums;
 use super::{Scores, Trainer};
 use crate::TrainError;
 use crate::data::Loader;
@@ -76,7 +76,7 @@ impl Trainer<'_> {
         let mut sums = Sums::default();
         for batch in examples.epoch(0, 0) {
             let batch = batch?;
-            let labels = labels(&probe.labels, &batch, &self.teachers)?;
+            let labels = self.teachers.labels(&probe.labels, &batch)?;
             let weights = probe.weights.iter().map(|(name, i)| (name.as_str(), &state[*i]));
             let inputs = batch.inputs.iter().map(|(name, x)| (name.as_str(), x));
             let inputs = inputs.chain(labels.iter().map(|(name, x)| (*name, x)));

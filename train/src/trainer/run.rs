@@ -5,7 +5,7 @@ use std::time::Instant;
 use secateur_engine::Tensor;
 use secateur_engine::run::Outputs;
 
-use super::evaluate::{labels, score};
+use super::evaluate::score;
 use super::{EpochRow, Event, Trainer};
 use crate::TrainError;
 use crate::data::{Batch, Position};
@@ -112,7 +112,7 @@ impl Trainer<'_> {
 
     /// Runs a step on the state, which is then that after it.
     pub(super) fn step(&mut self, batch: &Batch, rate: f64) -> Result<Outputs, TrainError> {
-        let (graph, labels) = (&self.graph, labels(&self.graph.labels, batch, &self.teachers)?);
+        let (graph, labels) = (&self.graph, self.teachers.labels(&self.graph.labels, batch)?);
         let kind = graph.state.first().map(|s| s.start.dtype());
         let rate = kind.and_then(|d| Tensor::rounded(d, &[], &[rate]));
         let rate = rate.ok_or_else(|| TrainError::wrong("the model has nothing to train"))?;

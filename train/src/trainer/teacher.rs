@@ -1,5 +1,7 @@
 //! Models that others learn from.
 
+use std::collections::HashMap;
+
 use secateur_engine::{Model, Session, Tensor};
 
 use super::Course;
@@ -17,37 +19,76 @@ pub struct Teacher<'a> {
     pub output: &'a str,
 }
 
-/// A teacher at work.
-pub(super) struct Taught {
-    pub(super) label: String,
-    output: String,
+/// The teachers of a course, each model at work once.
+pub(super) struct Teachers(Vec<Taught>);
+
+/// A teacher at work: its labels with what they are called in it.
+struct Taught {
+    says: Vec<(String, String)>,
     session: Session,
 }
 
+impl Teachers {
+    pub(super) fn new(course: &Course) -> Result<Teachers, TrainError> {
+        let mut models: Vec<(&Model, Vec<&Teacher>)> = vec![];
+        for teacher in course.teachers {
+            match models.iter_mut().find(|(m, _)| std::ptr::eq(*m, teacher.model)) {
+                Some((_, same)) => same.push(teacher),
+                None => models.push((teacher.model, vec![teacher])),
+            }
+        }
+        let each = models
+            .into_iter()
+            .map(|(model, all)| Taught::new(model, &all, course));
+        Ok(Teachers(each.collect::<Result<_, _>>()?))
+    }
+
+    /// What the inputs called `names` are to be: what a teacher says, or the labels of the data.
+    pub(super) fn labels<'n>(
+        &self,
+        names: &'n [String],
+        batch: &Batch,
+    ) -> Result<Vec<(&'n str, Tensor)>, TrainError> {
+        let mut said = HashMap::new();
+        for taught in &self.0 {
+            taught.say(names, batch, &mut said)?;
+        }
+        let one = |name: &'n String| {
+            let label = said.remove(name.as_str());
+            (name.as_str(), label.unwrap_or_else(|| batch.labels.clone()))
+        };
+        Ok(names.iter().map(one).collect())
+    }
+}
+
 impl Taught {
-    pub(super) fn new(teacher: &Teacher, course: &Course) -> Result<Taught, TrainError> {
-        let builder = Session::builder(teacher.model)
+    fn new(model: &Model, teachers: &[&Teacher], course: &Course) -> Result<Taught, TrainError> {
+        let graph = &model.graph;
+        let known = |name: &str| graph.outputs.iter().any(|p| *graph[p.value].name == *name);
+        let mut builder = Session::builder(model)
             .threads(course.threads)
             .rates(course.rates.clone());
-        let graph = &teacher.model.graph;
-        let known = graph
-            .outputs
-            .iter()
-            .any(|p| *graph[p.value].name == *teacher.output);
-        let builder = if known {
-            builder
-        } else {
-            builder.tap(teacher.output)
-        };
+        for teacher in teachers.iter().filter(|t| !known(t.output)) {
+            builder = builder.tap(teacher.output);
+        }
+        let says = teachers.iter().map(|t| (t.label.to_owned(), t.output.to_owned()));
         Ok(Taught {
-            label: teacher.label.into(),
-            output: teacher.output.into(),
+            says: says.collect(),
             session: builder.build()?,
         })
     }
 
-    /// What it makes of a batch.
-    pub(super) fn says(&self, batch: &Batch) -> Result<Tensor, TrainError> {
+    /// Adds to `said` what it makes of a batch, by those of its labels that are among `names`.
+    fn say<'s>(
+        &'s self,
+        names: &[String],
+        batch: &Batch,
+        said: &mut HashMap<&'s str, Tensor>,
+    ) -> Result<(), TrainError> {
+        let asked = || self.says.iter().filter(|(label, _)| names.contains(label));
+        if asked().next().is_none() {
+            return Ok(());
+        }
         let known = |name: &str| self.session.inputs().any(|(n, _)| n == name);
         let only = self.session.inputs().next().map(|(n, _)| n.to_owned());
         let single = batch.inputs.len() == 1 && self.session.inputs().count() == 1;
@@ -55,8 +96,12 @@ impl Taught {
             (Some(only), true) => Some((only.as_str(), x)),
             _ => known(name).then_some((name.as_str(), x)),
         });
-        let mut outputs = self.session.run(fed)?;
-        let missing = || TrainError::wrong(format!("the teacher has no tensor {:?}", self.output));
-        outputs.take(&self.output).ok_or_else(missing)
+        let outputs = self.session.run(fed)?;
+        for (label, output) in asked() {
+            let found = outputs.get(output).cloned();
+            let missing = || TrainError::wrong(format!("the teacher has no tensor {output:?}"));
+            said.insert(label, found.ok_or_else(missing)?);
+        }
+        Ok(())
     }
 }
