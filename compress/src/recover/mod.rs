@@ -3,6 +3,7 @@
 mod bias;
 mod calibrate;
 mod error;
+mod hints;
 mod moments;
 mod norms;
 mod put;
@@ -17,6 +18,7 @@ use secateur_train::{Course, evaluate, fingerprint};
 pub use bias::{Corrected, correct};
 pub use calibrate::Calibration;
 pub use error::{RecoverError, RecoverErrorKind};
+pub use hints::hints;
 pub use norms::renormalize;
 
 use crate::Weight;

@@ -5,9 +5,9 @@ use secateur_engine::ir::{Attr, AttrValue, DType, Node, Type, ValueId};
 use secateur_engine::plan::Rates;
 use secateur_engine::{Session, Tensor};
 use secateur_train::data::{self, Data, LoaderOptions, Part, Wanted};
-use secateur_train::loss::{Accuracy, CrossEntropy};
+use secateur_train::loss::{Accuracy, CrossEntropy, loss};
 use secateur_train::optim::optimizer;
-use secateur_train::{Schedule, Spec, Term};
+use secateur_train::{Schedule, Spec, Teacher, Term};
 
 use super::*;
 use crate::methods::find;
@@ -342,4 +342,81 @@ fn a_weight_of_which_nothing_is_left_stays_so() {
     let (model, _) = tuned(&start, 0.5, 1, 1);
     assert_eq!(crate::recover::tests::konst(&model, "w2"), [0.0; 200]);
     assert_ne!(crate::recover::tests::konst(&model, "b2"), [0.0; 10]);
+}
+
+/// Two heads on one layer: scores behind a sigmoid and a softmax, the one with a bias that is added.
+fn heads(classes: usize) -> Model {
+    let mut net = Net::new();
+    net.node("Flatten", vec![], vec![]);
+    net.node("MatMul", vec![("w0", noise(&[64, 16], 1))], vec![]);
+    net.node("Relu", vec![], vec![]);
+    let inner = net.at;
+    net.node("MatMul", vec![("w1", noise(&[16, 4], 3))], vec![]);
+    net.node("Add", vec![("b1", Tensor::of(&[4], vec![0.5f32; 4]))], vec![]);
+    net.node("Sigmoid", vec![], vec![]);
+    let one = std::mem::replace(&mut net.at, inner);
+    net.node("MatMul", vec![("w2", noise(&[16, classes], 5))], vec![]);
+    net.node("Softmax", vec![], vec![]);
+    net.model.graph.output(one, None);
+    net.done()
+}
+
+#[test]
+fn hints_are_what_the_last_weights_say() {
+    let model = heads(6);
+    assert_eq!(hints(&model), ["Add_out", "MatMul_out_11"]);
+    // Nothing stands behind the weights.
+    assert_eq!(hints(&net()), ["Add_out"]);
+}
+
+#[test]
+fn values_of_another_shape_are_not_learned() {
+    let (whole, less) = (heads(6), heads(5));
+    let mse = loss("mse").unwrap();
+    let names = ["Add_out", "MatMul_out_11", "gone"];
+    let of = names.map(|name| [name, name]);
+    let of: Vec<[&str; 2]> = of
+        .iter()
+        .zip(["a", "b", "c"])
+        .map(|([v, _], l)| [*v, l])
+        .collect();
+    let term = |of| Term {
+        loss: &*mse,
+        of,
+        weight: 1.0,
+    };
+    let terms: Vec<Term> = of.iter().map(|of| term(of.as_slice())).collect();
+    let teacher = |label, output| Teacher {
+        label,
+        model: &whole,
+        output,
+    };
+    let teachers = [
+        teacher("a", names[0]),
+        teacher("b", names[1]),
+        teacher("c", names[1]),
+    ];
+    let (optimizer, schedule, rates) = (
+        optimizer("sgd").unwrap(),
+        "constant".parse().unwrap(),
+        Arc::default(),
+    );
+    let course = Course {
+        spec: Spec::new(&terms, &*optimizer),
+        rate: 0.1,
+        schedule: &schedule,
+        epochs: 1,
+        patience: None,
+        teachers: &teachers,
+        checkpoint: None,
+        keep: Duration::MAX,
+        threads: 1,
+        rates: &rates,
+    };
+    let left = |model: &Model| -> Vec<String> {
+        let terms = hints::learnable(model, &course);
+        terms.iter().map(|t| t.of[1].to_owned()).collect()
+    };
+    assert_eq!(left(&whole), ["a", "b"]);
+    assert_eq!(left(&less), ["a"]);
 }

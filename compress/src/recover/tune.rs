@@ -4,6 +4,7 @@ use secateur_engine::{Model, Tensor};
 use secateur_train::data::{Augment, Loader, LoaderOptions};
 use secateur_train::{Course, Spec, Trainer};
 
+use super::hints::learnable;
 use super::{RecoverError, Recovery};
 use crate::Weight;
 use crate::rounds::{Event, Told, Turn};
@@ -53,8 +54,10 @@ impl Recovery<'_> {
         let held = held(&model, pruned);
         let masks: Vec<_> = held.iter().map(|(name, mask)| (&**name, mask.clone())).collect();
         let path = self.checkpoint(turn);
+        let terms = learnable(&model, &self.course);
         let course = Course {
             spec: Spec {
+                terms: &terms,
                 hold_zeros: true,
                 masks: &masks,
                 ..self.course.spec

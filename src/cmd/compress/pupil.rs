@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use secateur::compress::recipe::Budgeted;
-use secateur::compress::recover::{Recovery, Repair};
+use secateur::compress::recover::{Recovery, Repair, hints};
 use secateur::engine::ir::Node;
 use secateur::train::data::{self, Loader};
 use secateur::train::loss::{Accuracy, loss};
@@ -271,7 +271,8 @@ impl<'a> Pupil<'a> {
         Ok(parts)
     }
 
-    /// What is made small where there are none: how far each output is from what it was, as large as it was.
+    /// What is made small where there are none: how far each output is from what it was, as large as it was, and unless a loss is said, what
+    /// the last weights before the outputs say, each by how much it varies.
     fn distilled(&self, original: &Original) -> Result<Vec<Part>> {
         let soft = format!("distillation:temperature={}", self.flags.temperature);
         let part = |(i, (name, scores, size)): (usize, (String, bool, f64))| {
@@ -291,7 +292,29 @@ impl<'a> Pupil<'a> {
                 taught: true,
             })
         };
-        original.outputs()?.into_iter().enumerate().map(part).collect()
+        let outputs = original.outputs()?.into_iter().enumerate();
+        let mut parts = outputs.map(part).collect::<Result<Vec<_>>>()?;
+        if self.loss.is_none() && self.teacher.is_none() {
+            self.hinted(original, &mut parts)?;
+        }
+        Ok(parts)
+    }
+
+    /// Adds what the last weights before the outputs say.
+    fn hinted(&self, original: &Original, parts: &mut Vec<Part>) -> Result<()> {
+        let mut names = hints(&self.original);
+        names.retain(|name| parts.iter().all(|p| p.of[0] != *name));
+        let variances = original.variances(&names)?;
+        for (name, variance) in names.into_iter().zip(variances).filter(|(_, v)| *v > 0.0) {
+            parts.push(Part {
+                loss: loss("mse").map_err(|e| anyhow!(e))?,
+                weight: 1.0 / variance,
+                of: [name.clone(), format!("{TEACHER}{}", parts.len())],
+                output: Some(name),
+                taught: true,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,109 @@
+//! What a model learns of a teacher besides its outputs.
+
+use std::collections::{HashMap, HashSet};
+
+use secateur_engine::ir::{Links, Model, NodeId, Type, ValueId};
+use secateur_engine::opt::infer::{Facts, infer};
+use secateur_train::{Course, Term};
+
+use crate::weights::weights;
+
+/// The names of what the last nodes with weights before the outputs of `model` say, as far as their shapes are known: the scores behind
+/// which there are only a sigmoid, a softmax, the decoding of boxes. A bias that is added counts as theirs. A model that learns
+/// these learns each of them as well as the others, however much or little of it the outputs show (hints, as Romero et al. 2015,
+/// arXiv:1412.6550, have them of inner layers).
+pub fn hints(model: &Model) -> Vec<String> {
+    let all = weights(model);
+    let pruned = all.iter().filter(|w| w.exempt.is_none());
+    let walk = Walk {
+        model,
+        links: model.graph.links(),
+        weighted: pruned.flat_map(|w| w.nodes.iter().map(String::as_str)).collect(),
+    };
+    let facts = infer(model, &HashMap::new()).unwrap_or_default();
+    let mut found = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut next: Vec<ValueId> = model.graph.outputs.iter().map(|p| p.value).collect();
+    while let Some(value) = next.pop() {
+        if !seen.insert(value) {
+            continue;
+        }
+        match walk.last(value) {
+            true => drop(found.insert(value)),
+            false => next.extend(walk.behind(value)),
+        }
+    }
+    let outputs = model.graph.iter().flat_map(|(_, n)| n.outputs.iter().flatten());
+    let hints = outputs.filter(|v| found.contains(v) && shape(&facts, **v).is_some());
+    hints.map(|v| model.graph[*v].name.to_string()).collect()
+}
+
+/// The way from outputs to the last weights.
+struct Walk<'a> {
+    model: &'a Model,
+    links: Links,
+    /// The labels of nodes that read weights.
+    weighted: HashSet<&'a str>,
+}
+
+impl Walk<'_> {
+    /// Whether a node with weights makes `value`, or the sum of what one makes with a constant.
+    fn last(&self, value: ValueId) -> bool {
+        let Some((id, _)) = self.links.producer(value) else {
+            return false;
+        };
+        if self.is_weighted(id) {
+            return true;
+        }
+        let graph = &self.model.graph;
+        let inputs = || graph[id].inputs.iter().flatten();
+        let made = |v: &ValueId| {
+            self.links
+                .producer(*v)
+                .is_some_and(|(id, _)| self.is_weighted(id))
+        };
+        graph[id].is("Add") && inputs().any(|v| graph.konst(*v).is_some()) && inputs().any(made)
+    }
+
+    fn is_weighted(&self, id: NodeId) -> bool {
+        self.weighted.contains(self.model.graph[id].label())
+    }
+
+    /// What `value` is made of.
+    fn behind(&self, value: ValueId) -> Vec<ValueId> {
+        let node = self.links.producer(value).map(|(id, _)| &self.model.graph[id]);
+        node.map_or(vec![], |n| n.inputs.iter().flatten().copied().collect())
+    }
+}
+
+/// The terms of `course` but those that compare a value which `model` has no more, or in another shape than the teacher.
+pub(super) fn learnable<'t>(model: &Model, course: &Course<'t>) -> Vec<Term<'t>> {
+    let facts = |model: &Model| infer(model, &HashMap::new()).unwrap_or_default();
+    let own = facts(model);
+    let teachers: Vec<Facts> = course.teachers.iter().map(|t| facts(t.model)).collect();
+    let same = |term: &&Term<'t>| {
+        let [value, label] = term.of else { return true };
+        let Some(at) = course.teachers.iter().position(|t| t.label == *label) else {
+            return true;
+        };
+        let taught = course.teachers[at];
+        let there = taught.model.graph.find(taught.output);
+        let Some(there) = there.and_then(|v| shape(&teachers[at], v)) else {
+            return true;
+        };
+        let here = model.graph.find(value).and_then(|v| shape(&own, v));
+        here.is_some_and(|here| here == there)
+    };
+    course.spec.terms.iter().filter(same).copied().collect()
+}
+
+/// The shape of a value, if it is known but for its first axis.
+fn shape(facts: &Facts, value: ValueId) -> Option<Vec<usize>> {
+    let Type::Tensor {
+        shape: Some(dims), ..
+    } = &facts.of(value).ty
+    else {
+        return None;
+    };
+    dims.iter().skip(1).map(|d| d.size()).collect()
+}
