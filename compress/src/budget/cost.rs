@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use secateur_engine::ir::{DType, Type};
+use secateur_engine::ir::{Constant, DType, Form, Type};
+use secateur_engine::onnx::sparsify;
 use secateur_engine::opt::infer::infer;
 use secateur_engine::plan::{Rates, macs};
 use secateur_engine::{Model, Session};
 
 use super::Quantity;
+use crate::place::{Place, places};
 use crate::recover::RecoverError;
 use crate::{Exempt, Weight, weights};
 
@@ -26,7 +28,7 @@ pub struct Sizes<'a> {
 /// What a run of a model is predicted to cost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Costs {
-    /// By name of a weight the cost of what it is multiplied in.
+    /// By name of a weight the cost of what it is multiplied in; of megabytes, by name of any constant, what it takes.
     pub of: HashMap<String, f64>,
     /// That of all.
     pub whole: f64,
@@ -46,12 +48,12 @@ impl Costs {
     }
 }
 
-/// The constants as a file holds them that writes zeros as sparse initialisers where that is smaller.
+/// All constants as a file holds them in which those are sparse that are smaller so.
 fn megabytes(model: &Model) -> Costs {
-    let of: HashMap<_, _> = weights(model)
-        .iter()
-        .map(|w| (w.name.clone(), held(w) / 1e6))
-        .collect();
+    let mut model = model.clone();
+    sparsify(&mut model);
+    let size = |p: Place| Some((p.name, held(p.site.constant(&model)?) / 1e6));
+    let of = places(&model).into_iter().filter_map(size).collect();
     let whole = total(&of);
     Costs { of, whole }
 }
@@ -66,13 +68,13 @@ fn total(costs: &HashMap<String, f64>) -> f64 {
 /// Bytes of an index in a sparse initialiser.
 const INDEX: f64 = 8.0;
 
-/// The bytes of `w` in such a file.
-fn held(w: &Weight) -> f64 {
-    let (n, each) = (w.tensor.len() as f64, w.tensor.dtype().bits() as f64 / 8.0);
-    let live = n - w.tensor.zeros_count() as f64;
-    match w.tensor.dtype() {
-        DType::F32 => (n * each).min(live * (each + INDEX)),
-        _ => n * each,
+/// The bytes of the elements of `constant` in its file.
+fn held(constant: &Constant) -> f64 {
+    let t = &constant.tensor;
+    let texts: usize = t.strings().iter().map(Vec::len).sum();
+    match constant.form {
+        Form::Sparse { .. } => (t.len() - t.zeros_count()) as f64 * (t.dtype().bits() as f64 / 8.0 + INDEX),
+        _ => (t.bytes().len() + texts) as f64,
     }
 }
 
@@ -189,3 +191,6 @@ fn named(model: &Model) -> Model {
     }
     model
 }
+
+#[cfg(test)]
+mod tests;
