@@ -7,13 +7,11 @@ DATA and MODELS are where `scripts/fetch.sh` has put mnist, emoji, text-topics, 
 """
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import page
-from structured import ROOT, pieces
+from kept import said, trained
+from structured import ROOT
 
 TITLE = "## Under a budget"
 BUDGET = "--max-drop 1.0 --target 2x"
@@ -38,15 +36,6 @@ RUNS = {
 }
 
 
-def said(command, out, ends=(0,)):
-    if not out.exists():
-        made = subprocess.run([*map(str, command), "--force", "--json", "--quiet"], capture_output=True, text=True)
-        if made.returncode not in ends:
-            raise RuntimeError(f"{' '.join(map(str, command))}: {made.stderr or made.stdout}")
-        out.write_text(made.stdout)
-    return json.loads(out.read_text())
-
-
 def row(args, name):
     training, data, flags = RUNS[name]
     data = data.format(data=args.data, work=args.work)
@@ -54,8 +43,7 @@ def row(args, name):
     base, out = args.work / f"{stem}.onnx", args.work / f"{stem}.small.onnx"
     threads = ["-t", args.threads]
     if training:
-        arch, *how = training.split()
-        said([args.bin, "train", arch, base, *how, "--data", data, *threads], base.with_suffix(".json"))
+        trained(args.bin, base, training, ["--data", data, *threads])
     else:
         base = args.models / name
     report = out.with_suffix(".html")

@@ -10,17 +10,17 @@ DIR and not done again.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import page
+from kept import said, trained
 from pruning_rounds import ROOT, cell
 
 TITLE = "## Cut to half of the time"
 SHARED = "--validation 0 --batch 64 --lr 0.002 --augment flip,crop:4"
-TRAIN = "--set channels=3 --set height=32 --set width=32 --epochs 15 --schedule cosine:15"
+TRAIN = "resnet20 --set channels=3 --set height=32 --set width=32 --epochs 15 --schedule cosine:15"
 TUNE = "--finetune 15 --lr-schedule cosine:15"
 CUT = "--pattern structured --of ms --sparsity 50%"
 BATCHES = [1, 32]
@@ -30,16 +30,6 @@ REAL = {
     "vit-s": ("vit_s_focus.onnx", "", 224, "--finetune 1 --batch 8 --lr 2e-4 --lr-schedule cosine:1"),
     "nudenet-yolov8n": ("320n.onnx", "-s height=320 -s width=320", 320, "--finetune 2 --batch 8 --lr 3e-4 --lr-schedule cosine:2"),
 }
-
-
-def said(command, out):
-    """The JSON that a command prints, which is kept in `out`."""
-    if not out.exists():
-        made = subprocess.run([*map(str, command), "--force", "--json", "--quiet"], capture_output=True, text=True)
-        if made.returncode:
-            raise RuntimeError(f"{' '.join(map(str, command))}: {made.stderr or made.stdout}")
-        out.write_text(made.stdout)
-    return json.loads(out.read_text())
 
 
 def ratio(found, key):
@@ -64,7 +54,7 @@ def resnet(args, emoji):
     for seed in range(args.seeds):
         base, out = args.work / f"resnet20.{seed}.onnx", args.work / f"resnet20.{seed}.cut.onnx"
         common = ["--data", emoji, *SHARED.split(), "--seed", seed]
-        said([args.bin, "train", "resnet20", base, *TRAIN.split(), *common], base.with_suffix(".json"))
+        trained(args.bin, base, TRAIN, common)
         found = said([args.bin, "prune", base, out, *CUT.split(), *TUNE.split(), *common, "-t", 1], out.with_suffix(".json"))
         rows["dense"].append(100 * found["test"]["before"]["accuracy"])
         rows["tuned"].append(100 * found["test"]["after"]["accuracy"])
@@ -72,7 +62,7 @@ def resnet(args, emoji):
     times = timed(args, "resnet20", args.work / "resnet20.0.onnx", [])
     fewer = ratio(times[args.threads[0], 1], "macs")
     lines = [
-        f"**resnet20**, emoji of 32 × 32: `secateur train resnet20 A.onnx {TRAIN} --data DATA/emoji-images {SHARED}`, then",
+        f"**resnet20**, emoji of 32 × 32: `secateur train {TRAIN.replace(' ', ' A.onnx ', 1)} --data DATA/emoji-images {SHARED}`, then",
         f"`secateur prune A.onnx B.onnx {CUT} {TUNE} --data DATA/emoji-images {SHARED} -t 1`. Test accuracy in percent over {args.seeds} seeds: "
         f"{cell(rows['dense'])} before, {cell(rows['tuned'])} after (which has seen as many examples again). {fewer:.2f} times fewer multiply-adds. Milliseconds:",
         "",
