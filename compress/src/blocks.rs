@@ -57,7 +57,7 @@ pub fn blocks(model: &Model, sizes: &Sizes) -> Result<Vec<Block>, NodeError> {
 pub(crate) fn innermost(all: Vec<Residual>) -> Vec<Residual> {
     let sums: Vec<NodeId> = all.iter().map(|f| f.node).collect();
     let inner = |own: &HashSet<NodeId>| !sums.iter().any(|s| own.contains(s));
-    all.into_iter().filter(|f| inner(&f.inside)).collect()
+    all.into_iter().filter(|f| inner(&f.body)).collect()
 }
 
 /// A block, and where it stands.
@@ -70,6 +70,8 @@ pub(crate) struct Residual {
     pub(crate) x: ValueId,
     /// What makes the rest.
     pub(crate) inside: HashSet<NodeId>,
+    /// What of that works on what stays; an encoder that only this block of a decoder needs does not.
+    pub(crate) body: HashSet<NodeId>,
 }
 
 /// A model, looked at for what can be left out of it.
@@ -141,6 +143,7 @@ impl<'a> Look<'a> {
             node: id,
             sum,
             x,
+            body: self.made_with(x, &inside),
             inside,
         };
         weighty.then_some(found)
@@ -166,7 +169,8 @@ impl<'a> Look<'a> {
         self.links.producer(v).map(|(n, _)| n)
     }
 
-    fn depends(&self, on: ValueId, x: ValueId) -> bool {
+    /// Whether `on` is made with `x`.
+    pub(crate) fn depends(&self, on: ValueId, x: ValueId) -> bool {
         let (mut open, mut seen) = (vec![on], HashSet::new());
         while let Some(v) = open.pop() {
             if v == x && v != on {
@@ -177,6 +181,19 @@ impl<'a> Look<'a> {
             }
         }
         false
+    }
+
+    /// Those of `nodes` that something made with `x` goes through.
+    fn made_with(&self, x: ValueId, nodes: &HashSet<NodeId>) -> HashSet<NodeId> {
+        let (mut values, mut found) = (HashSet::from([x]), HashSet::new());
+        for &id in self.graph.order.iter().filter(|n| nodes.contains(n)) {
+            let node = &self.graph[id];
+            if node.inputs.iter().flatten().any(|v| values.contains(v)) {
+                values.extend(node.outputs.iter().flatten());
+                found.insert(id);
+            }
+        }
+        found
     }
 
     /// The nodes that are needed no more if `x` takes the place of `gone`.

@@ -13,6 +13,9 @@ use crate::math::dirac;
 /// A layer, which can be left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
+    /// What it is called: the value that the first of its products makes, of those that work on what goes in. It stays the same when other
+    /// layers go, and none of these takes it.
+    pub name: String,
     /// The name of what comes out.
     pub value: String,
     /// The name of what goes in.
@@ -84,22 +87,21 @@ fn weighty(look: &Look, id: NodeId) -> bool {
 /// Blocks that attend, each followed by others that do, and at last by one that does not.
 fn runs(look: &Look, blocks: &[Residual]) -> Vec<Layer> {
     let attends = |b: &Residual| {
-        let mut ops = b.inside.iter().map(|n| &*look.graph[*n].op);
+        let mut ops = b.body.iter().map(|n| &*look.graph[*n].op);
         ops.any(|op| ATTEND.binary_search(&op).is_ok())
     };
-    let linked = |i: usize| {
-        blocks
-            .get(i + 1)
-            .is_some_and(|b| handed(look, blocks[i].sum, b.x))
-    };
+    let gap = |pair: &[Residual]| handed(look, pair[0].sum, pair[1].x);
+    let gaps: Vec<Option<Gap>> = blocks.windows(2).map(gap).collect();
     let (mut found, mut first) = (vec![], None);
     for (i, block) in blocks.iter().enumerate() {
-        let begun = first.filter(|_| i > 0 && linked(i - 1));
+        let begun = first.filter(|_| i > 0 && gaps[i - 1].is_some());
         first = match (attends(block), begun) {
             (true, begun) => Some(begun.unwrap_or(i)),
             (false, Some(begun)) => {
-                let next = blocks.get(i + 1).filter(|_| linked(i)).map(|b| b.x);
-                found.extend(run(look, &blocks[begun..=i], next));
+                let next = blocks.get(i + 1).filter(|_| gaps[i].is_some());
+                let next = next.map(|b| bare(look, b.x));
+                let end = next.or_else(|| tail(look, block.sum, &gaps[begun.saturating_sub(1)..i]));
+                found.extend(run(look, &blocks[begun..=i], end));
                 None
             }
             (false, None) => None,
@@ -108,28 +110,71 @@ fn runs(look: &Look, blocks: &[Residual]) -> Vec<Layer> {
     found
 }
 
-/// The layer that `blocks` are: up to what the next begins with, or else to the last sum.
-fn run(look: &Look, blocks: &[Residual], next: Option<ValueId>) -> Option<Layer> {
+/// The layer that `blocks` are: up to `end`, or else to the last sum.
+fn run(look: &Look, blocks: &[Residual], end: Option<ValueId>) -> Option<Layer> {
     let (first, last) = (blocks.first()?, blocks.last()?);
     let fits = |v: &ValueId| alike(look.any, first.x, *v);
-    let end = next.filter(fits).or(Some(last.sum).filter(fits))?;
+    let end = end.filter(fits).or(Some(last.sum).filter(fits))?;
     layer(look, (first.x, end), blocks.iter().map(|b| b.block.score).sum())
 }
 
-/// Whether `to` is made of `from` alone, and of constants, without weights: it is the same, or normalised.
-fn handed(look: &Look, from: ValueId, to: ValueId) -> bool {
+/// The operators between a sum and the next block, sorted.
+type Gap<'a> = Vec<&'a str>;
+
+/// Operators that say nothing of how layers are made: copies, and constants, which may be shared. Sorted.
+static SILENT: &[&str] = &["Constant", "Identity"];
+
+/// What `to` is made of `from` with, if of that alone, and of constants, without weights: it is the same, or normalised.
+fn handed<'a>(look: &Look<'a>, from: ValueId, to: ValueId) -> Option<Gap<'a>> {
     let (mut open, mut seen, mut met) = (vec![to], HashSet::new(), false);
     while let Some(v) = open.pop() {
         match look.made(v) {
             _ if v == from => met = true,
-            Some(n) if weighty(look, n) => return false,
+            Some(n) if weighty(look, n) => return None,
             Some(n) if seen.insert(n) => open.extend(look.graph[n].inputs.iter().flatten()),
             Some(_) => {}
-            None if look.graph.konst(v).is_none() => return false,
+            None if look.graph.konst(v).is_none() => return None,
             None => {}
         }
     }
-    met
+    let ops = seen.iter().map(|n| &*look.graph[*n].op);
+    let mut ops: Gap = ops.filter(|op| SILENT.binary_search(op).is_err()).collect();
+    ops.sort_unstable();
+    met.then_some(ops)
+}
+
+/// What `v` is a copy of: a layer that was left out before an output has left one.
+fn bare(look: &Look, mut v: ValueId) -> ValueId {
+    let copied = |v| {
+        let node = look
+            .made(v)
+            .map(|n| &look.graph[n])
+            .filter(|n| n.is("Identity"))?;
+        node.inputs.first().copied().flatten()
+    };
+    while let Some(from) = copied(v) {
+        v = from;
+    }
+    v
+}
+
+/// Where the layer ends of which `sum` is the last, as the one before it and its own blocks do (`gaps`): behind a normalisation, where they all
+/// have one.
+fn tail(look: &Look, sum: ValueId, gaps: &[Option<Gap>]) -> Option<ValueId> {
+    let mut like = gaps.iter().flatten();
+    let gap = like.next().filter(|g| like.all(|other| other == *g))?;
+    let (mut open, mut seen) = (vec![sum], HashSet::new());
+    while let Some(v) = open.pop() {
+        match handed(look, sum, v) {
+            Some(ops) if ops == *gap => return Some(v),
+            Some(ops) if ops.len() < gap.len() => {
+                let readers = look.links.readers(v).iter().filter(|n| seen.insert(**n));
+                open.extend(readers.flat_map(|n| look.graph[*n].outputs.iter().flatten()));
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The layer that begins with `id` and is no residual block.
@@ -190,6 +235,7 @@ fn layer(look: &Look, (x, end): (ValueId, ValueId), score: f64) -> Option<Layer>
     // What is an output becomes a copy of what stays, which takes a node with one output.
     let copied = !look.links.kept(end) || look.graph[producer].outputs.len() == 1;
     (copied && !own.is_empty()).then(|| Layer {
+        name: look.name(product(look, x, end).unwrap_or(end)),
         value: look.name(end),
         stays: look.name(x),
         nodes: look.labels(&own),
@@ -200,12 +246,26 @@ fn layer(look: &Look, (x, end): (ValueId, ValueId), score: f64) -> Option<Layer>
     })
 }
 
+/// What the first product between `x` and `end` makes. Whether others need it too does not matter: that changes as layers go.
+fn product(look: &Look, x: ValueId, end: ValueId) -> Option<ValueId> {
+    let (mut open, mut between) = (vec![end], HashSet::new());
+    while let Some(v) = open.pop() {
+        if let Some(n) = look.made(v).filter(|n| v != x && between.insert(*n)) {
+            open.extend(look.graph[n].inputs.iter().flatten());
+        }
+    }
+    let order = look.graph.order.iter();
+    let products = order.filter(|n| between.contains(n) && weighty(look, **n));
+    let mut made = products.filter_map(|n| look.graph[*n].outputs.iter().flatten().next().copied());
+    made.find(|v| look.depends(*v, x))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn operators_are_sorted() {
-        assert!(ATTEND.is_sorted() && BEGIN.is_sorted());
+        assert!([ATTEND, BEGIN, SILENT].iter().all(|ops| ops.is_sorted()));
     }
 }

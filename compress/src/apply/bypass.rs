@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use secateur_engine::ir::{Model, Node, ValueId};
+use secateur_engine::ir::{Model, Node, NodeId, ValueId};
 use secateur_engine::opt::{self, PASSES, Scope};
 
 use crate::blocks::alike;
@@ -25,22 +25,32 @@ pub(super) fn bypass(change: &Bypass, model: &mut Model) -> Result<(), ApplyErro
 /// Lets what goes into layers of `model` take the place of what comes out, and drops what nothing needs any more. The last layer goes
 /// first: what goes into it may be what comes out of another that goes.
 pub(super) fn skip(mut changes: Vec<&Skip>, model: &mut Model) -> Result<(), ApplyError> {
-    let links = model.graph.links();
-    let order = &model.graph.order;
-    let made = |name: &str| {
-        let (id, _) = links.producer(model.graph.find(name)?)?;
-        order.iter().position(|n| *n == id)
-    };
-    changes.sort_by_key(|s| std::cmp::Reverse(made(&s.value)));
+    if let Some(change) = changes.iter().find(|c| made(model, &c.value).is_none()) {
+        return Err(ApplyError::new(ApplyErrorKind::NoLayer, &change.value));
+    }
+    changes.sort_by_key(|s| {
+        let at = made(model, &s.value).and_then(|n| model.graph.order.iter().position(|o| *o == n));
+        std::cmp::Reverse(at)
+    });
     for change in changes {
         let find = |name: &String| {
             let found = model.graph.find(name);
             found.ok_or_else(|| ApplyError::new(ApplyErrorKind::NoLayer, name))
         };
-        let (value, stays) = (find(&change.value)?, find(&change.stays)?);
-        replace(model, value, stays)?;
+        // What only a layer needed that went before, such as the encoder of a decoder, went with it.
+        if made(model, &change.value).is_some() {
+            let (value, stays) = (find(&change.value)?, find(&change.stays)?);
+            replace(model, value, stays)?;
+        }
     }
     Ok(())
+}
+
+/// What makes the value `name`.
+fn made(model: &Model, name: &str) -> Option<NodeId> {
+    let graph = &model.graph;
+    let found = graph.links().producer(graph.find(name)?)?;
+    Some(found.0)
 }
 
 /// Lets `stays`, which is made before it, take the place of `gone`, and drops what nothing needs any more.

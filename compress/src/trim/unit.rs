@@ -18,7 +18,7 @@ use crate::recover::RecoverError;
 /// A residual block or a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unit {
-    /// What it is called: the value that it ends in.
+    /// What it is called: of a block the value that it ends in, of a layer the one that its first product makes.
     pub name: String,
     /// What leaves it out.
     pub change: Change,
@@ -52,7 +52,7 @@ impl From<Layer> for Unit {
     fn from(l: Layer) -> Unit {
         Unit {
             change: Change::Skip(l.skip()),
-            name: l.value,
+            name: l.name,
             nodes: l.nodes,
             constants: l.constants,
             parameters: l.parameters,

@@ -3,6 +3,7 @@
 
 mod archs;
 mod corners;
+mod layers;
 mod operators;
 mod random;
 mod removal;
