@@ -246,7 +246,8 @@ fn layer(look: &Look, (x, end): (ValueId, ValueId), score: f64) -> Option<Layer>
     })
 }
 
-/// What the first product between `x` and `end` makes. Whether others need it too does not matter: that changes as layers go.
+/// What the first product between `x` and `end` makes, or, where weights are no floats, the first that reads a constant matrix. Whether others
+/// need it too does not matter: that changes as layers go.
 fn product(look: &Look, x: ValueId, end: ValueId) -> Option<ValueId> {
     let (mut open, mut between) = (vec![end], HashSet::new());
     while let Some(v) = open.pop() {
@@ -254,10 +255,22 @@ fn product(look: &Look, x: ValueId, end: ValueId) -> Option<ValueId> {
             open.extend(look.graph[n].inputs.iter().flatten());
         }
     }
-    let order = look.graph.order.iter();
-    let products = order.filter(|n| between.contains(n) && weighty(look, **n));
-    let mut made = products.filter_map(|n| look.graph[*n].outputs.iter().flatten().next().copied());
-    made.find(|v| look.depends(*v, x))
+    let made = |n: &NodeId| look.graph[*n].outputs.iter().flatten().next().copied();
+    let first = |of: &dyn Fn(&Look, NodeId) -> bool| {
+        let order = look
+            .graph
+            .order
+            .iter()
+            .filter(|n| between.contains(n) && of(look, **n));
+        order.filter_map(made).find(|v| look.depends(*v, x))
+    };
+    first(&weighty).or_else(|| first(&matrix))
+}
+
+/// Whether `id` reads a constant of several axes.
+fn matrix(look: &Look, id: NodeId) -> bool {
+    let mut inputs = look.graph[id].inputs.iter().flatten();
+    inputs.any(|v| look.graph.konst(*v).is_some_and(|t| t.dims().len() > 1))
 }
 
 #[cfg(test)]
