@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use secateur::{Model, Session, Tensor};
 
 use super::card;
+use super::compare::{Distance, Tolerance};
 use super::shapes::{Wanted, wanted};
 use super::source::{Feeder, InputFlags};
 use super::ui::Ui;
@@ -26,7 +27,7 @@ pub(crate) fn quantile(times: &mut [f64], q: f64) -> f64 {
 }
 
 /// Models with more bytes of weights are not run for the sake of a figure.
-const LARGE: usize = 1 << 30;
+pub(crate) const LARGE: usize = 1 << 30;
 /// What is measured for a table takes about this long.
 const BUDGET: Duration = Duration::from_secs(1);
 const ROUNDS: std::ops::RangeInclusive<usize> = 3..=200;
@@ -77,6 +78,37 @@ impl Trial {
     /// Inputs of a run, if they can be made.
     pub(crate) fn inputs(&self, ui: &Ui) -> Option<Vec<(String, Tensor)>> {
         self.feeder.as_ref()?.make(ui.common.seed).ok()
+    }
+
+    /// Whether `a` and `b` compute the same bits of these inputs; none where there are none, or neither runs.
+    pub(crate) fn same(&self, [a, b]: [&Model; 2], ui: &Ui) -> Option<bool> {
+        let inputs = self.inputs(ui)?;
+        let setup = ui.uncached();
+        let run = |m: &Model| -> Result<_> {
+            let session = setup.session(m).build()?;
+            Ok(session.run(inputs.iter().map(|(n, t)| (n.as_str(), t)))?)
+        };
+        let (x, y) = match (run(a), run(b)) {
+            (Ok(x), Ok(y)) => (x, y),
+            (Err(_), Err(_)) => return None,
+            _ => return Some(false),
+        };
+        let within = Tolerance { rtol: 0.0, atol: 0.0 };
+        let mut pairs = x.values.iter().zip(&y.values);
+        let equal = |x: &Tensor, y: &Tensor| x == y || Distance::of(x, y, within).pass();
+        Some(pairs.all(|(x, y)| x.tensor().zip(y.tensor()).is_none_or(|(x, y)| equal(x, y))))
+    }
+
+    /// Refuses `back`, which is `model` read back from its file, if it computes something else. Whether that could be compared.
+    ///
+    /// # Errors
+    ///
+    /// If it does.
+    pub(crate) fn proved(&self, model: &Model, back: &Model, ui: &Ui) -> Result<Option<bool>> {
+        match self.same([model, back], ui) {
+            Some(false) => bail!("it computes something else"),
+            same => Ok(same),
+        }
     }
 
     /// Median milliseconds of each of `models`; unknown, with a note, where they cannot run.

@@ -1,5 +1,6 @@
 //! Files that verbs write, and what they say of how they were made.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::engine::onnx;
 use serde_json::{Value, json};
+
+use super::card;
 
 /// Where a verb writes its model.
 #[derive(clap::Args, Clone, Debug)]
@@ -36,6 +39,60 @@ impl Target {
     /// If the system refuses.
     pub(crate) fn write(&self, model: &Model) -> Result<()> {
         Ok(onnx::save(model, &self.output, self.force)?)
+    }
+
+    /// Writes `model` once `look` has passed what was read back of it, and the file that this is in meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses, or `look` does. Then nothing is left, and a file that was there is as it was.
+    pub(crate) fn verified<R>(
+        &self,
+        model: &Model,
+        look: impl FnOnce(&Model, &Path) -> Result<R>,
+    ) -> Result<R> {
+        self.check()?;
+        let place = || self.output.display().to_string();
+        let beside = Beside::new(&self.output).with_context(place)?;
+        let file = beside.0.join(self.output.file_name().unwrap_or_default());
+        onnx::save(model, &file, true)?;
+        let seen = card::load(&file).and_then(|back| look(&back, &file));
+        let seen = seen.with_context(|| format!("{} is not written: read back, it fails", place()))?;
+        match beside.alone(&file)? {
+            true => fs::rename(&file, &self.output).with_context(place)?,
+            // Tensors in files of their own stay where they lie, which only the place itself tells.
+            false => {
+                drop(beside);
+                self.write(model)?;
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// A folder beside a file, removed with all that is in it, from which files can be renamed into place.
+struct Beside(PathBuf);
+
+impl Beside {
+    fn new(path: &Path) -> Result<Beside> {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().context("that is no name of a file")?);
+        name.push(format!(".{}.tmp", std::process::id()));
+        let folder = path.with_file_name(name);
+        fs::create_dir_all(&folder)?;
+        Ok(Beside(folder))
+    }
+
+    /// Whether there is nothing but `file`.
+    fn alone(&self, file: &Path) -> Result<bool> {
+        let all = fs::read_dir(&self.0)?.collect::<Result<Vec<_>, _>>()?;
+        Ok(all.iter().all(|entry| entry.path() == file))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -149,6 +206,9 @@ impl Receipt<'_> {
 
 #[cfg(test)]
 mod tests {
+    use secateur::Tensor;
+    use secateur::engine::ir::{Constant, External, Form};
+
     use super::*;
 
     #[test]
@@ -168,10 +228,85 @@ mod tests {
         assert_eq!(text["seed"], 7);
     }
 
+    /// An empty folder for one test.
+    fn empty(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("secateur-written-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut all: Vec<String> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// A model of one weight, all `x`.
+    fn model(x: f32) -> Model {
+        let mut model = Model::default();
+        model.graph.constant("w", Tensor::of(&[500], vec![x; 500]));
+        model
+    }
+
+    fn weight(model: &Model) -> f64 {
+        let w = model.graph.find("w").unwrap();
+        model.graph.konst(w).unwrap().floats().unwrap()[0]
+    }
+
+    #[test]
+    fn what_fails_when_read_back_is_not_written() {
+        let folder = empty("verified");
+        let output = folder.join("m.onnx");
+        let target = |force| Target {
+            output: output.clone(),
+            force,
+        };
+        let no = |_: &Model, file: &Path| -> Result<()> { bail!("{} is wrong", file.exists()) };
+        let error = target(false).verified(&model(1.0), no).unwrap_err();
+        assert!(format!("{error:#}").ends_with("true is wrong"), "{error:#}");
+        assert_eq!(names(&folder), [""; 0]);
+        let read = target(false).verified(&model(2.0), |back, _| Ok(weight(back)));
+        assert_eq!((read.unwrap(), names(&folder)), (2.0, vec!["m.onnx".to_owned()]));
+        assert!(target(true).verified(&model(3.0), no).is_err());
+        assert!(target(false).verified(&model(3.0), |_, _| Ok(())).is_err());
+        assert_eq!(weight(&Model::load(&output).unwrap()), 2.0);
+        assert_eq!(names(&folder), ["m.onnx"]);
+        target(true).verified(&model(4.0), |_, _| Ok(())).unwrap();
+        assert_eq!(weight(&Model::load(&output).unwrap()), 4.0);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn tensors_in_files_of_their_own_are_verified_and_stay_there() {
+        let folder = empty("external");
+        let output = folder.join("m.onnx");
+        let mut outside = model(0.0);
+        let w = outside.graph.find("w").unwrap();
+        let mut konst = Constant::new(Tensor::of(&[2], vec![0f32; 2]));
+        konst.form = Form::External(External {
+            entries: vec![("location".to_owned(), "w.bin".to_owned())],
+            source: None,
+        });
+        outside.graph[w].konst = Some(konst.into());
+        onnx::save(&outside, &output, false).unwrap();
+        let read = Model::load(&output).unwrap();
+        let target = Target { output, force: true };
+        let no = |_: &Model, _: &Path| -> Result<()> { bail!("no") };
+        let both = ["m.onnx", "w.bin"];
+        assert!(target.verified(&read, no).is_err());
+        assert_eq!(names(&folder), both);
+        assert_eq!(target.verified(&read, |back, _| Ok(weight(back))).unwrap(), 0.0);
+        assert_eq!(names(&folder), both);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
     #[test]
     fn a_failed_write_leaves_nothing() {
-        let folder = std::env::temp_dir().join(format!("secateur-written-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = empty("replaced");
         let file = folder.join("x");
         assert!(replace(&file, false, |_| bail!("no")).is_err());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use super::super::Outcome;
 use super::super::card::{self, Card};
-use super::super::compare::{Distance, Tolerance};
 use super::super::recipe::{Chain, freed};
 use super::super::report::{self, Aim, Story, Tried};
 use super::super::written::{Receipt, Target};
@@ -271,7 +270,7 @@ impl Job<'_> {
         Outcome { json, pass: false }
     }
 
-    /// Writes the model, reads it back, compares and measures it, and says everything. `why` says why a target was not reached.
+    /// Writes the model, if what is read back computes the same, measures it, and says everything. `why` says why a target was not reached.
     fn finish(&self, mut made: Made, target: &Target, why: &dyn Fn() -> String) -> Result<Outcome> {
         let before = self.card(self.old, &self.flags.model);
         let receipt = Receipt {
@@ -284,22 +283,26 @@ impl Job<'_> {
         if made.sparse {
             onnx::sparsify(&mut made.model);
         }
-        target.write(&made.model)?;
-        let new = card::load(&target.output)?;
-        let measures = self.measured(&made, (before, &new), target)?;
-        if measures.equal == Some(false) {
-            bail!(
-                "{}: the file, read back, computes something else",
-                target.output.display()
-            );
+        let (measures, page) = target.verified(&made.model, |new, file| {
+            let equal = self.trial.proved(&made.model, new, self.ui)?;
+            let measures = self.measured(&made, (before, new), (file, equal));
+            let page = self.page(&made, &measures, new);
+            Ok((measures, page))
+        })?;
+        for (file, text) in self.flags.report.iter().zip(page) {
+            self.put(file, &text)?;
         }
-        self.page(&made, &measures, &new)?;
         Ok(self.told(&made, &measures, (target, why)))
     }
 
-    /// Measures what was written.
-    fn measured(&self, made: &Made, (mut before, new): (Card, &Model), target: &Target) -> Result<Measures> {
-        let mut after = self.card(new, &target.output);
+    /// Measures what `file` holds, and whether it was `equal` to what was to be written.
+    fn measured(
+        &self,
+        made: &Made,
+        (mut before, new): (Card, &Model),
+        (file, equal): (&Path, Option<bool>),
+    ) -> Measures {
+        let mut after = self.card(new, file);
         [before.ms, after.ms] = self.trial.race([self.old, new], self.ui);
         let cost = match (made.target.map(Aimed::quantity), made.cost) {
             (None, _) => before.ms.zip(after.ms).map(|(a, b)| [a, b]),
@@ -315,44 +318,20 @@ impl Job<'_> {
             wanted: made.target.map_or(0.0, |t| t.most(before)),
             after,
         });
-        Ok(Measures {
+        Measures {
             reached: made
                 .target
                 .map(|_| aim.as_ref().is_some_and(|a| a.after <= a.wanted)),
-            equal: self.equal(&made.model, new),
+            equal,
             before,
             after,
             aim,
-        })
+        }
     }
 
-    /// Whether `a` and `b` compute the same of the trial's inputs; none where there are none or neither runs.
-    fn equal(&self, a: &Model, b: &Model) -> Option<bool> {
-        let inputs = self.trial.inputs(self.ui)?;
-        let setup = self.ui.uncached();
-        let run = |m: &Model| -> Result<_> {
-            let session = setup.session(m).build()?;
-            Ok(session.run(inputs.iter().map(|(n, t)| (n.as_str(), t)))?)
-        };
-        let (x, y) = match (run(a), run(b)) {
-            (Ok(x), Ok(y)) => (x, y),
-            (Err(_), Err(_)) => return None,
-            _ => return Some(false),
-        };
-        let within = Tolerance { rtol: 0.0, atol: 0.0 };
-        let pairs = x.values.iter().zip(&y.values);
-        let tensors = pairs.filter_map(|(x, y)| Some((x.tensor()?, y.tensor()?)));
-        Some(
-            tensors
-                .into_iter()
-                .all(|(x, y)| x == y || Distance::of(x, y, within).pass()),
-        )
-    }
-
-    fn page(&self, made: &Made, measures: &Measures, new: &Model) -> Result<()> {
-        let Some(file) = &self.flags.report else {
-            return Ok(());
-        };
+    /// The page, if one is wanted.
+    fn page(&self, made: &Made, measures: &Measures, new: &Model) -> Option<String> {
+        self.flags.report.as_ref()?;
         let ms = [self.old, new].map(|m| self.predicted(m));
         let Measures { before, after, .. } = measures;
         let story = Story {
@@ -373,7 +352,7 @@ impl Job<'_> {
                 ("seed".into(), self.ui.common.seed.to_string()),
             ],
         };
-        self.put(file, &report::page(&story))
+        Some(report::page(&story))
     }
 
     /// By name of a weight what its products are predicted to take.

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use super::bars::Bars;
 use super::card::{self, Card};
 use super::recipe::{Chain, Cooked, Shown, Source, names};
-use super::timing::Trial;
+use super::timing::{LARGE, Trial};
 use super::ui::Ui;
 use super::written::{Receipt, Target};
 use super::{Cmd, Outcome};
@@ -161,6 +161,8 @@ struct Done<'a> {
     kept: Option<Kept>,
     before: Card,
     after: Card,
+    /// Whether what was read back computes the same; none where that could not be compared.
+    verified: Option<bool>,
 }
 
 /// New tensors up to so many bytes altogether stay in memory; more go to files beside the output.
@@ -241,6 +243,7 @@ impl Job<'_> {
             kept: None,
             before,
             after,
+            verified: None,
         })
     }
 
@@ -252,17 +255,18 @@ impl Job<'_> {
         };
         let report = apply_with(plan, &mut new, &self.effort(), Some(&room))?;
         let layers = Layers::new(&zeros.weights, report);
-        let cards = self.sign(new, target, layers.total())?;
+        let ([before, after], verified) = self.sign(new, target, layers.total())?;
         Ok(Done {
             layers: Some(layers),
             kept: None,
-            before: cards.0,
-            after: cards.1,
+            before,
+            after,
+            verified,
         })
     }
 
-    /// Writes the `new` model, and measures what was written.
-    fn sign(&self, mut new: Model, target: &Target, figures: Value) -> Result<(Card, Card)> {
+    /// Writes the `new` model, and measures what was written. Whether that computes the same could be compared.
+    fn sign(&self, mut new: Model, target: &Target, figures: Value) -> Result<([Card; 2], Option<bool>)> {
         let mut before = self.before();
         let mut flags = self.asked();
         flags["recipe"] = json!(self.recipe);
@@ -276,13 +280,14 @@ impl Job<'_> {
         if self.flags.sparse_initializers {
             onnx::sparsify(&mut new);
         }
-        target.write(&new)?;
-        drop(new);
-        // Figures of what lies in the file now.
-        let new = card::load(&target.output)?;
-        let mut after = self.card(&new, Some(&target.output));
-        [before.ms, after.ms] = self.trial.race([self.old, &new], self.ui);
-        Ok((before, after))
+        target.verified(&new, |back, file| {
+            let small = card::weight_bytes(back) <= LARGE;
+            let proved = small.then(|| self.trial.proved(&new, back, self.ui));
+            // Figures of what lies in the file.
+            let mut after = self.card(back, Some(file));
+            [before.ms, after.ms] = self.trial.race([self.old, back], self.ui);
+            Ok(([before, after], proved.transpose()?.flatten()))
+        })
     }
 
     /// Takes the steps of the recipe.
@@ -317,8 +322,8 @@ impl Job<'_> {
         });
         let kept = self.found.as_ref().map(|f| f.kept(&cooked.model, self.sizes));
         let kept = kept.transpose()?;
-        let (before, after) = match target {
-            None => (self.before(), self.card(&cooked.model, None)),
+        let ([before, after], verified) = match target {
+            None => ([self.before(), self.card(&cooked.model, None)], None),
             Some(target) => {
                 let total = self.total(layers.as_ref(), kept.as_ref());
                 let figures = json!({"rounds": cooked.record(), "test": cooked.test()});
@@ -330,6 +335,7 @@ impl Job<'_> {
             kept,
             before,
             after,
+            verified,
         })
     }
 
@@ -352,6 +358,7 @@ impl Job<'_> {
             kept,
             before,
             after,
+            verified,
         } = done;
         if let (Some(layers), Some(zeros)) = (layers, &self.zeros) {
             layers.notes(&zeros.goal, self.ui);
@@ -373,6 +380,7 @@ impl Job<'_> {
             "seed": self.ui.common.seed,
             "before": before.json(),
             "after": after.json(),
+            "verified": verified,
             "total": self.total(layers.as_ref(), kept.as_ref()),
             "rounds": cooked.map_or(json!([]), Cooked::rounds),
             "test": cooked.map_or(Value::Null, Cooked::test),

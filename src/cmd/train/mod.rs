@@ -6,7 +6,7 @@ mod flags;
 mod report;
 mod start;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -163,7 +163,7 @@ impl Job<'_> {
             figures: shown.last(),
         };
         receipt.sign(&mut model);
-        self.target.write(&model)?;
+        let cards = self.written(start, &model)?;
         self.graph(&trainer)?;
         if let Some(e) = failed {
             let written = self.target.output.display();
@@ -172,7 +172,7 @@ impl Job<'_> {
         for file in &how.curves {
             curves::write(file, self.target.force, &shown)?;
         }
-        self.done(start, &shown)
+        Ok(self.done(start, &shown, &cards))
     }
 
     fn terms<'t>(
@@ -214,18 +214,25 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// Writes `model`, if what is read back computes the same; the figures of what was and what is.
+    fn written(&self, start: &Start, model: &Model) -> Result<[Card; 2]> {
+        let ui = &self.ui.quiet();
+        let trial = Trial::of(&start.model, &InputFlags::default(), ui)?;
+        let of = |model: &Model, file: Option<&Path>| Card::of(model, file, &trial.shapes);
+        let read = Path::new(&start.name);
+        self.target.verified(model, |back, file| {
+            trial.proved(model, back, ui)?;
+            let mut before = of(&start.model, Some(read).filter(|f| f.exists()));
+            let mut after = of(back, Some(file));
+            [before.ms, after.ms] = trial.race([&start.model, back], ui);
+            Ok([before, after])
+        })
+    }
+
     /// The tables and the object in which training ends.
-    fn done(&self, start: &Start, shown: &report::Shown) -> Result<Outcome> {
+    fn done(&self, start: &Start, shown: &report::Shown, [before, after]: &[Card; 2]) -> Outcome {
         let ui = self.ui;
-        let none = InputFlags::default();
-        let trial = Trial::of(&start.model, &none, &ui.quiet())?;
-        let new = card::load(&self.target.output)?;
-        let of = |model: &Model, file: Option<&PathBuf>| Card::of(model, file.map(|f| &**f), &trial.shapes);
-        let read = PathBuf::from(&start.name);
-        let mut before = of(&start.model, Some(&read).filter(|f| f.exists()));
-        let mut after = of(&new, Some(&self.target.output));
-        [before.ms, after.ms] = trial.race([&start.model, &new], &ui.quiet());
-        let table = card::table(&[("before", &before), ("after", &after)]);
+        let table = card::table(&[("before", before), ("after", after)]);
         ui.say(&format!("{}\n\n{table}", shown.table()));
         let mut json = shown.json();
         json["model"] = json!(start.name);
@@ -233,7 +240,7 @@ impl Job<'_> {
         json["seed"] = json!(ui.common.seed);
         json["before"] = before.json();
         json["after"] = after.json();
-        Ok(Outcome::done(json))
+        Outcome::done(json)
     }
 }
 
