@@ -90,6 +90,17 @@ impl Outcome {
     }
 }
 
+/// The entries of both objects; of one name, those of `b`.
+pub(crate) fn joined(a: Value, b: Value) -> Value {
+    match (a, b) {
+        (Value::Object(mut a), Value::Object(b)) => {
+            a.extend(b);
+            Value::Object(a)
+        }
+        (a, _) => a,
+    }
+}
+
 /// The whole command line, as `clap` sees it.
 fn command() -> Command {
     let status = "Exit status: 0 done; 1 a gate failed; 2 bad usage or bad input.";

@@ -1,7 +1,5 @@
 //! The search for what a budget allows.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use secateur::Model;
 use secateur::compress::budget::{
@@ -204,11 +202,10 @@ impl Hunt<'_> {
     }
 
     /// Searches, and tries what was found on examples that no step has seen.
-    pub(super) fn run(&self, checkpoint: Option<&Path>, resume: bool) -> Result<Catch> {
+    pub(super) fn run(&self, kept: Kept) -> Result<Catch> {
         let (validation, test) = (self.pupil.validation()?, self.pupil.test()?);
         let examples = [validation.data().len(), test.data().len()];
         let watch = Watch::new(self.ui, self.runs()?.0);
-        let kept = (checkpoint, resume);
         let found = self.search(kept, |search| {
             self.pupil.examine(validation, kept, |exam| {
                 self.scout(|scout| Ok(search.run(self.model(), (Some(scout), exam), &mut |e| watch.tell(e))?))

@@ -13,7 +13,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
 use secateur::compress::Effort;
@@ -23,14 +22,14 @@ use serde_json::{Value, json};
 
 use super::bars::Bars;
 use super::card::{self, Card};
-use super::recipe::names;
+use super::recipe::{names, seeded};
 use super::report;
 use super::timing::Trial;
 use super::ui::Ui;
 use super::written;
 use super::{Cmd, Outcome};
 
-use flags::{Flags, INPUTS};
+use flags::{Flags, INPUTS, WORDS};
 use hunt::Hunt;
 use pupil::Pupil;
 
@@ -40,20 +39,19 @@ pub(super) struct Compress;
 impl Cmd for Compress {
     fn command(&self) -> Command {
         let about = "Prunes, recovers and verifies under one budget";
-        Flags::augment_args(Command::new("compress"))
-            .about(about)
-            .after_help(names())
+        let command = Flags::augment_args(Command::new("compress"));
+        let saying =
+            |c: Command, (flag, words): (&'static str, &'static str)| c.mut_arg(flag, |a| a.help(words));
+        let command = WORDS.into_iter().fold(command, saying);
+        command.about(about).after_help(names())
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
-        let said = flags.value_source("seed") == Some(ValueSource::CommandLine);
-        let flags = Flags::from_arg_matches(flags)?;
+        let matches = flags;
+        let flags = Flags::from_arg_matches(matches)?;
         flags.check()?;
         let mut recipe = flags.recipe(ui.common.seed)?;
-        let seed = recipe.seed.filter(|_| !said).unwrap_or(ui.common.seed);
-        recipe.seed = Some(seed);
-        let mut ui = ui.clone();
-        ui.common.seed = seed;
+        let ui = seeded(&mut recipe, matches, ui);
         let old = card::load(&flags.model)?;
         let job = Job {
             trial: Trial::of(&old, &flags.inputs, &ui)?,
@@ -152,7 +150,7 @@ impl Job<'_> {
         let card = self.card(self.old, &self.flags.model);
         let how = &mut budget.finetune;
         if let (None, true) = (
-            self.flags.lesson.finetune,
+            self.flags.recovery.finetune,
             how.epochs == 0 && !self.flags.by_recipe(),
         ) {
             how.epochs = usual::epochs(self.each(&card), pupil.start.batch, pupil.batches()?);
@@ -181,10 +179,7 @@ impl Job<'_> {
 
     /// Writes the recipe, if that is wanted.
     fn save(&self, recipe: &Recipe) -> Result<()> {
-        let Some(file) = self.flags.save_recipe() else {
-            return Ok(());
-        };
-        self.put(file, &recipe.toml().map_err(anyhow::Error::msg)?)
+        self.flags.recovery.save(recipe, self.flags.force)
     }
 
     /// Measures the curves, and says what they foretell.

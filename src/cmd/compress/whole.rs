@@ -1,23 +1,22 @@
 //! The whole way: search or recipe, file, verification, figures.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::compress::budget::{Costs, Curve, Quantity, Sizes, Target as Aimed, Verdict};
 use secateur::compress::recipe::Recipe;
-use secateur::compress::recover::RecoverError;
 use secateur::compress::rounds::Score;
 use secateur::compress::trim::Frame;
 use secateur::engine::onnx;
 use serde_json::{Value, json};
 
-use super::super::Outcome;
 use super::super::card::{self, Card};
-use super::super::recipe::{Chain, freed};
+use super::super::recipe::{Chain, freed, untouched};
 use super::super::report::{self, Aim, Story, Tried};
 use super::super::written::{Receipt, Target};
+use super::super::{Outcome, joined};
 use super::Job;
 use super::hunt::{self, Catch, Hunt};
 use super::story::{self, Measured};
@@ -56,10 +55,9 @@ impl Job<'_> {
     /// Searches, writes what was found, and says it.
     pub(super) fn hunted(&self, hunt: &Hunt, recipe: &Recipe) -> Result<Outcome> {
         let target = self.flags.target().context("there is no file to write")?;
-        let lesson = &self.flags.lesson;
         let caught = hunt
-            .run(lesson.checkpoint.as_deref(), lesson.resume)
-            .map_err(|e| kept(e, &target))?;
+            .run(self.flags.recovery.state())
+            .map_err(|e| untouched(e, Some(&target)))?;
         self.draw(&caught.found.curves)?;
         self.save(recipe)?;
         let budget = hunt.budget;
@@ -144,7 +142,7 @@ impl Job<'_> {
         };
         let table = story::steps(&caught.tries(), hunt.quantity());
         self.ui.say(&format!("{table}\n\n{reason}; {}", self.unwritten()));
-        let mut json = json!({
+        let json = json!({
             "model": self.flags.model.display().to_string(),
             "output": null,
             "seed": self.ui.common.seed,
@@ -159,8 +157,10 @@ impl Job<'_> {
             "reason": reason,
             "recipe": recipe,
         });
-        join(&mut json, more);
-        Outcome { json, pass: false }
+        Outcome {
+            json: joined(json, more),
+            pass: false,
+        }
     }
 
     /// What is not written, in words.
@@ -179,14 +179,15 @@ impl Job<'_> {
         if !self.flags.sensitivity.is_empty() {
             bail!("--sensitivity is drawn by the search for a budget; the recipe has none");
         }
-        let recovery = self.flags.recovery();
+        let (checkpoint, resume) = self.flags.recovery.state();
+        let checkpoint = checkpoint.map(beside);
         let free = self.ui.common.sizes.iter().cloned().collect();
         let chain = Chain {
             inputs: &self.flags.inputs,
             recipe,
             old: self.old,
             name: &self.flags.model,
-            flags: &recovery,
+            state: (checkpoint.as_deref(), resume),
             frame: Frame {
                 sizes: &free,
                 times: None,
@@ -194,7 +195,7 @@ impl Job<'_> {
             effort: self.effort(),
             ui: self.ui,
         };
-        let cooked = chain.run().map_err(|e| kept(e, &target))?;
+        let cooked = chain.run().map_err(|e| untouched(e, Some(&target)))?;
         self.save(recipe)?;
         let test = cooked.test();
         let score = |which: &str| serde_json::from_value::<Score>(test[which].clone()).ok();
@@ -379,7 +380,7 @@ impl Job<'_> {
         let table = card::table(&[("before", &measures.before), ("after", &measures.after)]);
         self.ui.say(&format!("{}\n\n{table}\n\n{reason}", made.table));
         let aim = measures.aim.as_ref();
-        let mut json = json!({
+        let json = json!({
             "model": self.flags.model.display().to_string(),
             "output": target.output.display().to_string(),
             "seed": self.ui.common.seed,
@@ -400,9 +401,8 @@ impl Job<'_> {
             "report": self.flags.report.as_ref().map(|f| f.display().to_string()),
             "recipe": made.recipe,
         });
-        join(&mut json, made.more.clone());
         Outcome {
-            json,
+            json: joined(json, made.more.clone()),
             pass: measures.reached != Some(false),
         }
     }
@@ -524,21 +524,9 @@ fn timeless(steps: &Value) -> Value {
     steps
 }
 
-fn join(json: &mut Value, more: Value) {
-    if let (Value::Object(json), Value::Object(more)) = (json, more) {
-        json.extend(more);
-    }
-}
-
-/// Says of an error in training what became of the file.
-fn kept(e: anyhow::Error, target: &Target) -> anyhow::Error {
-    let diverged = e
-        .downcast_ref::<RecoverError>()
-        .is_some_and(RecoverError::diverged);
-    let output: &Path = &target.output;
-    match (diverged, output.exists()) {
-        (true, true) => e.context(format!("{} is as it was", output.display())),
-        (true, false) => e.context(format!("{} is not written", output.display())),
-        (false, _) => e,
-    }
+/// Where the steps of a recipe are kept, which are not those of a search.
+fn beside(checkpoint: &Path) -> PathBuf {
+    let mut name = checkpoint.file_name().unwrap_or_default().to_owned();
+    name.push(".chain");
+    checkpoint.with_file_name(name)
 }

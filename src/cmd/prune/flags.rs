@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use secateur::compress::groups::Of;
 use secateur::compress::recipe::Prune;
-use secateur::compress::rounds::Aim;
+use secateur::compress::rounds::{Aim, Ramp};
 use secateur::compress::{Amount, Goal};
 use secateur::compress::{Grain, METHODS, Pattern, Piece, Scope};
 use serde_json::{Value, json};
@@ -33,45 +33,56 @@ pub(super) struct Flags {
     #[arg(long)]
     dry_run: bool,
     /// How weights are chosen [default: magnitude; threshold where --threshold is given]
-    #[arg(long, value_parser = PossibleValuesParser::new(METHODS.iter().map(|m| m.name())))]
+    #[arg(long, value_parser = PossibleValuesParser::new(METHODS.iter().map(|m| m.name())), conflicts_with = "recipe")]
     method: Option<String>,
     /// Which weights are zero together: unstructured, block4x1 (four neighbouring outputs), block1x4 (inputs), row (an
     /// output), column (an input); or 2:4, 4:8, 1:4: how many of so many neighbouring inputs stay. Cut away instead, so that
     /// the model is smaller and dense: channel, neuron, head, head-width (of each head), structured (the first three),
     /// block (whole residual blocks), layer (whole layers)
-    #[arg(long, value_name = "NAME", default_value_t)]
+    #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "recipe")]
     pub(super) pattern: Grain,
     /// The share of weights that is zero afterwards, or of what is cut away: 0.8, 80% or 80; above 1 it is percent [default:
     /// 50%, or what the pattern says]
-    #[arg(long, value_name = "X", value_parser = share, conflicts_with = "threshold")]
+    #[arg(long, value_name = "X", value_parser = share, conflicts_with_all = ["threshold", "recipe"])]
     pub(super) sparsity: Option<f64>,
     /// Weights of less than this magnitude become zero
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", conflicts_with = "recipe")]
     pub(super) threshold: Option<f64>,
     /// What --sparsity is a share of [default: global; layer for activation, apoz, sparsegpt and wanda, and where channels, neurons or heads
     /// are cut away]
-    #[arg(long, value_enum, conflicts_with = "threshold")]
+    #[arg(long, value_enum, conflicts_with_all = ["threshold", "recipe"])]
     pub(super) scope: Option<ScopeFlag>,
     /// What --sparsity is a share of where pieces are cut away [default: channels, or the number of
     /// blocks or layers]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with = "recipe")]
     pub(super) of: Option<OfFlag>,
     /// Numbers of channels and neurons that are cut become multiples of this where they are larger [default: 16]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "recipe")]
     pub(super) round_to: Option<u32>,
     /// Leave these alone: names of weights or of nodes that read them; `*` is any text, `?` any character
-    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with = "recipe")]
     pub(super) keep: Vec<String>,
     /// Prune these too though they would be left alone, such as embeddings
-    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with = "recipe")]
     pub(super) include: Vec<String>,
     /// On how many examples of --data, or of the inputs of -i where these are random, methods see the model at work
     /// [default: 128]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "recipe")]
     pub(super) samples: Option<u32>,
     /// Write weights as sparse initialisers where that is smaller: from two thirds of zeros on
     #[arg(long)]
     pub(super) sparse_initializers: bool,
+    /// Prune in N rounds, with recovery in each
+    #[arg(long, value_name = "N", help_heading = "Recovery", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "recipe")]
+    rounds: Option<u32>,
+    /// How the share of what is gone grows from round to round: cubic, exponential, linear, one-shot [default: cubic]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Recovery",
+        conflicts_with = "recipe"
+    )]
+    schedule: Option<Ramp>,
     #[command(flatten)]
     pub(super) recovery: RecoveryFlags,
     #[command(flatten)]
@@ -103,7 +114,43 @@ impl From<OfFlag> for Of {
     }
 }
 
+/// Of flags that say how a model recovers, what each is nothing without.
+pub(super) const NEEDS: [(&str, &str); 12] = [
+    ("finetune", "data"),
+    ("teacher", "finetune"),
+    ("teacher_weight", "teacher"),
+    ("temperature", "teacher"),
+    ("batch", "data"),
+    ("optimizer", "finetune"),
+    ("lr", "finetune"),
+    ("lr_schedule", "finetune"),
+    ("loss", "data"),
+    ("augment", "finetune"),
+    ("validation", "data"),
+    ("task", "data"),
+];
+
 impl Flags {
+    /// Whether there is more to do than to prune at once.
+    pub(super) fn more(&self) -> bool {
+        self.trains() || self.recovery.data.is_some()
+    }
+
+    /// Whether that is more than to measure.
+    pub(super) fn trains(&self) -> bool {
+        let how = &self.recovery;
+        let rounds = self.rounds.is_some_and(|n| n > 1);
+        let taught = how.finetune.is_some() || how.repaired();
+        rounds || taught || how.recipe.is_some() || how.checkpoint.is_some()
+    }
+
+    fn ramp(&self) -> Result<Ramp> {
+        match (self.schedule, self.rounds.unwrap_or(1)) {
+            (Some(Ramp::OneShot), n) if n > 1 => bail!("--rounds {n}: --schedule one-shot takes one round"),
+            (schedule, _) => Ok(schedule.unwrap_or_default()),
+        }
+    }
+
     /// Where the model goes; nowhere in a dry run.
     pub(super) fn target(&self) -> Option<Target> {
         let output = self.output.clone().filter(|_| !self.dry_run)?;
@@ -147,6 +194,10 @@ impl Flags {
             keep: self.keep.clone(),
             include: self.include.clone(),
             samples: self.samples,
+            rounds: self.rounds.unwrap_or(1),
+            schedule: self.ramp()?,
+            recover: self.recovery.repairs(),
+            finetune: self.recovery.data.clone().map(|data| self.recovery.lesson(data)),
             ..Prune::default()
         };
         Ok(Prune {

@@ -7,13 +7,11 @@ mod layers;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
 use secateur::compress::budget;
 use secateur::compress::groups::Sizes;
 use secateur::compress::recipe::{Prune as Pruned, Recipe, Step};
-use secateur::compress::recover::RecoverError;
 use secateur::compress::trim::Frame;
 use secateur::compress::{
     Effort, Goal, METHODS, Plan, Report, Room, Stats, Task, Weight, apply_with, methods, observe, preview,
@@ -24,11 +22,11 @@ use serde_json::{Value, json};
 
 use super::bars::Bars;
 use super::card::{self, Card};
-use super::recipe::{Chain, Cooked, Shown, Source, names};
+use super::recipe::{Chain, Cooked, Shown, Source, names, seeded, untouched};
 use super::timing::{LARGE, Trial};
 use super::ui::Ui;
 use super::written::{Receipt, Target};
-use super::{Cmd, Outcome};
+use super::{Cmd, Outcome, joined};
 
 use flags::Flags;
 use found::{Found, Kept};
@@ -48,23 +46,23 @@ impl Cmd for Prune {
             names()
         );
         let about = "Writes the model with weights set to zero, or pieces of it cut away";
-        Flags::augment_args(Command::new("prune"))
-            .about(about)
-            .after_help(help)
+        let command = Flags::augment_args(Command::new("prune"));
+        let needing = |c: Command, (flag, other)| c.mut_arg(flag, |a| a.requires(other));
+        let command = flags::NEEDS.into_iter().fold(command, needing);
+        command.about(about).after_help(help)
     }
 
     fn run(&self, flags: &ArgMatches, ui: &Ui) -> Result<Outcome> {
-        let said = flags.value_source("seed") == Some(ValueSource::CommandLine);
-        let flags = Flags::from_arg_matches(flags)?;
+        let matches = flags;
+        let flags = Flags::from_arg_matches(matches)?;
         let target = flags.target();
         target.as_ref().map_or(Ok(()), Target::check)?;
         let force = target.as_ref().is_some_and(|t| t.force);
         flags.recovery.check(force)?;
-        let mut recipe = flags.recovery.recipe(|| flags.prune(ui), ui.common.seed)?;
+        let step = || Ok(Step::Prune(flags.prune(ui)?.into()));
+        let mut recipe = flags.recovery.recipe(step, ui.common.seed)?;
         look(&mut recipe, &flags.inputs.inputs);
-        let seed = recipe.seed.filter(|_| !said).unwrap_or(ui.common.seed);
-        recipe.seed = Some(seed);
-        let ui = &seeded(ui, seed);
+        let ui = &seeded(&mut recipe, matches, ui);
         let old = card::load(&flags.model)?;
         let sizes: Sizes = ui.common.sizes.iter().cloned().collect();
         let place = || flags.model.display().to_string();
@@ -136,13 +134,6 @@ impl Zeros {
     }
 }
 
-/// `ui` with another seed.
-fn seeded(ui: &Ui, seed: u64) -> Ui {
-    let mut ui = ui.clone();
-    ui.common.seed = seed;
-    ui
-}
-
 struct Job<'a> {
     old: &'a Model,
     flags: &'a Flags,
@@ -171,13 +162,13 @@ const MEMORY: usize = 64 << 20;
 impl Job<'_> {
     /// Does what is asked, and tells.
     fn run(&self, target: Option<&Target>) -> Result<Value> {
-        let recovers = target.is_some() && self.flags.recovery.more();
-        if target.is_none() && self.flags.recovery.trains() {
+        let recovers = target.is_some() && self.flags.more();
+        if target.is_none() && self.flags.trains() {
             bail!("--dry-run: recovery cannot be foreseen; leave it out");
         }
         let at_once = self.zeros.as_ref().filter(|_| self.found.is_none() && !recovers);
         let Some(zeros) = at_once else {
-            let cooked = self.cook().map_err(|e| kept(e, target))?;
+            let cooked = self.cook().map_err(|e| untouched(e, target))?;
             let done = self.finished(&cooked, target)?;
             let mut json = self.report(&done, Some(&cooked));
             json["samples"] = json!(cooked.samples);
@@ -303,7 +294,7 @@ impl Job<'_> {
             recipe: self.recipe,
             old: self.old,
             name: &self.flags.model,
-            flags: &self.flags.recovery,
+            state: self.flags.recovery.state(),
             frame: Frame {
                 sizes: self.sizes,
                 times: (!times.shapes.is_empty()).then_some(&times),
@@ -369,7 +360,7 @@ impl Job<'_> {
             Some(words.collect()),
             layers.as_ref().map(|l| l.table().to_string()),
             cuts.map(|(found, kept)| found.tables(kept)),
-            cooked.filter(|_| self.flags.recovery.more()).map(Cooked::table),
+            cooked.filter(|_| self.flags.more()).map(Cooked::table),
             Some(card::table(&[("before", before), ("after", after)]).to_string()),
         ];
         let all: Vec<String> = tables.into_iter().flatten().collect();
@@ -394,31 +385,6 @@ impl Job<'_> {
             json = joined(json, found.json(kept));
         }
         joined(json, self.asked())
-    }
-}
-
-/// The entries of both objects.
-fn joined(a: Value, b: Value) -> Value {
-    match (a, b) {
-        (Value::Object(mut a), Value::Object(b)) => {
-            a.extend(b);
-            Value::Object(a)
-        }
-        (a, _) => a,
-    }
-}
-
-/// Says of an error in training what became of the file.
-fn kept(e: anyhow::Error, target: Option<&Target>) -> anyhow::Error {
-    let Some(target) = target else { return e };
-    let diverged = e
-        .downcast_ref::<RecoverError>()
-        .is_some_and(RecoverError::diverged);
-    let output = target.output.display();
-    match (diverged, target.output.exists()) {
-        (true, true) => e.context(format!("{output} is as it was")),
-        (true, false) => e.context(format!("{output} is not written")),
-        (false, _) => e,
     }
 }
 

@@ -19,7 +19,6 @@ use super::super::table::Table;
 use super::super::ui::{Progress, Ui};
 use super::examples::{Shown, Source};
 use super::lesson::Lesson;
-use super::recovery::RecoveryFlags;
 use super::sized::{freed, sized};
 
 /// A recipe and what it is applied to.
@@ -28,7 +27,8 @@ pub(in crate::cmd) struct Chain<'a> {
     /// The model before anything was done.
     pub(in crate::cmd) old: &'a Model,
     pub(in crate::cmd) name: &'a Path,
-    pub(in crate::cmd) flags: &'a RecoveryFlags,
+    /// Where state is kept, and whether it goes on from there.
+    pub(in crate::cmd) state: (Option<&'a Path>, bool),
     pub(in crate::cmd) inputs: &'a InputFlags,
     pub(in crate::cmd) frame: Frame<'a>,
     pub(in crate::cmd) effort: Effort<'a>,
@@ -152,8 +152,10 @@ impl Chain<'_> {
 
     /// Where the state of step `n` is kept; of the only one there is no number.
     fn checkpoint(&self, n: Option<u32>) -> Option<PathBuf> {
-        let path = self.flags.checkpoint.as_ref()?;
-        let Some(n) = n else { return Some(path.clone()) };
+        let path = self.state.0?;
+        let Some(n) = n else {
+            return Some(path.to_owned());
+        };
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".step{n}"));
         Some(path.with_file_name(name))
@@ -192,7 +194,7 @@ impl Chain<'_> {
         let choice = part.prune.map(Prune::choice).unwrap_or_default();
         let mut run = Run::new(before, part.rounds((&choice, shown), self)?)?;
         let checkpoint = self.checkpoint(n);
-        let state = (checkpoint.as_deref(), self.flags.resume);
+        let state = (checkpoint.as_deref(), self.state.1);
         if part.finetune.is_none() && part.recover.is_none() {
             self.go(&mut run, &mut (), state, 0)?;
         } else {
