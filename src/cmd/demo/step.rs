@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use secateur::Model;
 use secateur::engine::ir::Bytes;
 use secateur::engine::onnx;
@@ -14,7 +14,7 @@ use crate::cmd::digits::Digits;
 use crate::cmd::report;
 use crate::cmd::table::thousands;
 use crate::cmd::ui::Ui;
-use crate::cmd::written::{self, Receipt};
+use crate::cmd::written::{Receipt, Target};
 
 /// What was done to a model after it was trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,8 +50,6 @@ pub(super) struct Step {
     pub(super) trial: Trial,
     pub(super) file_bytes: usize,
     pub(super) zipped_bytes: usize,
-    /// Whether the model read back from the file gives the same outputs, bit for bit.
-    pub(super) verified: bool,
     /// Milliseconds of one image.
     pub(super) ms: f64,
 }
@@ -61,16 +59,19 @@ impl Step {
     ///
     /// # Errors
     ///
-    /// If it cannot be written.
+    /// If it cannot be written, or does not give the same outputs, bit for bit, when it is read back.
     pub(super) fn new(mut model: Model, share: u32, digits: &Digits, flags: &Flags, ui: &Ui) -> Result<Step> {
         let trial = Trial::new(&model, digits, ui.threads())?;
         sign(&mut model, share, &trial, ui);
         let done = Done::Pruned(share);
-        let (file, bytes) = (done.file(&flags.output), onnx::to_bytes(&model));
-        replace(&file, &bytes, flags.force)?;
-        let mut step = Step::read(done, digits, flags, ui)?;
-        step.verified = trial.outputs == step.trial.outputs;
-        Ok(step)
+        let output = done.file(&flags.output);
+        let force = flags.force || ours(&output);
+        Target { output, force }.verified(&model, |back, _| {
+            let again = Trial::new(back, digits, ui.threads())?;
+            ensure!(again.outputs == trial.outputs, "it computes something else");
+            Ok(())
+        })?;
+        Step::read(done, digits, flags, ui)
     }
 
     /// Reads a model that was written and verified, and tries it.
@@ -87,7 +88,6 @@ impl Step {
             file_bytes: bytes.len(),
             zipped_bytes: trial::zipped(&bytes)?,
             file,
-            verified: true,
             ms: 0.0,
         })
     }
@@ -111,7 +111,7 @@ impl Step {
             "file_bytes": self.file_bytes,
             "zipped_bytes": self.zipped_bytes,
             "ms": self.ms,
-            "verified": self.verified,
+            "verified": true,
         })
     }
 
@@ -126,11 +126,7 @@ impl Step {
             kb(self.file_bytes),
             kb(self.zipped_bytes),
             format!("{:.3}", self.ms),
-            if self.verified {
-                "same bits".into()
-            } else {
-                "DIFFERS".into()
-            },
+            "same bits".into(),
         ]
     }
 }
@@ -160,13 +156,6 @@ fn sign(model: &mut Model, share: u32, trial: &Trial, ui: &Ui) {
         figures: json!({"zeros": trial.zeros.zeros, "accuracy": trial.accuracy()}),
     };
     receipt.sign(model);
-}
-
-/// Writes a file, over another one only if the demo wrote it.
-fn replace(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
-    written::replace(path, force || ours(path), |out| {
-        Ok(std::io::Write::write_all(out, bytes)?)
-    })
 }
 
 /// Whether the demo wrote the file.
