@@ -4,16 +4,6 @@ use std::fs;
 
 use super::*;
 
-/// A network of the digits that has learned a little, in a file.
-fn trained(folder: &Folder) -> String {
-    let file = folder.file("trained.onnx");
-    let how = [
-        "--data", "digits", "--epochs", "6", "--batch", "50", "--lr", "0.003",
-    ];
-    done(&[&["train", "lenet-300-100", &file][..], &how].concat());
-    file
-}
-
 /// Half of 50,200 multiplications, which is the same on all machines.
 const HALF: [&str; 10] = [
     "--max-drop",
@@ -28,22 +18,10 @@ const HALF: [&str; 10] = [
     "50",
 ];
 
-fn number(x: &Value) -> f64 {
-    x.as_f64().unwrap_or_else(|| panic!("{x}"))
-}
-
-/// The elements of all initialisers.
-fn weights(file: &str) -> Vec<Vec<u8>> {
-    let model = secateur::engine::onnx::load(Path::new(file)).unwrap();
-    let g = &model.graph;
-    let each = g.initializers.iter().filter_map(|&v| g.konst(v));
-    each.map(|t| t.bytes().to_vec()).collect()
-}
-
 #[test]
 fn the_target_is_met_within_the_budget() {
     let folder = Folder::new("compress");
-    let a = trained(&folder);
+    let a = trained(&folder, 6);
     let [out, page, curves] = ["out.onnx", "p.html", "c.csv"].map(|f| folder.file(f));
     let more = ["--report", &page, "--sensitivity", &curves];
     let said = done(&[&["compress", &a, &out][..], &HALF, &more].concat());
@@ -79,7 +57,7 @@ fn the_target_is_met_within_the_budget() {
 #[test]
 fn what_breaks_the_budget_is_not_written() {
     let folder = Folder::new("compress-broken");
-    let (a, out) = (trained(&folder), folder.write("out.onnx", b"old"));
+    let (a, out) = (trained(&folder, 6), folder.write("out.onnx", b"old"));
     let args = [
         "compress",
         &a,
@@ -123,7 +101,7 @@ fn what_breaks_the_budget_is_not_written() {
 #[test]
 fn without_labels_it_agrees_with_what_it_was() {
     let folder = Folder::new("compress-agreement");
-    let (a, out) = (trained(&folder), folder.file("out.onnx"));
+    let (a, out) = (trained(&folder, 6), folder.file("out.onnx"));
     for source in [
         &["--data", "digits", "--task", "none"][..],
         &["-i", "rand", "--samples", "400"],
@@ -151,7 +129,7 @@ fn without_labels_it_agrees_with_what_it_was() {
 fn a_saved_recipe_makes_the_same_file() {
     let folder = Folder::new("compress-recipe");
     let (a, [x, y, recipe]) = (
-        trained(&folder),
+        trained(&folder, 6),
         ["x.onnx", "y.onnx", "r.toml"].map(|f| folder.file(f)),
     );
     let said = done(
@@ -197,7 +175,7 @@ fn a_saved_recipe_makes_the_same_file() {
 fn killed_and_resumed_it_ends_in_the_same_weights() {
     let folder = Folder::new("compress-resume");
     let (a, [whole, out, state]) = (
-        trained(&folder),
+        trained(&folder, 6),
         ["w.onnx", "o.onnx", "state"].map(|f| folder.file(f)),
     );
     done(&[&["compress", &a, &whole][..], &HALF].concat());
@@ -220,7 +198,7 @@ fn killed_and_resumed_it_ends_in_the_same_weights() {
 #[test]
 fn curves_and_forecasts_write_no_model() {
     let folder = Folder::new("compress-curves");
-    let (a, [out, svg]) = (trained(&folder), ["o.onnx", "s.svg"].map(|f| folder.file(f)));
+    let (a, [out, svg]) = (trained(&folder, 6), ["o.onnx", "s.svg"].map(|f| folder.file(f)));
     let said = done(&["compress", &a, "--sensitivity", &svg, "--data", "digits"]);
     assert_eq!(said["curves"].as_array().unwrap().len(), 3);
     assert!(fs::metadata(&svg).unwrap().len() > 0);

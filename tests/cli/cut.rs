@@ -117,16 +117,6 @@ fn what_cannot_be_asked_for_is_refused() {
     assert!(keep.contains("fits no"), "{keep}");
 }
 
-/// A network of the digits that has learned a little, in a file.
-fn trained(folder: &Folder) -> String {
-    let file = folder.file("trained.onnx");
-    let how = [
-        "--data", "digits", "--epochs", "3", "--batch", "50", "--lr", "0.003",
-    ];
-    done(&[&["train", "lenet-300-100", &file][..], &how].concat());
-    file
-}
-
 const ROUNDS: [&str; 16] = [
     "--pattern",
     "structured",
@@ -146,18 +136,10 @@ const ROUNDS: [&str; 16] = [
     "0.003",
 ];
 
-/// The elements of all initialisers.
-fn weights(file: &str) -> Vec<Vec<u8>> {
-    let model = onnx::load(Path::new(file)).unwrap();
-    let g = &model.graph;
-    let each = g.initializers.iter().filter_map(|&v| g.konst(v));
-    each.map(|t| t.bytes().to_vec()).collect()
-}
-
 #[test]
 fn cuts_take_rounds_recipes_and_checkpoints_as_zeros_do() {
     let folder = Folder::new("cut-rounds");
-    let a = trained(&folder);
+    let a = trained(&folder, 3);
     let [b, c, state, recipe] = ["b.onnx", "c.onnx", "state", "r.toml"].map(|n| folder.file(n));
     let kept = ["--checkpoint", &state, "--save-recipe", &recipe];
     let said = done(&[&["prune", &a, &b][..], &ROUNDS, &kept].concat());

@@ -78,13 +78,11 @@ fn run_takes_arrays_and_gives_arrays() {
 fn run_takes_photos() {
     let folder = Folder::new("photos");
     // A grey PNG of one white pixel, resized to 8×8.
-    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3a\x7e\x9b\x55\
-        \0\0\0\nIDAT\x78\xda\x63\xf8\x0f\0\x01\x01\x01\0\x1c\xb0\x8c\x99\0\0\0\0IEND\xae\x42\x60\x82";
-    let photo = folder.write("white.png", png);
+    let photo = folder.write("white.png", WHITE);
     let white = done(&["run", DIGITS, "-i", &format!("image={photo}")]);
     let ones = done(&["run", DIGITS, "-i", "image=ones"]);
     assert_eq!(white["outputs"], ones["outputs"]);
-    let broken = folder.write("broken.png", &png[..40]);
+    let broken = folder.write("broken.png", &WHITE[..40]);
     assert!(refused(&["run", DIGITS, "-i", &broken]).contains("broken.png"));
 }
 

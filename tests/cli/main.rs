@@ -7,6 +7,7 @@ mod calibrate;
 mod compress;
 mod cut;
 mod demo;
+mod documented;
 mod explain;
 mod figures;
 mod files;
@@ -14,6 +15,7 @@ mod hostile;
 mod new;
 mod prune;
 mod prune_rounds;
+mod recipes;
 mod sweep;
 mod ticket;
 mod train;
@@ -26,6 +28,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/digits-cnn.onnx");
+
+/// A photo of one white pixel.
+const WHITE: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3a\x7e\x9b\x55\
+        \0\0\0\nIDAT\x78\xda\x63\xf8\x0f\0\x01\x01\x01\0\x1c\xb0\x8c\x99\0\0\0\0IEND\xae\x42\x60\x82";
 
 /// What came of one command.
 struct Ran {
@@ -121,4 +127,26 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// A network of the digits that has learned for so many epochs, in a file.
+fn trained(folder: &Folder, epochs: u32) -> String {
+    let (file, epochs) = (folder.file("trained.onnx"), epochs.to_string());
+    let how = [
+        "--data", "digits", "--epochs", &epochs, "--batch", "50", "--lr", "0.003",
+    ];
+    done(&[&["train", "lenet-300-100", &file][..], &how].concat());
+    file
+}
+
+fn number(x: &Value) -> f64 {
+    x.as_f64().unwrap_or_else(|| panic!("{x}"))
+}
+
+/// The elements of all initialisers.
+fn weights(file: &str) -> Vec<Vec<u8>> {
+    let model = secateur::engine::onnx::load(Path::new(file)).unwrap();
+    let g = &model.graph;
+    let each = g.initializers.iter().filter_map(|&v| g.konst(v));
+    each.map(|t| t.bytes().to_vec()).collect()
 }

@@ -8,16 +8,6 @@ use secateur::engine::onnx;
 
 use super::*;
 
-/// A network of the digits that has learned a little, in a file.
-fn trained(folder: &Folder) -> String {
-    let file = folder.file("trained.onnx");
-    let how = [
-        "--data", "digits", "--epochs", "4", "--batch", "50", "--lr", "0.003",
-    ];
-    done(&[&["train", "lenet-300-100", &file][..], &how].concat());
-    file
-}
-
 const ROUNDS: [&str; 14] = [
     "--sparsity",
     "0.95",
@@ -35,14 +25,10 @@ const ROUNDS: [&str; 14] = [
     "0.003",
 ];
 
-fn number(x: &Value) -> f64 {
-    x.as_f64().unwrap_or_else(|| panic!("{x}"))
-}
-
 #[test]
 fn rounds_with_recovery_end_at_the_target_and_make_up_for_it() {
     let folder = Folder::new("prune-rounds");
-    let (a, out) = (trained(&folder), folder.file("out.onnx"));
+    let (a, out) = (trained(&folder, 4), folder.file("out.onnx"));
     let said = done(&[&["prune", &a, &out][..], &ROUNDS].concat());
     let rounds = said["rounds"].as_array().unwrap();
     let shares: Vec<f64> = rounds.iter().map(|r| number(&r["sparsity"])).collect();
@@ -79,7 +65,7 @@ fn rounds_with_recovery_end_at_the_target_and_make_up_for_it() {
 fn a_saved_recipe_makes_the_same_file() {
     let folder = Folder::new("prune-recipe");
     let (a, [x, y, recipe]) = (
-        trained(&folder),
+        trained(&folder, 4),
         ["x.onnx", "y.onnx", "r.toml"].map(|f| folder.file(f)),
     );
     let more = [
@@ -121,19 +107,11 @@ fn a_saved_recipe_makes_the_same_file() {
     );
 }
 
-/// The elements of all initialisers.
-fn weights(file: &str) -> Vec<Vec<u8>> {
-    let model = secateur::engine::onnx::load(Path::new(file)).unwrap();
-    let g = &model.graph;
-    let each = g.initializers.iter().filter_map(|&v| g.konst(v));
-    each.map(|t| t.bytes().to_vec()).collect()
-}
-
 #[test]
 fn killed_and_resumed_it_ends_in_the_same_weights() {
     let folder = Folder::new("prune-resume");
     let (a, [whole, out, state]) = (
-        trained(&folder),
+        trained(&folder, 4),
         ["w.onnx", "o.onnx", "state"].map(|f| folder.file(f)),
     );
     done(&[&["prune", &a, &whole][..], &ROUNDS].concat());
@@ -153,7 +131,7 @@ fn killed_and_resumed_it_ends_in_the_same_weights() {
 #[test]
 fn what_diverges_leaves_the_old_file() {
     let folder = Folder::new("prune-diverged");
-    let (a, out) = (trained(&folder), folder.write("out.onnx", b"old"));
+    let (a, out) = (trained(&folder, 4), folder.write("out.onnx", b"old"));
     let wild = [
         "--data",
         "digits",
@@ -203,7 +181,7 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn without_labels_it_learns_from_what_it_was() {
     let folder = Folder::new("prune-unlabelled");
-    let (a, out) = (trained(&folder), folder.file("out.onnx"));
+    let (a, out) = (trained(&folder, 4), folder.file("out.onnx"));
     // The images of the digits, as an archive of nothing else.
     let data = secateur::train::data::open("digits", &Default::default())
         .unwrap()
@@ -251,7 +229,7 @@ fn without_labels_it_learns_from_what_it_was() {
 #[test]
 fn the_test_is_that_of_the_file_and_of_the_last_seed_said() {
     let folder = Folder::new("prune-tested");
-    let (a, b) = (trained(&folder), folder.file("b.onnx"));
+    let (a, b) = (trained(&folder, 4), folder.file("b.onnx"));
     let steps = "seed = 7\n[[step]]\nprune = { sparsity = 0.5, finetune = { data = 'digits', epochs = 1 } }\n\
         [[step]]\nprune = { sparsity = 0.99 }\n";
     let recipe = folder.write("r.toml", steps.as_bytes());
@@ -269,7 +247,7 @@ fn the_test_is_that_of_the_file_and_of_the_last_seed_said() {
 #[test]
 fn zeros_of_vectors_that_were_asked_for_stay() {
     let folder = Folder::new("prune-vectors");
-    let (a, b) = (trained(&folder), folder.file("b.onnx"));
+    let (a, b) = (trained(&folder, 4), folder.file("b.onnx"));
     let inspected = done(&["inspect", &a]);
     let biases = ["--include", "*bias*", "--keep", "*weight*", "--sparsity", "60%"];
     let said = done(

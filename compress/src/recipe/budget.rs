@@ -31,14 +31,17 @@ pub struct Budgeted {
     /// What to prune though it would be left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
+    /// The inputs that the data `-i` stands for, `NAME=SOURCE` as the command line has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
     /// The number of examples on which the method sees the model at work, if it wants to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<u32>,
     /// What makes up for each step without training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover: Option<Recover>,
-    /// The examples, and how the model is trained after each step: its epochs are those of one step. The data `-i` is the inputs that the
-    /// command line gives.
+    /// The examples, and how the model is trained after each step: its epochs are those of one step. The data `-i` is
+    /// [`Budgeted::inputs`].
     pub finetune: Finetune,
 }
 

@@ -37,6 +37,9 @@ use crate::trim::{ROUND_TO, Trim};
 use crate::{Choice, Grain, METHODS, Pattern, Piece};
 
 mod cuts;
+mod photos;
+
+pub use photos::Photos;
 
 /// Steps, taken one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -110,6 +113,9 @@ pub struct Prune {
     pub rounds: u32,
     /// How the share grows from round to round.
     pub schedule: Ramp,
+    /// How photos among these become numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub photos: Option<Photos>,
     /// What makes up for it in each round, without training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recover: Option<Recover>,
@@ -132,6 +138,7 @@ impl Default for Prune {
             include: vec![],
             data: None,
             inputs: vec![],
+            photos: None,
             samples: None,
             rounds: 1,
             schedule: Ramp::default(),
@@ -182,6 +189,9 @@ pub struct Finetune {
     /// What the teacher's and the model's scores are divided by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
+    /// How photos among the examples become numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub photos: Option<Photos>,
 }
 
 /// Repairs.
@@ -195,6 +205,9 @@ pub struct Recover {
     /// The number of examples that are looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
+    /// How photos among the examples become numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub photos: Option<Photos>,
 }
 
 impl Prune {
@@ -243,6 +256,17 @@ impl Prune {
         self.data.as_ref().or(finetune).or(recover).map(String::as_str)
     }
 
+    /// How photos become numbers on which the method sees the model at work.
+    pub fn photos(&self) -> Option<&Photos> {
+        let finetune = self.finetune.as_ref().map(|f| &f.photos);
+        let recover = self.recover.as_ref().map(|r| &r.photos);
+        let found = match (&self.data, finetune.or(recover)) {
+            (None, Some(photos)) => photos,
+            _ => &self.photos,
+        };
+        found.as_ref()
+    }
+
     /// Which weights are pruned.
     pub fn choice(&self) -> Choice {
         Choice {
@@ -272,6 +296,7 @@ impl Prune {
             ));
         }
         self.fits()?;
+        self.photos.iter().try_for_each(Photos::check)?;
         self.finetune.iter().try_for_each(Finetune::check)?;
         self.recover.iter().try_for_each(Recover::check)
     }
@@ -279,6 +304,7 @@ impl Prune {
 
 impl Finetune {
     fn check(&self) -> Result<(), String> {
+        self.photos.iter().try_for_each(Photos::check)?;
         self.optimizer.iter().try_for_each(|o| optimizer(o).map(drop))?;
         self.loss.iter().try_for_each(|l| loss(l).map(drop))?;
         let schedule = |s: &String| s.parse::<Schedule>().map(drop);
@@ -290,6 +316,7 @@ impl Recover {
     fn check(&self) -> Result<(), String> {
         let known = |name: &String| REPAIRS.iter().any(|(n, ..)| n == name);
         let names = || REPAIRS.iter().map(|(n, ..)| *n).collect::<Vec<_>>().join(", ");
+        self.photos.iter().try_for_each(Photos::check)?;
         match self.repairs.iter().find(|name| !known(name)) {
             Some(wrong) => Err(format!("no repair {wrong:?}; there are: {}", names())),
             None if self.repairs.is_empty() => Err(format!("no repairs are named; there are: {}", names())),

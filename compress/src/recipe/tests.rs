@@ -6,21 +6,30 @@ fn read(step: &str) -> Result<Recipe, String> {
 
 #[test]
 fn a_recipe_comes_back_as_it_was_written() {
+    let photos = Photos {
+        mean: vec![0.485, 0.456, 0.406],
+        std: vec![0.5],
+        scale: Some(1.0),
+        layout: Some("nhwc".into()),
+    };
     let finetune = Finetune {
         data: "digits".into(),
         epochs: 3,
         lr: Some(1e-3),
         teacher: Some("self".into()),
+        photos: Some(photos.clone()),
         ..Finetune::default()
     };
     let recover = Recover {
         data: "x.npz".into(),
         repairs: vec!["bn".into(), "bias".into()],
         samples: Some(64),
+        photos: Some(photos.clone()),
     };
     let prune = Prune {
         pattern: Pattern::Most { keep: 2, of: 4 }.into(),
         keep: vec!["*head*".into()],
+        photos: Some(photos),
         rounds: 3,
         schedule: Ramp::Linear,
         recover: Some(recover.clone()),
@@ -79,6 +88,16 @@ fn what_is_wrong_is_said() {
         ("recover = {data = 'd', repairs = []}", "no repairs are named"),
         ("finetune = {epochs = 1}", "data"),
         ("quantise = {}", "quantise"),
+        ("prune = {photos = {std = [0.0]}}", "other numbers than 0"),
+        ("prune = {photos = {layout = 'hwc'}}", "nchw or nhwc"),
+        (
+            "recover = {data = 'd', repairs = ['bn'], photos = {scale = inf}}",
+            "found inf",
+        ),
+        (
+            "finetune = {data = 'd', epochs = 1, photos = {mean = [nan]}}",
+            "found NaN",
+        ),
     ] {
         let error = read(step).unwrap_err();
         assert!(error.contains(part), "{step}: {error}");
@@ -146,4 +165,25 @@ fn what_cuts_away_is_a_step_like_any_other() {
         assert!(error.contains(part), "{step}: {error}");
     }
     assert!(read("prune = {pattern = 'block', of = 'macs'}").is_ok());
+}
+
+#[test]
+fn photos_are_read_as_those_of_the_examples_that_are_seen() {
+    let photos = |mean: f64| {
+        Some(Photos {
+            mean: vec![mean],
+            ..Photos::default()
+        })
+    };
+    let prune = |data: Option<&str>| Prune {
+        data: data.map(str::to_owned),
+        photos: photos(1.0),
+        recover: Some(Recover {
+            photos: photos(2.0),
+            ..Recover::default()
+        }),
+        ..Prune::default()
+    };
+    assert_eq!(prune(Some("own")).photos(), photos(1.0).as_ref());
+    assert_eq!(prune(None).photos(), photos(2.0).as_ref());
 }

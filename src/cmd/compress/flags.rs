@@ -8,7 +8,7 @@ use secateur::compress::budget::Target as Aim;
 use secateur::compress::recipe::{Budgeted, Recipe, Step};
 use secateur::compress::{Blend, METHODS};
 
-use super::super::recipe::RecoveryFlags;
+use super::super::recipe::{INPUTS, RecoveryFlags};
 use super::super::source::InputFlags;
 use super::super::written::{self, Target};
 
@@ -94,7 +94,7 @@ pub(super) const WORDS: [(&str, &str); 9] = [
     (
         "validation",
         "Training examples set apart to measure each step by: a number or a share [default: half of the test examples, where the data have \
-         their own and labels; else 10%, or 20% without labels]",
+         their own; else 10%, or 20% without labels]",
     ),
     (
         "task",
@@ -106,9 +106,6 @@ pub(super) const WORDS: [(&str, &str); 9] = [
         "Keep the state after each step in F, and that of training beside it, so that it can go on when it is stopped at any moment",
     ),
 ];
-
-/// What the data are called that `-i` gives.
-pub(super) const INPUTS: &str = "-i";
 
 fn points(text: &str) -> Result<f64, String> {
     let digits = text.trim().trim_end_matches('%');
@@ -167,6 +164,7 @@ impl Flags {
             pattern: self.pattern,
             keep: self.keep.clone(),
             include: self.include.clone(),
+            inputs: vec![],
             samples: self.samples,
             recover: self.recovery.repairs(),
             finetune: self.recovery.lesson(self.data()?),

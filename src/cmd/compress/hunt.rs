@@ -13,11 +13,10 @@ use secateur::compress::trim::Frame;
 use secateur::compress::{Choice, Effort, Examples, Method, Pattern, methods, weights};
 use secateur::train;
 
-use super::super::recipe::{Shown, Source};
+use super::super::recipe::{Apart, INPUTS, Shown, Source};
 use super::super::source::InputFlags;
 use super::super::timing::Trial;
 use super::super::ui::{Progress, Ui};
-use super::flags::INPUTS;
 use super::pupil::{Kept, Pupil};
 use super::usual;
 
@@ -108,6 +107,8 @@ impl Hunt<'_> {
         let source = Source {
             data: Some(how.data.as_str()).filter(|d| *d != INPUTS),
             lesson: Some(how),
+            photos: how.photos.as_ref(),
+            halve: how.validation.is_none(),
             samples: self.budget.samples,
             inputs: self.inputs.clone(),
         };
@@ -208,7 +209,10 @@ impl Hunt<'_> {
         let watch = Watch::new(self.ui, self.runs()?.0);
         let found = self.search(kept, |search| {
             self.pupil.examine(validation, kept, |exam| {
-                self.scout(|scout| Ok(search.run(self.model(), (Some(scout), exam), &mut |e| watch.tell(e))?))
+                let by = self.pupil.apart(search.subject.shown);
+                let mut exam = Apart { school: exam, by };
+                let told = &mut |e: Event<'_>| watch.tell(e);
+                self.scout(|scout| Ok(search.run(self.model(), (Some(scout), &mut exam), told)?))
             })
         })?;
         drop(watch);

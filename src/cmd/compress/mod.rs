@@ -22,14 +22,15 @@ use serde_json::{Value, json};
 
 use super::bars::Bars;
 use super::card::{self, Card};
-use super::recipe::{names, seeded};
+use super::recipe::{INPUTS, inputs, names, note, seeded};
 use super::report;
+use super::source::InputFlags;
 use super::timing::Trial;
 use super::ui::Ui;
 use super::written;
 use super::{Cmd, Outcome};
 
-use flags::{Flags, INPUTS, WORDS};
+use flags::{Flags, WORDS};
 use hunt::Hunt;
 use pupil::Pupil;
 
@@ -51,10 +52,13 @@ impl Cmd for Compress {
         let flags = Flags::from_arg_matches(matches)?;
         flags.check()?;
         let mut recipe = flags.recipe(ui.common.seed)?;
+        note(&mut recipe, &flags.inputs)?;
+        let inputs = inputs(&recipe, &flags.inputs);
         let ui = seeded(&mut recipe, matches, ui);
         let old = card::load(&flags.model)?;
         let job = Job {
-            trial: Trial::of(&old, &flags.inputs, &ui)?,
+            trial: Trial::of(&old, &inputs, &ui)?,
+            inputs: &inputs,
             bars: Bars::new(&ui),
             flags: &flags,
             old: &old,
@@ -67,6 +71,7 @@ impl Cmd for Compress {
 /// What is asked, and of which model.
 struct Job<'a> {
     flags: &'a Flags,
+    inputs: &'a InputFlags,
     old: &'a Model,
     trial: Trial,
     bars: Bars<'a>,
@@ -86,8 +91,7 @@ impl Job<'_> {
         let mut budget = budget.as_ref().clone();
         let place = || self.flags.model.display().to_string();
         let named = (self.flags.model.as_path(), &budget);
-        let mut pupil =
-            Pupil::new((self.old, self.old), named, &self.flags.inputs, self.ui).with_context(place)?;
+        let mut pupil = Pupil::new((self.old, self.old), named, self.inputs, self.ui).with_context(place)?;
         self.measure_out(&mut budget, &mut pupil)?;
         recipe.step = vec![Step::Budget(budget.clone().into())];
         let hunt = Hunt {
@@ -96,7 +100,7 @@ impl Job<'_> {
             budget: &budget,
             choice: budget.choice(),
             trial: &self.trial,
-            inputs: &self.flags.inputs,
+            inputs: self.inputs,
             effort: self.effort(),
             macs: self.card(self.old, &self.flags.model).macs,
             ui: self.ui,
@@ -121,7 +125,7 @@ impl Job<'_> {
 
     /// Fills in what nobody said of how the model learns, as far as it follows from the model alone.
     fn fill(&self, budget: &mut Budgeted) -> Result<()> {
-        if budget.finetune.data == INPUTS && self.flags.inputs.inputs.is_empty() {
+        if budget.finetune.data == INPUTS && self.inputs.inputs.is_empty() {
             bail!("the recipe's examples are the inputs that -i gives; none is given");
         }
         let card = self.card(self.old, &self.flags.model);

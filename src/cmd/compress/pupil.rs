@@ -1,8 +1,10 @@
 //! The examples of a compression, and what is made small by them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
+use secateur::compress::Examples;
 use secateur::compress::recipe::Budgeted;
 use secateur::compress::recover::{Recovery, Repair, hints};
 use secateur::engine::ir::Node;
@@ -12,14 +14,13 @@ use secateur::train::{Course, Loss, Spec, Teacher, Term};
 use secateur::{Model, Tensor};
 
 use super::super::card;
-use super::super::recipe::{SAMPLES, fitted, given, repairs, sized};
+use super::super::recipe::{INPUTS, PIXELS, SAMPLES, fitted, measuring, repairs, sized};
 use super::super::shapes::wanted;
 use super::super::source::{Feeder, InputFlags};
 use super::super::train::{Flags, KEEP, Start, TEACHER, output};
 use super::super::ui::Ui;
 use super::agree::Original;
 use super::exam::Exam;
-use super::flags::INPUTS;
 
 /// A model with its examples, and how it learns.
 pub(super) struct Pupil<'a> {
@@ -35,6 +36,8 @@ pub(super) struct Pupil<'a> {
     repairs: Vec<Repair>,
     samples: usize,
     tries: u32,
+    /// A word for the inputs of `-i`, where these are the examples.
+    made: Option<String>,
     ui: &'a Ui,
 }
 
@@ -69,18 +72,20 @@ impl<'a> Pupil<'a> {
         ui: &'a Ui,
     ) -> Result<Pupil<'a>> {
         let how = &budget.finetune;
-        let mut flags = Flags::of(&given(how))?;
-        flags.learning.halve = how.validation.is_none();
+        let flags = measuring(how)?;
         if !flags.labelled() && how.teacher.as_deref() == Some("none") {
             bail!("--teacher none: without labels there is nothing else to learn from");
         }
         let name = name.display().to_string();
         let set = sized(model, &ui.common.sizes);
+        let mut made = None;
         let mut start = match how.data.as_str() {
             INPUTS => {
                 let samples = budget.samples.unwrap_or(MADE);
                 let options = flags.learning.options(None, ui.common.seed, ui.threads());
-                let splits = data::arrays("-i", &examples(model, (inputs, samples), ui)?, &options)?;
+                let arrays = examples(model, (inputs, samples), ui)?;
+                made = Some(word(arrays.iter().map(|(_, x)| x)));
+                let splits = data::arrays("-i", &arrays, &options)?;
                 Start::new(set, name, splits, &flags.learning)?
             }
             _ => Start::given(set, name, &flags.learning, ui)?,
@@ -98,6 +103,7 @@ impl<'a> Pupil<'a> {
             repairs: repairs(budget.recover.as_ref())?,
             samples: budget.recover.as_ref().and_then(|r| r.samples).unwrap_or(SAMPLES),
             tries: budget.tries(),
+            made,
             teacher,
             flags,
             start,
@@ -108,6 +114,23 @@ impl<'a> Pupil<'a> {
     /// Whether there are labels by which models are measured.
     pub(super) fn labelled(&self) -> bool {
         self.flags.labelled()
+    }
+
+    /// What else than its school knows tells a search from others, where the method sees `shown`.
+    pub(super) fn apart(&self, shown: Option<&Examples>) -> Vec<(&'static str, String)> {
+        let seen = |e: &Examples| {
+            let inputs = e.runs.iter().flat_map(|r| r.inputs.iter().map(|(_, x)| x));
+            word(inputs.chain(e.runs.iter().flat_map(|r| &r.labels)))
+        };
+        let pixels = self.start.normalize.as_ref();
+        let all = [
+            ("the inputs of -i", self.made.clone()),
+            ("what the method sees", shown.map(seen)),
+            (PIXELS, pixels.map(|n| format!("{n:?}"))),
+        ];
+        all.into_iter()
+            .filter_map(|(what, word)| Some((what, word?)))
+            .collect()
     }
 
     /// Batches of an epoch.
@@ -330,6 +353,15 @@ fn before(model: &Model, name: &str, loss: &dyn Loss) -> Result<String> {
     let included = node.filter(|n| loss.includes().contains(&&*n.op));
     let input = included.and_then(|n| n.inputs.first().copied().flatten());
     Ok(g[input.unwrap_or(v)].name.to_string())
+}
+
+/// A word that tells these tensors from others.
+fn word<'t>(all: impl Iterator<Item = &'t Tensor>) -> String {
+    let mut hash = DefaultHasher::new();
+    for x in all {
+        (x.dims(), x.bytes()).hash(&mut hash);
+    }
+    format!("{:016x}", hash.finish())
 }
 
 /// Inputs of `-i` as arrays of all examples.

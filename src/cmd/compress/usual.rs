@@ -2,7 +2,7 @@
 
 use secateur::compress::recipe::Finetune;
 
-use super::flags::INPUTS;
+use super::super::recipe::INPUTS;
 
 /// Multiply-adds that the training after a step may take, where nobody says how long it is.
 const WORK: f64 = 4e12;
@@ -17,10 +17,6 @@ const EPOCHS: (u64, u64) = (1, 30);
 pub(super) fn lesson(how: &mut Finetune, parameters: usize, macs: Option<u64>, unlabelled: bool) {
     if unlabelled && how.task.is_none() {
         how.task = Some("none".into());
-    }
-    let none = how.task.as_deref() == Some("none");
-    if how.validation.is_none() && none {
-        how.validation = Some("20%".into());
     }
     how.teacher.get_or_insert("self".into());
     how.temperature = how

@@ -183,7 +183,7 @@ impl Job<'_> {
         let checkpoint = checkpoint.map(beside);
         let free = self.ui.common.sizes.iter().cloned().collect();
         let chain = Chain {
-            inputs: &self.flags.inputs,
+            inputs: self.inputs,
             recipe,
             old: self.old,
             name: &self.flags.model,
@@ -195,6 +195,16 @@ impl Job<'_> {
             effort: self.effort(),
             ui: self.ui,
         };
+        // Before anything is trained for nothing.
+        let last = match chain.many() || self.flags.max_drop.is_some() {
+            true => chain.rehearse()?,
+            false => None,
+        };
+        if self.flags.max_drop.is_some() {
+            last.context("the recipe looks at no test examples by which the drop could be measured")
+                .and_then(|lesson| lesson.measures())
+                .context("--max-drop")?;
+        }
         let cooked = chain.run().map_err(|e| untouched(e, Some(&target)))?;
         self.save(recipe)?;
         let test = cooked.test();
@@ -212,13 +222,7 @@ impl Job<'_> {
                 examples: 0,
             });
         if worth.is_none() && self.flags.max_drop.is_some() {
-            bail!("--max-drop: the recipe looks at no test examples by which the drop could be measured");
-        }
-        if self.flags.max_drop.is_some() && worth.is_some_and(|w| !w.points().is_finite()) {
-            bail!(
-                "--max-drop: without labels a recipe of steps measures only how far the model is from what it was; a budget measures \
-                 agreement"
-            );
+            bail!("--max-drop: the test examples did not tell what the models are worth");
         }
         let rounds = cooked.rounds();
         let made = Made {
@@ -235,10 +239,9 @@ impl Job<'_> {
             more: json!({}),
             sparse: self.flags.sparse_initializers,
         };
-        let broken = made
-            .worth
-            .zip(made.max_drop)
-            .filter(|(w, most)| w.points() > most + 1e-7);
+        // What is no number is too much.
+        let holds = |w: &Measured, most: f64| w.points() <= most + 1e-7;
+        let broken = made.worth.zip(made.max_drop).filter(|(w, most)| !holds(w, *most));
         match broken {
             Some((worth, most)) => Ok(self.broken(&made, worth, most)),
             None => self.finish(made, &target, &String::new),

@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 
 use super::bars::Bars;
 use super::card::{self, Card};
-use super::recipe::{Chain, Cooked, Shown, Source, names, seeded, untouched};
+use super::recipe::{Chain, Cooked, Shown, Source, inputs, names, note, seeded, untouched};
+use super::source::InputFlags;
 use super::timing::{LARGE, Trial};
 use super::ui::Ui;
 use super::written::{Receipt, Target};
@@ -61,7 +62,8 @@ impl Cmd for Prune {
         flags.recovery.check(force)?;
         let step = || Ok(Step::Prune(flags.prune(ui)?.into()));
         let mut recipe = flags.recovery.recipe(step, ui.common.seed)?;
-        look(&mut recipe, &flags.inputs.inputs);
+        note(&mut recipe, &flags.inputs)?;
+        let inputs = inputs(&recipe, &flags.inputs);
         let ui = &seeded(&mut recipe, matches, ui);
         let old = card::load(&flags.model)?;
         let sizes: Sizes = ui.common.sizes.iter().cloned().collect();
@@ -69,7 +71,8 @@ impl Cmd for Prune {
         let job = Job {
             zeros: Zeros::of(&recipe, &old)?,
             found: Found::of(&recipe, &old, &sizes).with_context(place)?,
-            trial: Trial::of(&old, &flags.inputs, ui)?,
+            trial: Trial::of(&old, &inputs, ui)?,
+            inputs: &inputs,
             bars: Bars::new(ui),
             old: &old,
             flags: &flags,
@@ -90,17 +93,6 @@ fn prunes(recipe: &Recipe) -> impl Iterator<Item = &Pruned> {
         Step::Prune(prune) => Some(&**prune),
         _ => None,
     })
-}
-
-/// Notes in `recipe` at what `inputs` its methods look, if they do.
-fn look(recipe: &mut Recipe, inputs: &[String]) {
-    for step in &mut recipe.step {
-        let Step::Prune(prune) = step else { continue };
-        let looks = methods::find(prune.method()).is_some_and(|m| !m.needs().is_empty());
-        if looks && prune.data().is_none() && !inputs.is_empty() {
-            prune.inputs = inputs.to_vec();
-        }
-    }
 }
 
 /// The first step that makes zeros, and the weights of its table.
@@ -137,6 +129,7 @@ impl Zeros {
 struct Job<'a> {
     old: &'a Model,
     flags: &'a Flags,
+    inputs: &'a InputFlags,
     recipe: &'a Recipe,
     zeros: Option<Zeros>,
     found: Option<Found<'a>>,
@@ -205,7 +198,7 @@ impl Job<'_> {
         let mut stats = Stats::seeded(self.ui.common.seed);
         let mut samples = 0;
         if !method.needs().is_empty() {
-            let source = Source::of(&zeros.prune, &self.flags.inputs);
+            let source = Source::of(&zeros.prune, self.inputs);
             let shown = Shown::new(self.old, method, source, self.ui)?;
             samples = shown.samples();
             let seen = shown.with(self.effort(), |e| observe(self.old, &targets, method.needs(), e));
@@ -290,7 +283,7 @@ impl Job<'_> {
             rates: &rates,
         };
         let chain = Chain {
-            inputs: &self.flags.inputs,
+            inputs: self.inputs,
             recipe: self.recipe,
             old: self.old,
             name: &self.flags.model,
@@ -302,6 +295,9 @@ impl Job<'_> {
             effort: self.effort(),
             ui: self.ui,
         };
+        if chain.many() {
+            chain.rehearse()?;
+        }
         chain.run()
     }
 

@@ -20,6 +20,7 @@ use super::super::ui::{Progress, Ui};
 use super::examples::{Shown, Source};
 use super::lesson::Lesson;
 use super::sized::{freed, sized};
+use super::told::Apart;
 
 /// A recipe and what it is applied to.
 pub(in crate::cmd) struct Chain<'a> {
@@ -82,6 +83,15 @@ impl<'a> Part<'a> {
         })
     }
 
+    /// Whether it recovers by examples.
+    fn looks(&self) -> bool {
+        self.finetune.is_some() || self.recover.is_some()
+    }
+
+    fn lesson(&self) -> (Option<&'a Finetune>, Option<&'a Recover>) {
+        (self.finetune, self.recover)
+    }
+
     /// What chooses weights; nothing is asked of it where nothing is pruned.
     fn method(&self) -> Result<&'static dyn Method> {
         let name = self.prune.map_or("magnitude", |p| p.method());
@@ -108,6 +118,40 @@ impl<'a> Part<'a> {
 }
 
 impl Chain<'_> {
+    /// Whether there are several steps, of which later ones could fail after the first has been taken.
+    pub(in crate::cmd) fn many(&self) -> bool {
+        self.recipe.step.len() > 1
+    }
+
+    /// Where an error of step `n` is.
+    fn place(&self, n: u32) -> String {
+        match self.many() {
+            true => format!("step {n}"),
+            false => self.name.display().to_string(),
+        }
+    }
+
+    /// Makes ready what each step looks at, so that what is wrong with it is said before the first is taken. The last lesson that
+    /// there is: by its test examples the result is measured.
+    pub(in crate::cmd) fn rehearse(&self) -> Result<Option<Lesson>> {
+        let (begin, ui) = (self.begin(), &self.ui.quiet());
+        let mut last = None;
+        for (step, n) in self.recipe.step.iter().zip(1..) {
+            let part = Part::of(step)?;
+            let ready = || -> Result<_> {
+                self.shown(part, &begin, ui)?;
+                if !part.looks() {
+                    return Ok(None);
+                }
+                let lesson = Lesson::new(part.lesson(), &begin, self.old, (self.name, ui))?;
+                lesson.give(self.old, (None, false), ui, |_| Ok(()))?;
+                Ok(Some(lesson))
+            };
+            last = ready().with_context(|| self.place(n))?.or(last);
+        }
+        Ok(last)
+    }
+
     /// Takes all steps.
     pub(in crate::cmd) fn run(&self) -> Result<Cooked> {
         let mut cooked = Cooked {
@@ -118,16 +162,9 @@ impl Chain<'_> {
             test: None,
         };
         for (step, n) in self.recipe.step.iter().zip(1..) {
-            let many = self.recipe.step.len() > 1;
-            let place = || {
-                if many {
-                    format!("step {n}")
-                } else {
-                    self.name.display().to_string()
-                }
-            };
-            self.step(Part::of(step)?, many.then_some(n), &mut cooked)
-                .with_context(place)?;
+            let number = self.many().then_some(n);
+            self.step(Part::of(step)?, number, &mut cooked)
+                .with_context(|| self.place(n))?;
         }
         if let Some(lesson) = cooked.lesson.take() {
             let test = |recovery: &mut Recovery| self.test(&lesson, recovery, &cooked.model);
@@ -162,18 +199,18 @@ impl Chain<'_> {
     }
 
     /// On what the method of `part` sees `model` at work, if it wants to.
-    fn shown(&self, part: Part, model: &Model) -> Result<Option<Shown>> {
+    fn shown(&self, part: Part, model: &Model, ui: &Ui) -> Result<Option<Shown>> {
         let method = part.method()?;
         let Some(prune) = part.prune.filter(|_| !method.needs().is_empty()) else {
             return Ok(None);
         };
         let source = Source::of(prune, self.inputs);
-        Shown::new(model, method, source, self.ui).map(Some)
+        Shown::new(model, method, source, ui).map(Some)
     }
 
     fn step(&self, part: Part, n: Option<u32>, cooked: &mut Cooked) -> Result<()> {
         let before = cooked.model.clone();
-        match self.shown(part, &before)? {
+        match self.shown(part, &before, self.ui)? {
             Some(shown) => {
                 cooked.samples += shown.samples();
                 shown.with(self.effort, |shown| {
@@ -195,14 +232,14 @@ impl Chain<'_> {
         let mut run = Run::new(before, part.rounds((&choice, shown), self)?)?;
         let checkpoint = self.checkpoint(n);
         let state = (checkpoint.as_deref(), self.state.1);
-        if part.finetune.is_none() && part.recover.is_none() {
+        if !part.looks() {
             self.go(&mut run, &mut (), state, 0)?;
         } else {
-            let asked = (part.finetune, part.recover);
-            let lesson = Lesson::new(asked, before, self.old, (self.name, self.ui))?;
+            let lesson = Lesson::new(part.lesson(), before, self.old, (self.name, self.ui))?;
             let steps = lesson.steps(self.ui)?;
             lesson.give(self.old, state, self.ui, |recovery| {
-                self.go(&mut run, recovery, state, steps)
+                let by = lesson.apart();
+                self.go(&mut run, &mut Apart { school: recovery, by }, state, steps)
             })?;
             cooked.lesson = Some(lesson);
         }

@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use secateur::Model;
-use secateur::compress::recipe::{Finetune, Prune};
+use secateur::compress::recipe::{Finetune, Photos, Prune};
 use secateur::compress::{Effort, Examples, Method, Run};
 use secateur::train::data::{self, Data, Loader, LoaderOptions};
 use secateur::train::loss::loss;
 use secateur::train::{Loss, Term};
 
 use super::super::shapes::{Wanted, wanted};
+use super::super::source::photo::PhotoFlags;
 use super::super::source::{Feeder, InputFlags};
 use super::super::train::{Flags, classes_of, output};
 use super::super::ui::Ui;
@@ -27,6 +28,12 @@ pub(in crate::cmd) struct Source<'a> {
     pub(in crate::cmd) data: Option<&'a str>,
     /// What labels are, what is set apart, and the loss; as usual without.
     pub(in crate::cmd) lesson: Option<&'a Finetune>,
+    /// How photos among the examples become numbers, if that is said.
+    pub(in crate::cmd) photos: Option<&'a Photos>,
+    /// Whether steps are measured as they are taken; see [`Learning::halves`].
+    ///
+    /// [`Learning::halves`]: super::super::train::Learning::halves
+    pub(in crate::cmd) halve: bool,
     /// How many, if that is said.
     pub(in crate::cmd) samples: Option<u32>,
     pub(in crate::cmd) inputs: InputFlags,
@@ -36,12 +43,18 @@ impl<'a> Source<'a> {
     /// Those of `prune`: its data, or its inputs, or else those of `flags`.
     pub(in crate::cmd) fn of(prune: &'a Prune, flags: &InputFlags) -> Source<'a> {
         let mut inputs = flags.clone();
-        if inputs.inputs.is_empty() {
+        if !prune.inputs.is_empty() {
             inputs.inputs.clone_from(&prune.inputs);
+            inputs.photo = prune
+                .photos
+                .as_ref()
+                .map_or(PhotoFlags::default(), PhotoFlags::of);
         }
         Source {
             data: prune.data(),
             lesson: prune.finetune.as_ref(),
+            photos: prune.photos(),
+            halve: false,
             samples: prune.samples,
             inputs,
         }
@@ -52,7 +65,7 @@ impl<'a> Source<'a> {
 const SAMPLES: u32 = 128;
 
 /// The flags of `finetune` that say how the examples `data` are read.
-fn learning(data: &str, lesson: Option<&Finetune>) -> Result<Flags> {
+fn learning(data: &str, (lesson, photos): (Option<&Finetune>, Option<&Photos>)) -> Result<Flags> {
     let said = |pick: fn(&Finetune) -> &Option<String>| lesson.and_then(|f| pick(f).clone());
     let all = [
         ("data", Some(data.to_owned())),
@@ -60,8 +73,10 @@ fn learning(data: &str, lesson: Option<&Finetune>) -> Result<Flags> {
         ("validation", said(|f| &f.validation)),
         ("loss", said(|f| &f.loss)),
     ];
-    let given: Vec<_> = all.into_iter().filter_map(|(name, x)| Some((name, x?))).collect();
-    Flags::of(&given)
+    let given = all.into_iter().filter_map(|(name, x)| Some((name, x?)));
+    let mut flags = Flags::of(&given.collect::<Vec<_>>())?;
+    flags.learning.photo = photos.map_or(PhotoFlags::default(), PhotoFlags::of);
+    Ok(flags)
 }
 
 impl Shown {
@@ -74,7 +89,10 @@ impl Shown {
         let samples = source.samples.unwrap_or(SAMPLES);
         match (source.data, source.inputs.inputs.is_empty()) {
             (Some(data), _) => {
-                let learning = learning(data, source.lesson)?;
+                let mut learning = learning(data, (source.lesson, source.photos))?;
+                if source.halve {
+                    learning.learning.halves();
+                }
                 Shown::data(model, method, (&learning, samples as usize), ui)
             }
             (None, false) => Shown::inputs(model, (&source.inputs, samples), ui),
@@ -105,6 +123,7 @@ impl Shown {
             batch: fixed.unwrap_or(method.batch()).min(fitted.len()),
             seed,
             drop_last: fixed.is_some(),
+            normalize: flags.learning.photo.normalize(&fitted),
             threads: 0,
             ..LoaderOptions::default()
         };
@@ -229,6 +248,8 @@ mod tests {
         let source = Source {
             data: path.to_str(),
             lesson: Some(lesson),
+            photos: None,
+            halve: false,
             samples: None,
             inputs: InputFlags::default(),
         };

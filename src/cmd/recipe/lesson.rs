@@ -10,8 +10,10 @@ use secateur::train::loss::loss;
 use secateur::train::{Course, Loss, Spec, Teacher};
 
 use super::super::card;
+use super::super::source::photo::PhotoFlags;
 use super::super::train::{Flags, KEEP, Start, TEACHER, output, terms};
 use super::super::ui::Ui;
+use super::given::INPUTS;
 
 /// Examples and what is made small, for one model.
 pub(in crate::cmd) struct Lesson {
@@ -23,6 +25,9 @@ pub(in crate::cmd) struct Lesson {
     repairs: Vec<Repair>,
     samples: usize,
 }
+
+/// What state is told apart by where pixels become other numbers.
+pub(in crate::cmd) const PIXELS: &str = "what pixels become";
 
 /// How many examples repairs look at, where nobody says.
 pub(in crate::cmd) const SAMPLES: usize = 256;
@@ -37,10 +42,11 @@ impl Lesson {
     ) -> Result<Lesson> {
         let alone = recover.map(|r| Finetune {
             data: r.data.clone(),
+            photos: r.photos.clone(),
             ..Finetune::default()
         });
         let how = finetune.or(alone.as_ref()).context("there are no examples")?;
-        let flags = Flags::of(&given(how))?;
+        let flags = flags(how)?;
         flags.check()?;
         let start = Start::given(model.clone(), name.display().to_string(), &flags.learning, ui)?;
         let named = |e: String| anyhow!(e);
@@ -115,6 +121,27 @@ impl Lesson {
         })
     }
 
+    /// Whether it has examples with labels that no step sees, by which a result can be measured.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(in crate::cmd) fn measures(&self) -> Result<()> {
+        match (self.flags.labelled(), &self.start.splits.test) {
+            (false, _) => bail!(
+                "without labels a recipe of steps measures only how far the model is from what it was; a budget measures agreement"
+            ),
+            (true, None) => bail!("{}: the data have no test examples", self.flags.learning.data),
+            (true, Some(_)) => Ok(()),
+        }
+    }
+
+    /// What else tells its examples from others.
+    pub(in crate::cmd) fn apart(&self) -> Vec<(&'static str, String)> {
+        let pixels = self.start.normalize.as_ref();
+        pixels.map(|n| (PIXELS, format!("{n:?}"))).into_iter().collect()
+    }
+
     /// Steps of all rounds together.
     pub(in crate::cmd) fn steps(&self, ui: &Ui) -> Result<u64> {
         let (examples, _) = self.start.loaders(&self.flags.learning, &ui.quiet())?;
@@ -138,7 +165,11 @@ fn taught(how: &Finetune) -> Option<&str> {
 }
 
 /// The flags of `finetune` that say the same.
-pub(in crate::cmd) fn given(how: &Finetune) -> Vec<(&'static str, String)> {
+///
+/// # Errors
+///
+/// As the command line has them.
+pub(in crate::cmd) fn flags(how: &Finetune) -> Result<Flags> {
     let number = |x: Option<f64>| x.map(|x| x.to_string());
     // With a teacher's name the flags take its weight; which model it is, the lesson knows.
     let taught = taught(how);
@@ -163,7 +194,25 @@ pub(in crate::cmd) fn given(how: &Finetune) -> Vec<(&'static str, String)> {
             number(how.temperature).filter(|_| taught.is_some()),
         ),
     ];
-    all.into_iter().filter_map(|(name, x)| Some((name, x?))).collect()
+    let given = all.into_iter().filter_map(|(name, x)| Some((name, x?)));
+    let mut flags = Flags::of(&given.collect::<Vec<_>>())?;
+    // Photos of -i are numbers already.
+    let photos = how.photos.as_ref().filter(|_| how.data != INPUTS);
+    flags.learning.photo = photos.map_or(PhotoFlags::default(), PhotoFlags::of);
+    Ok(flags)
+}
+
+/// The same where steps are measured as they are taken: where nobody says by what, half of the data's own test examples.
+///
+/// # Errors
+///
+/// As [`flags`].
+pub(in crate::cmd) fn measuring(how: &Finetune) -> Result<Flags> {
+    let mut flags = flags(how)?;
+    if how.validation.is_none() {
+        flags.learning.halves();
+    }
+    Ok(flags)
 }
 
 /// The repairs that `recover` names, in order.

@@ -93,13 +93,14 @@ impl RecoveryFlags {
         Ok(recipe)
     }
 
-    /// The repairs, if there are some.
+    /// The repairs, if there are some; how photos become numbers, other flags say.
     pub(in crate::cmd) fn repairs(&self) -> Option<Recover> {
         let data = self.data.clone().filter(|_| !self.recover.is_empty())?;
         Some(Recover {
             data,
             repairs: self.recover.clone(),
             samples: self.recover_samples,
+            photos: None,
         })
     }
 
@@ -119,6 +120,7 @@ impl RecoveryFlags {
             teacher: self.teacher.clone(),
             teacher_weight: self.teacher_weight,
             temperature: self.temperature,
+            photos: None,
         }
     }
 

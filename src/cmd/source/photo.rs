@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use secateur::Tensor;
+use secateur::compress::recipe::Photos;
 use secateur::engine::ir::DType;
-use secateur::train::data::{MAX_SIDE, Photo};
+use secateur::train::data::{Data, MAX_SIDE, Normalize, Photo};
 
 /// Where the channels of an image stand.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -16,7 +17,7 @@ pub(crate) enum Layout {
 }
 
 /// How the pixels of photos become numbers: (pixel × scale − mean) ÷ std, the pixels being 0 to 255.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, PartialEq)]
 pub(crate) struct PhotoFlags {
     /// Photos: subtract this after scaling, one number or one a channel
     #[arg(
@@ -45,6 +46,63 @@ impl Default for PhotoFlags {
             std: vec![1.0],
             scale: None,
             layout: None,
+        }
+    }
+}
+
+impl PhotoFlags {
+    /// As recipes have it; none where all is as usual.
+    pub(crate) fn said(&self) -> Option<Photos> {
+        let usual = PhotoFlags::default();
+        (*self != usual).then(|| Photos {
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            scale: self.scale,
+            layout: self.layout.map(|l| l.name().to_owned()),
+        })
+    }
+
+    /// What a recipe says.
+    pub(crate) fn of(photos: &Photos) -> PhotoFlags {
+        let usual = PhotoFlags::default();
+        let or = |said: &[f64], usual| if said.is_empty() { usual } else { said.to_vec() };
+        PhotoFlags {
+            mean: or(&photos.mean, usual.mean),
+            std: or(&photos.std, usual.std),
+            scale: photos.scale,
+            layout: photos
+                .layout
+                .as_deref()
+                .and_then(|l| Layout::from_str(l, true).ok()),
+        }
+    }
+
+    /// The same for examples whose pixels are from 0 to 1 already; none where nothing is to be done, or `data` are no pixels.
+    pub(crate) fn normalize(&self, data: &Data) -> Option<Normalize> {
+        let one = 255.0 * self.scale.unwrap_or(1.0 / 255.0);
+        let n = self.mean.len().max(self.std.len());
+        let all = |xs: &[f64]| -> Vec<f32> {
+            let each = xs.iter().map(|x| (x / one) as f32);
+            let n = if xs.len() == 1 { n } else { xs.len() };
+            each.cycle().take(n).collect()
+        };
+        let usual = Normalize {
+            mean: vec![0.0],
+            std: vec![1.0],
+        };
+        let found = Normalize {
+            mean: all(&self.mean),
+            std: all(&self.std),
+        };
+        (data.is_pixels() && found != usual).then_some(found)
+    }
+}
+
+impl Layout {
+    fn name(self) -> &'static str {
+        match self {
+            Layout::Nchw => "nchw",
+            Layout::Nhwc => "nhwc",
         }
     }
 }
@@ -144,6 +202,36 @@ mod tests {
 
     fn two_by_two() -> Photo {
         Photo::new(2, 2, 3, vec![10, 0, 0, 20, 0, 0, 30, 0, 0, 40, 0, 255]).unwrap()
+    }
+
+    #[test]
+    fn what_recipes_say_comes_back() {
+        assert_eq!(PhotoFlags::default().said(), None);
+        let all = PhotoFlags {
+            mean: vec![0.1, 0.2, 0.3],
+            std: vec![0.5],
+            scale: None,
+            layout: Some(Layout::Nhwc),
+        };
+        assert_eq!(PhotoFlags::of(&all.said().unwrap()), all);
+        assert_eq!(PhotoFlags::of(&Photos::default()), PhotoFlags::default());
+    }
+
+    #[test]
+    fn examples_become_the_numbers_that_photos_do() {
+        let digits = secateur::train::data::open("digits", &Default::default())
+            .unwrap()
+            .train;
+        assert_eq!(PhotoFlags::default().normalize(&digits), None);
+        let all = PhotoFlags {
+            mean: vec![51.0, 102.0],
+            std: vec![2.0],
+            ..flags()
+        };
+        let found = all.normalize(&digits).unwrap();
+        // (255 p − 51) ÷ 2 is (p − 0.2) ÷ (2 ÷ 255).
+        assert_eq!(found.mean, [0.2, 0.4]);
+        assert_eq!(found.std, [(2.0 / 255.0) as f32; 2]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use secateur::train::optim::optimizer;
 use secateur::train::{Clip, Group, LOSSES, OPTIMIZERS, Optimizer, Schedule, Segments, schedule};
 use serde_json::{Map, Value, json};
 
+use super::super::source::photo::PhotoFlags;
+
 /// The flags of all verbs that train: examples, and what a step does.
 #[derive(clap::Args)]
 pub(crate) struct Learning {
@@ -55,7 +57,7 @@ pub(crate) struct Learning {
     #[arg(long, value_name = "N")]
     test: Option<Part>,
     /// Let the model standardise its input by means and deviations of the training examples: its first two nodes
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["mean", "std", "scale"])]
     pub(crate) normalize: bool,
     /// Keep values of the forward pass at N places only and compute the others again: less memory, more time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
@@ -66,6 +68,8 @@ pub(crate) struct Learning {
     /// The column of a table that is the label [default: the last]
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
+    #[command(flatten)]
+    pub(crate) photo: PhotoFlags,
 }
 
 /// The flags of `train` and `finetune`.
@@ -237,6 +241,15 @@ impl Learning {
         }
     }
 
+    /// Sets examples apart to measure steps by where nobody says which: half of those that the data have for testing, or else a part of
+    /// those for training, which is larger without labels.
+    pub(crate) fn halves(&mut self) {
+        self.halve = true;
+        if let TaskFlag::None = self.task {
+            self.validation = Part::Share(0.2);
+        }
+    }
+
     pub(crate) fn augment(&self) -> Result<Augment> {
         let text = self.augment.as_deref();
         Ok(text.map(str::parse).transpose()?.unwrap_or_default())
@@ -263,6 +276,7 @@ impl Learning {
             "freeze": self.freeze,
             "augment": self.augment,
             "normalize": self.normalize,
+            "photos": self.photo.said(),
             "segments": self.segments,
             "validation": self.validation.to_string(),
             "test": self.test.map(|t| t.to_string()),

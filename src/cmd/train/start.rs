@@ -27,6 +27,8 @@ pub(in crate::cmd) struct Start {
     pub(in crate::cmd) classes: Option<usize>,
     /// Examples in a step.
     pub(in crate::cmd) batch: usize,
+    /// How pixels become numbers, where that is said.
+    pub(in crate::cmd) normalize: Option<Normalize>,
     /// Whether the model takes batches of that size only.
     fixed: bool,
     /// What it was drawn as, and with which settings, if it was not read from a file.
@@ -128,6 +130,7 @@ impl Start {
         };
         standardized(&mut model, &splits, flags)?;
         Ok(Start {
+            normalize: flags.photo.normalize(&splits.train),
             model,
             name,
             splits,
@@ -145,6 +148,7 @@ impl Start {
             seed: ui.common.seed,
             drop_last: self.fixed,
             augment: flags.augment()?,
+            normalize: self.normalize.clone(),
             threads: 1,
             ..LoaderOptions::default()
         };
@@ -168,6 +172,7 @@ impl Start {
             },
             shuffle: false,
             drop_last: self.fixed,
+            normalize: self.normalize.clone(),
             threads: ui.threads(),
             ..LoaderOptions::default()
         };

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cmd::compare::argmax;
 use crate::cmd::shapes::{Wanted, wanted};
+use crate::cmd::source::photo::PhotoFlags;
 use crate::engines::Loaded;
 
 /// The share of images that each model names right.
@@ -42,26 +43,27 @@ impl fmt::Display for Metric {
 /// Examples that are run at a time where the model leaves it open.
 const BATCH: usize = 360;
 
-/// Runs both on the test examples of `data`, a source with how it is split.
+/// Runs both on the test examples of `data`, a source with how it is split, and what its pixels become.
 ///
 /// # Errors
 ///
 /// If there is no such data set, or the models take something else.
 pub(super) fn measure(
-    data: (&str, &Options),
+    data: (&str, &Options, &PhotoFlags),
     model: &Model,
     a: &mut dyn Loaded,
     b: &mut dyn Loaded,
 ) -> Result<Metric> {
     let wanted = wanted(model);
-    let examples = examples(data, &wanted)?;
+    let examples = examples((data.0, data.1), &wanted)?;
+    let pixels = data.2.normalize(&examples);
     let batch = wanted.first().and_then(Wanted::batch);
     let batch = batch.unwrap_or(BATCH.min(examples.len()));
     let (mut right, mut agreed) = ([0; 2], 0);
     for from in (0..examples.len()).step_by(batch.max(1)) {
         // A model for batches of one size gets the last example again, and what it says of that is left out.
         let which: Vec<usize> = (from..from + batch).map(|i| i.min(examples.len() - 1)).collect();
-        let some = examples.batch(&which)?;
+        let some = examples.normalized(&which, pixels.as_ref())?;
         let n = batch.min(examples.len() - from);
         let labels = some
             .labels

@@ -138,7 +138,7 @@ impl Told {
             seed: ui.common.seed,
             ..Options::default()
         };
-        let measure = |data| metric::measure((data, &options), &model, &mut *a, &mut *b);
+        let measure = |data| metric::measure((data, &options, &flags.inputs.photo), &model, &mut *a, &mut *b);
         let metric = flags.data.as_deref().map(measure).transpose()?;
         let pass = match (flags.max_drop, &metric) {
             (Some(points), Some(m)) => m.drop_points() <= points,

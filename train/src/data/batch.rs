@@ -50,8 +50,25 @@ impl Data {
     ///
     /// If there is no such example.
     pub fn batch(&self, which: &[usize]) -> Result<Batch, DataError> {
+        self.normalized(which, None)
+    }
+
+    /// The examples `which` as a batch, standardised by `normalize`, but not changed.
+    ///
+    /// # Errors
+    ///
+    /// If one is in a file that cannot be read, or `normalize` does not fit.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such example.
+    pub fn normalized(&self, which: &[usize], normalize: Option<&Normalize>) -> Result<Batch, DataError> {
+        let column = &self.store.columns[0];
+        let fits = normalize.map_or(Ok(()), |n| n.check(column));
+        fits.map_err(|e| e.of(self.source()))?;
         let rows: Vec<u32> = which.iter().map(|&i| self.rows[i]).collect();
-        gather(self, &rows, 0, Dress::default())
+        let augment = None;
+        gather(self, &rows, 0, Dress { normalize, augment })
     }
 }
 

@@ -233,6 +233,12 @@ impl Data {
         &self.inputs
     }
 
+    /// Whether the first input is of images of bytes, whose elements batches have from 0 to 1.
+    pub fn is_pixels(&self) -> bool {
+        let column = &self.store.columns[0];
+        column.is_pixels() && column.image().is_some()
+    }
+
     /// How many classes there are; `None` where labels are numbers.
     pub fn classes(&self) -> Option<usize> {
         matches!(self.store.labels, Labels::Classes(_)).then(|| self.store.names.len())
