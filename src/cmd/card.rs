@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use secateur::engine::ir::{AttrValue, Constant, DType, Dim, Form, Graph, Model, Type, ValueId};
+use secateur::engine::onnx::ErrorKind;
 use secateur::engine::opt::infer::infer;
 use secateur::engine::plan::macs;
 use secateur::engine::run::unsupported;
@@ -14,8 +15,16 @@ use super::shapes::Wanted;
 use super::table::{Table, thousands};
 
 /// Reads the model in `path`.
+///
+/// # Errors
+///
+/// If there is none.
 pub(crate) fn load(path: &Path) -> Result<Model> {
-    Ok(Model::load(path)?)
+    Model::load(path).map_err(|e| match e.kind() {
+        // Bytes that end too early say nothing to who took another file for a model.
+        ErrorKind::Malformed => anyhow::Error::from(e).context("no ONNX model, or only a part of one"),
+        _ => e.into(),
+    })
 }
 
 /// A tensor that the file holds.

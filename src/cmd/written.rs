@@ -96,23 +96,66 @@ impl Drop for Beside {
     }
 }
 
-/// Refuses to write over a file, or into a folder that is not there.
+/// Refuses to write over a file, or into a folder that is not there or takes no files.
 ///
 /// # Errors
 ///
-/// In both cases.
+/// In all these cases.
 pub(crate) fn check(path: &Path, force: bool) -> Result<()> {
+    if path.is_dir() {
+        bail!(
+            "{}: that is a folder; expected the name of a file",
+            path.display()
+        );
+    }
     if path.exists() && !force {
         bail!(
             "{}: the file is there already; --force replaces it",
             path.display()
         );
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    match folder.is_some_and(|f| !f.is_dir()) {
-        true => bail!("{}: there is no such folder to write to", path.display()),
-        false => Ok(()),
+    let folder = folder(path);
+    if !folder.is_dir() {
+        bail!("{}: there is no such folder to write to", path.display());
     }
+    let probe = folder.join(format!(".secateur-{}.probe", std::process::id()));
+    let made = File::create(&probe);
+    // Another check may have removed it.
+    let _ = fs::remove_file(&probe);
+    match made {
+        Ok(_) => Ok(()),
+        Err(e) => bail!("{}: its folder takes no files: {e}", path.display()),
+    }
+}
+
+/// The folder of the file `path`.
+pub(crate) fn folder(path: &Path) -> &Path {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Refuses files among `others` that are one of `models`, or each other.
+///
+/// # Errors
+///
+/// If there are such.
+pub(crate) fn distinct<'p>(models: &[&Path], others: impl IntoIterator<Item = &'p PathBuf>) -> Result<()> {
+    let place = |path: &Path| {
+        let folder = folder(path);
+        let whole = folder.canonicalize().unwrap_or(folder.to_owned());
+        whole.join(path.file_name().unwrap_or_default())
+    };
+    let mut taken: Vec<PathBuf> = models.iter().map(|p| place(p)).collect();
+    for path in others {
+        if taken.contains(&place(path)) {
+            bail!(
+                "{}: the command line names it for something else too; expected a file of its own",
+                path.display()
+            );
+        }
+        taken.push(place(path));
+    }
+    Ok(())
 }
 
 /// Writes a file under a temporary name and renames it when it is complete.
@@ -302,6 +345,25 @@ mod tests {
         assert_eq!(target.verified(&read, |back, _| Ok(weight(back))).unwrap(), 0.0);
         assert_eq!(names(&folder), both);
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_early() {
+        let dir = empty("early");
+        let refused = |path: &Path| format!("{:#}", check(path, true).unwrap_err());
+        assert!(refused(&dir).contains("that is a folder"));
+        assert!(refused(&dir.join("no/x")).contains("no such folder"));
+        if Path::new("/proc/self").is_dir() {
+            assert!(refused(Path::new("/proc/x")).contains("takes no files"));
+        }
+        check(&dir.join("x"), false).unwrap();
+        assert_eq!(names(&dir), [""; 0]);
+        let [a, b, c] = ["a", "./b", "c"].map(|f| dir.join(f));
+        let again = dir.join("b");
+        assert!(distinct(&[&a, &a], [&b, &c]).is_ok());
+        assert!(distinct(&[&a], [&b, &again]).is_err());
+        assert!(distinct(&[&a, &again], [&c, &b]).is_err());
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -59,11 +59,16 @@ fn every_name_is_documented() {
     for more in [
         &["--dry-run"][..],
         &["--pattern", "structured", "--sparsity", "0.3"],
-        &["--pattern", "layer"],
         &["--data", "digits", "--finetune", "1", "--rounds", "2"],
     ] {
         named("prune", &[&prune[..], more].concat());
     }
+    let blocks = folder.file("blocks.onnx");
+    done(&["new", "resnet20", &blocks]);
+    named(
+        "prune",
+        &["prune", &blocks, &out, "--force", "--pattern", "block"],
+    );
     let compress = ["compress", DIGITS, &*out, "--force", "--report", &page];
     let search = [
         "--max-drop",

@@ -32,6 +32,7 @@ fn broken_files_are_refused_with_the_place() {
         }
     }
     assert!(refused(&["verify", DIGITS, &truncated]).contains(&truncated));
+    assert!(refused(&["inspect", &text]).contains("no ONNX model"));
     assert!(!fs::exists(out).unwrap());
 }
 
@@ -91,4 +92,45 @@ fn what_was_done_is_written_into_the_file() {
         (&entry(2)["seed"], &entry(2)["version"]),
         (&7.into(), &env!("CARGO_PKG_VERSION").into())
     );
+}
+
+#[test]
+fn one_file_is_not_taken_for_two_things() {
+    let folder = Folder::new("two-things");
+    let model = folder.file("m.onnx");
+    fs::copy(DIGITS, &model).unwrap();
+    let [out, png] = ["o.onnx", "s.png"].map(|f| folder.file(f));
+    let compress = [
+        "compress",
+        &*model,
+        &*out,
+        "--data",
+        "digits",
+        "--max-drop",
+        "1",
+        "--force",
+    ];
+    let own = "a file of its own";
+    for (args, part) in [
+        ([&compress[..], &["--report", &out]].concat(), own),
+        ([&compress[..], &["--save-recipe", &model]].concat(), own),
+        ([&compress[..], &["--sensitivity", &png]].concat(), ".svg or .csv"),
+        (
+            vec!["prune", &model, &out, "--save-recipe", &model, "--force"],
+            own,
+        ),
+        (
+            vec!["train", "linear", &out, "--data", "digits", "--curves", &out],
+            own,
+        ),
+        (
+            vec!["prune", &model, folder.0.to_str().unwrap(), "--force"],
+            "that is a folder",
+        ),
+    ] {
+        let error = refused(&args);
+        assert!(error.contains(part), "{args:?}: {error}");
+    }
+    assert_eq!(fs::read(&model).unwrap(), fs::read(DIGITS).unwrap());
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
 }

@@ -1,6 +1,6 @@
 //! What `secateur compress` is asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
@@ -132,6 +132,19 @@ impl Flags {
         }
         self.target().as_ref().map_or(Ok(()), Target::check)?;
         let others = self.sensitivity.iter().chain(&self.report);
+        let drawn = |f: &&PathBuf| {
+            f.extension()
+                .is_some_and(|e| ["svg", "csv"].iter().any(|known| e.eq_ignore_ascii_case(known)))
+        };
+        if let Some(other) = self.sensitivity.iter().find(|f| !drawn(f)) {
+            bail!(
+                "--sensitivity {}: expected a name that ends in .svg or .csv",
+                other.display()
+            );
+        }
+        let models = [Some(&self.model), self.output.as_ref()];
+        let models: Vec<&Path> = models.into_iter().flatten().map(|p| &**p).collect();
+        written::distinct(&models, others.clone().chain(self.recovery.files()))?;
         others
             .into_iter()
             .try_for_each(|f| written::check(f, self.force))?;

@@ -8,12 +8,11 @@ use secateur::Model;
 use secateur::compress::budget::{Costs, Curve, Quantity, Sizes, Target as Aimed, Verdict};
 use secateur::compress::recipe::Recipe;
 use secateur::compress::rounds::Score;
-use secateur::compress::trim::Frame;
 use secateur::engine::onnx;
 use serde_json::{Value, json};
 
 use super::super::card::{self, Card};
-use super::super::recipe::{Chain, freed, untouched};
+use super::super::recipe::{Chain, Cooked, framed, freed, untouched};
 use super::super::report::{self, Aim, Story, Tried};
 use super::super::written::{Receipt, Target};
 use super::super::{Outcome, joined};
@@ -182,30 +181,19 @@ impl Job<'_> {
         let (checkpoint, resume) = self.flags.recovery.state();
         let checkpoint = checkpoint.map(beside);
         let free = self.ui.common.sizes.iter().cloned().collect();
-        let chain = Chain {
-            inputs: self.inputs,
-            recipe,
-            old: self.old,
-            name: &self.flags.model,
-            state: (checkpoint.as_deref(), resume),
-            frame: Frame {
-                sizes: &free,
-                times: None,
-            },
-            effort: self.effort(),
-            ui: self.ui,
-        };
-        // Before anything is trained for nothing.
-        let last = match chain.many() || self.flags.max_drop.is_some() {
-            true => chain.rehearse()?,
-            false => None,
-        };
-        if self.flags.max_drop.is_some() {
-            last.context("the recipe looks at no test examples by which the drop could be measured")
-                .and_then(|lesson| lesson.measures())
-                .context("--max-drop")?;
-        }
-        let cooked = chain.run().map_err(|e| untouched(e, Some(&target)))?;
+        let cooked = framed((&free, &self.trial), self.ui, |frame| {
+            self.cook(&Chain {
+                inputs: self.inputs,
+                recipe,
+                old: self.old,
+                name: &self.flags.model,
+                state: (checkpoint.as_deref(), resume),
+                frame,
+                effort: self.effort(),
+                ui: self.ui,
+            })
+        });
+        let cooked = cooked.map_err(|e| untouched(e, Some(&target)))?;
         self.save(recipe)?;
         let test = cooked.test();
         let score = |which: &str| serde_json::from_value::<Score>(test[which].clone()).ok();
@@ -246,6 +234,20 @@ impl Job<'_> {
             Some((worth, most)) => Ok(self.broken(&made, worth, most)),
             None => self.finish(made, &target, &String::new),
         }
+    }
+
+    /// Takes the steps, if what has to be known of them in the end can be.
+    fn cook(&self, chain: &Chain) -> Result<Cooked> {
+        let last = match chain.many() || self.flags.max_drop.is_some() {
+            true => chain.rehearse()?,
+            false => None,
+        };
+        if self.flags.max_drop.is_some() {
+            let none = "the recipe looks at no test examples by which the drop could be measured";
+            let lesson = last.context(none).and_then(|lesson| lesson.measures());
+            lesson.context("--max-drop")?;
+        }
+        chain.run()
     }
 
     /// That a recipe lost too much, said; nothing is written.
@@ -447,7 +449,9 @@ fn stopped(caught: &Catch, hunt: &Hunt) -> String {
     let tries = &caught.found.tries;
     let points = hunt.budget.max_drop;
     let chosen = caught.step().map_or(0, |t| t.number);
-    let broken = tries.iter().rfind(|t| t.number > chosen);
+    let broken = tries
+        .iter()
+        .rfind(|t| t.number > chosen && t.verdict == Verdict::TakenBack);
     match broken {
         _ if !caught.failed.is_empty() => {
             format!("what went farther broke the budget of {points} points on the test examples")
@@ -457,6 +461,9 @@ fn stopped(caught: &Catch, hunt: &Hunt) -> String {
             t.number,
             100.0 * secateur::compress::budget::fall(&caught.found.before, &t.after)
         ),
+        None if tries.iter().any(|t| t.number > chosen) => {
+            "what went farther was measured to be no cheaper".to_owned()
+        }
         None if tries.len() >= hunt.budget.tries() as usize => {
             format!("all {} tries are taken; --tries allows more", tries.len())
         }

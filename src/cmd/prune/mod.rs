@@ -9,10 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
-use secateur::compress::budget;
 use secateur::compress::groups::Sizes;
 use secateur::compress::recipe::{Prune as Pruned, Recipe, Step};
-use secateur::compress::trim::Frame;
 use secateur::compress::{
     Effort, Goal, METHODS, Plan, Report, Room, Stats, Task, Weight, apply_with, methods, observe, preview,
     weights,
@@ -22,11 +20,11 @@ use serde_json::{Value, json};
 
 use super::bars::Bars;
 use super::card::{self, Card};
-use super::recipe::{Chain, Cooked, Shown, Source, inputs, names, note, seeded, untouched};
+use super::recipe::{Chain, Cooked, Shown, Source, framed, inputs, names, note, seeded, untouched};
 use super::source::InputFlags;
 use super::timing::{LARGE, Trial};
 use super::ui::Ui;
-use super::written::{Receipt, Target};
+use super::written::{Receipt, Target, distinct, folder};
 use super::{Cmd, Outcome, joined};
 
 use flags::Flags;
@@ -60,6 +58,11 @@ impl Cmd for Prune {
         target.as_ref().map_or(Ok(()), Target::check)?;
         let force = target.as_ref().is_some_and(|t| t.force);
         flags.recovery.check(force)?;
+        let models = [Some(flags.model.as_path()), target.as_ref().map(|t| &*t.output)];
+        distinct(
+            &models.into_iter().flatten().collect::<Vec<_>>(),
+            flags.recovery.files(),
+        )?;
         let step = || Ok(Step::Prune(flags.prune(ui)?.into()));
         let mut recipe = flags.recovery.recipe(step, ui.common.seed)?;
         note(&mut recipe, &flags.inputs)?;
@@ -276,29 +279,22 @@ impl Job<'_> {
 
     /// Takes the steps of the recipe.
     fn cook(&self) -> Result<Cooked> {
-        let rates = crate::rates::cached();
-        let times = budget::Sizes {
-            shapes: self.trial.shapes.iter().map(|(_, dims)| dims.clone()).collect(),
-            threads: self.ui.threads(),
-            rates: &rates,
-        };
-        let chain = Chain {
-            inputs: self.inputs,
-            recipe: self.recipe,
-            old: self.old,
-            name: &self.flags.model,
-            state: self.flags.recovery.state(),
-            frame: Frame {
-                sizes: self.sizes,
-                times: (!times.shapes.is_empty()).then_some(&times),
-            },
-            effort: self.effort(),
-            ui: self.ui,
-        };
-        if chain.many() {
-            chain.rehearse()?;
-        }
-        chain.run()
+        framed((self.sizes, &self.trial), self.ui, |frame| {
+            let chain = Chain {
+                inputs: self.inputs,
+                recipe: self.recipe,
+                old: self.old,
+                name: &self.flags.model,
+                state: self.flags.recovery.state(),
+                frame,
+                effort: self.effort(),
+                ui: self.ui,
+            };
+            if chain.many() {
+                chain.rehearse()?;
+            }
+            chain.run()
+        })
     }
 
     /// Writes what came of the recipe, if it is to be written, and measures it.
@@ -382,9 +378,4 @@ impl Job<'_> {
         }
         joined(json, self.asked())
     }
-}
-
-fn folder(file: &Path) -> &Path {
-    let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
 }

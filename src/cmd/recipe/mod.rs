@@ -3,9 +3,13 @@
 use anyhow::Error;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use secateur::compress::budget;
+use secateur::compress::groups::Sizes;
 use secateur::compress::recipe::Recipe;
 use secateur::compress::recover::RecoverError;
+use secateur::compress::trim::Frame;
 
+use super::timing::Trial;
 use super::ui::Ui;
 use super::written::Target;
 
@@ -33,6 +37,24 @@ pub(in crate::cmd) fn seeded(recipe: &mut Recipe, flags: &ArgMatches, ui: &Ui) -
     ui.common.seed = own.unwrap_or(ui.common.seed);
     recipe.seed = Some(ui.common.seed);
     ui
+}
+
+/// Calls `with` with what sizes are taken for `free` ones, and times for those of `trial` where it has some.
+pub(in crate::cmd) fn framed<R>(
+    (free, trial): (&Sizes, &Trial),
+    ui: &Ui,
+    with: impl FnOnce(Frame) -> R,
+) -> R {
+    let rates = crate::rates::cached();
+    let times = budget::Sizes {
+        shapes: trial.shapes.iter().map(|(_, dims)| dims.clone()).collect(),
+        threads: ui.threads(),
+        rates: &rates,
+    };
+    with(Frame {
+        sizes: free,
+        times: (!times.shapes.is_empty()).then_some(&times),
+    })
 }
 
 /// Says of an error in training what became of the file that was to be written.

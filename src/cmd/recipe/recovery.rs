@@ -134,6 +134,14 @@ impl RecoveryFlags {
         (self.checkpoint.as_deref(), self.resume)
     }
 
+    /// The files that these flags name.
+    pub(in crate::cmd) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.recipe
+            .iter()
+            .chain(&self.save_recipe)
+            .chain(&self.checkpoint)
+    }
+
     /// Refuses early what could not be written in the end.
     pub(in crate::cmd) fn check(&self, force: bool) -> Result<()> {
         self.save_recipe

@@ -38,6 +38,7 @@ impl Cmd for Finetune {
         let flags = FinetuneFlags::from_arg_matches(flags)?;
         let job = Job {
             verb: "finetune",
+            from: &flags.model.to_string_lossy(),
             target: &flags.target,
             how: &flags.how,
             hold_zeros: !flags.thaw_zeros,

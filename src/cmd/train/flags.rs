@@ -153,8 +153,12 @@ impl Flags {
         let args = given.iter().map(|(name, x)| format!("--{name}={x}"));
         let said = |e: clap::Error| {
             let text = e.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            anyhow!(first.trim_start_matches("error: ").to_owned())
+            let first: Vec<&str> = text
+                .lines()
+                .map(str::trim)
+                .take_while(|l| !l.is_empty())
+                .collect();
+            anyhow!(first.join(" ").trim_start_matches("error: ").to_owned())
         };
         let matches = command.try_get_matches_from(args).map_err(said)?;
         Flags::from_arg_matches(&matches).map_err(said)

@@ -54,6 +54,7 @@ impl Cmd for Train {
         let flags = TrainFlags::from_arg_matches(flags)?;
         let job = Job {
             verb: "train",
+            from: &flags.model,
             target: &flags.target,
             how: &flags.how,
             hold_zeros: false,
@@ -72,6 +73,8 @@ impl Cmd for Train {
 /// What both verbs do.
 struct Job<'a> {
     verb: &'a str,
+    /// The file that is read, or the name of an architecture.
+    from: &'a str,
     target: &'a Target,
     how: &'a Flags,
     /// Whether weights that are 0 stay so.
@@ -86,6 +89,9 @@ impl Job<'_> {
         self.how.check()?;
         let force = self.target.force;
         let others = self.how.curves.iter().chain(&self.how.save_training_graph);
+        let read = self.how.teacher.iter().map(|t| &**t);
+        let models: Vec<&Path> = read.chain([&*self.target.output, Path::new(self.from)]).collect();
+        written::distinct(&models, others.clone().chain(&self.how.checkpoint))?;
         others.into_iter().try_for_each(|f| written::check(f, force))?;
         match &self.how.checkpoint {
             Some(f) if !self.how.resume => {
