@@ -8,11 +8,11 @@ use secateur_train::{Course, Term};
 
 use crate::weights::weights;
 
-/// The names of what the last nodes with weights before the outputs of `model` say, as far as their shapes are known: the scores behind
+/// The names of what the last nodes with weights before the outputs of `model` say, as far as `pupil` has it too, in the same known shape: the scores behind
 /// which there are only a sigmoid, a softmax, the decoding of boxes. A bias that is added counts as theirs. A model that learns
 /// these learns each of them as well as the others, however much or little of it the outputs show (hints, as Romero et al. 2015,
 /// arXiv:1412.6550, have them of inner layers).
-pub fn hints(model: &Model) -> Vec<String> {
+pub fn hints(model: &Model, pupil: &Model) -> Vec<String> {
     let all = weights(model);
     let pruned = all.iter().filter(|w| w.exempt.is_none());
     let walk = Walk {
@@ -20,7 +20,8 @@ pub fn hints(model: &Model) -> Vec<String> {
         links: model.graph.links(),
         weighted: pruned.flat_map(|w| w.nodes.iter().map(String::as_str)).collect(),
     };
-    let facts = infer(model, &HashMap::new()).unwrap_or_default();
+    let facts = |model: &Model| infer(model, &HashMap::new()).unwrap_or_default();
+    let (facts, theirs) = (facts(model), facts(pupil));
     let mut found = HashSet::new();
     let mut seen = HashSet::new();
     let mut next: Vec<ValueId> = model.graph.outputs.iter().map(|p| p.value).collect();
@@ -34,8 +35,12 @@ pub fn hints(model: &Model) -> Vec<String> {
         }
     }
     let outputs = model.graph.iter().flat_map(|(_, n)| n.outputs.iter().flatten());
-    let hints = outputs.filter(|v| found.contains(v) && shape(&facts, **v).is_some());
-    hints.map(|v| model.graph[*v].name.to_string()).collect()
+    let names = outputs.filter(|v| found.contains(v)).filter_map(|v| {
+        let name = &model.graph[*v].name;
+        let there = shape(&theirs, pupil.graph.find(name)?);
+        (there.is_some() && there == shape(&facts, *v)).then(|| name.to_string())
+    });
+    names.collect()
 }
 
 /// The way from outputs to the last weights.

@@ -364,9 +364,11 @@ fn heads(classes: usize) -> Model {
 #[test]
 fn hints_are_what_the_last_weights_say() {
     let model = heads(6);
-    assert_eq!(hints(&model), ["Add_out", "MatMul_out_11"]);
+    assert_eq!(hints(&model, &model), ["Add_out", "MatMul_out_11"]);
     // Nothing stands behind the weights.
-    assert_eq!(hints(&net()), ["Add_out"]);
+    assert_eq!(hints(&net(), &net()), ["Add_out"]);
+    // The other has one of another shape.
+    assert_eq!(hints(&model, &heads(5)), ["Add_out"]);
 }
 
 #[test]

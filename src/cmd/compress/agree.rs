@@ -23,30 +23,6 @@ pub(super) struct Original<'a> {
 /// What is kept of what the original said, in bytes; beyond, it is asked again.
 const ROOM: usize = 512 << 20;
 
-/// Batches by which it is told how much a value varies.
-const FEW: usize = 8;
-
-/// How much numbers vary.
-#[derive(Clone, Copy, Default)]
-struct Spread {
-    n: f64,
-    sum: f64,
-    squares: f64,
-}
-
-impl Spread {
-    fn add(&mut self, numbers: &[f64]) {
-        self.n += numbers.len() as f64;
-        self.sum += numbers.iter().sum::<f64>();
-        self.squares += numbers.iter().map(|x| x * x).sum::<f64>();
-    }
-
-    fn variance(&self) -> f64 {
-        let mean = self.sum / self.n.max(1.0);
-        (self.squares / self.n.max(1.0) - mean * mean).max(0.0)
-    }
-}
-
 /// What two models say of an output, over all examples so far.
 #[derive(Clone, Copy, Default)]
 struct Sums {
@@ -141,46 +117,6 @@ impl<'a> Original<'a> {
         }
         original.said = Some(said);
         Ok(original)
-    }
-
-    /// The outputs that are compared, with whether they are scores of classes and the mean square of their elements.
-    pub(super) fn outputs(&self) -> Result<Vec<(String, bool, f64)>> {
-        let session = self.session(self.model)?;
-        let mut sums = vec![(0.0, 0); self.outputs.len()];
-        for (i, batch) in self.examples.epoch(0, 0).enumerate() {
-            let said = match &self.said {
-                Some(said) => said[i].clone(),
-                None => self.pick(&run(&session, &batch?)?)?,
-            };
-            for ((sum, n), t) in sums.iter_mut().zip(&said) {
-                *sum += t.floats().unwrap_or_default().iter().map(|x| x * x).sum::<f64>();
-                *n += t.len();
-            }
-        }
-        let each = self.outputs.iter().zip(sums);
-        Ok(each
-            .map(|((name, scores), (sum, n))| (name.clone(), *scores, sum / n.max(1) as f64))
-            .collect())
-    }
-
-    /// The variance of the elements of each of the values `names`, over a few examples.
-    ///
-    /// # Errors
-    ///
-    /// If the model has none of that name.
-    pub(super) fn variances(&self, names: &[String]) -> Result<Vec<f64>> {
-        let taps = self.ui.uncached().session(self.model);
-        let session = names.iter().fold(taps, |s, name| s.tap(name)).build()?;
-        let mut all = vec![Spread::default(); names.len()];
-        for batch in self.examples.epoch(0, 0).take(FEW) {
-            let said = run(&session, &batch?)?;
-            for (spread, name) in all.iter_mut().zip(names) {
-                let found = said.get(name);
-                let t = found.with_context(|| format!("the model has no value {name:?}"))?;
-                spread.add(&t.floats().unwrap_or_default());
-            }
-        }
-        Ok(all.iter().map(Spread::variance).collect())
     }
 
     fn session(&self, model: &Model) -> Result<Session> {

@@ -6,18 +6,16 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use secateur::compress::Examples;
 use secateur::compress::recipe::Budgeted;
-use secateur::compress::recover::{Recovery, Repair, hints};
-use secateur::engine::ir::Node;
+use secateur::compress::recover::{Recovery, Repair};
 use secateur::train::data::{self, Loader};
-use secateur::train::loss::{Accuracy, loss};
-use secateur::train::{Course, Loss, Spec, Teacher, Term};
+use secateur::train::{Course, Spec};
 use secateur::{Model, Tensor};
 
 use super::super::card;
 use super::super::recipe::{INPUTS, PIXELS, SAMPLES, fitted, measuring, repairs, sized};
 use super::super::shapes::wanted;
 use super::super::source::{Feeder, InputFlags};
-use super::super::train::{Flags, KEEP, Start, TEACHER, output};
+use super::super::train::{Flags, KEEP, Parts, Start};
 use super::super::ui::Ui;
 use super::agree::Original;
 use super::exam::Exam;
@@ -32,25 +30,12 @@ pub(super) struct Pupil<'a> {
     /// Whom it learns from, if it is not that.
     teacher: Option<Model>,
     taught: bool,
-    loss: Option<String>,
     repairs: Vec<Repair>,
     samples: usize,
     tries: u32,
     /// A word for the inputs of `-i`, where these are the examples.
     made: Option<String>,
     ui: &'a Ui,
-}
-
-/// A part of what is made small.
-struct Part {
-    loss: Box<dyn Loss>,
-    weight: f64,
-    /// What it compares: a value of the model, and the name of a label.
-    of: [String; 2],
-    /// The output that is compared, where each is with what it was.
-    output: Option<String>,
-    /// Whether a teacher says the label.
-    taught: bool,
 }
 
 /// Where examples are measured by, and where state is kept.
@@ -99,7 +84,6 @@ impl<'a> Pupil<'a> {
         Ok(Pupil {
             original: fitted(&sized(old, &ui.common.sizes), examples),
             taught: !flags.labelled() || how.teacher.as_deref() != Some("none"),
-            loss: how.loss.clone(),
             repairs: repairs(budget.recover.as_ref())?,
             samples: budget.recover.as_ref().and_then(|r| r.samples).unwrap_or(SAMPLES),
             tries: budget.tries(),
@@ -193,46 +177,11 @@ impl<'a> Pupil<'a> {
             true => None,
             false => Some(Original::new(&self.original, measured.clone(), self.ui)?),
         };
-        let parts = match &original {
-            Some(original) => self.distilled(original)?,
-            None => self.learned()?,
-        };
-        let names: Vec<[&str; 2]> = parts.iter().map(|p| [&*p.of[0], &*p.of[1]]).collect();
-        let mut terms: Vec<Term> = parts
-            .iter()
-            .zip(&names)
-            .map(|(p, of)| Term {
-                loss: &*p.loss,
-                of,
-                weight: p.weight,
-            })
-            .collect();
-        if self.labelled() && self.start.classes.is_some() {
-            let of = &names[0];
-            let (loss, weight) = (&Accuracy, 0.0);
-            terms.push(Term { loss, of, weight });
-        }
         let teacher = self.teacher.as_ref().unwrap_or(&self.original);
-        let taught = parts.iter().filter(|p| p.taught);
-        let outputs = taught.clone().map(|p| match (&self.teacher, &p.output) {
-            (Some(t), Some(name)) => match before(t, name, &*p.loss) {
-                // A teacher of the only output may call it something else.
-                Err(_) if parts.len() == 1 => output(t, &*p.loss),
-                found => found,
-            }
-            .context("--teacher"),
-            (Some(t), None) => output(t, &*p.loss).context("--teacher"),
-            (None, _) => Ok(p.of[0].clone()),
-        });
-        let outputs = outputs.collect::<Result<Vec<_>>>()?;
-        let teachers: Vec<Teacher> = taught
-            .zip(&outputs)
-            .map(|(p, output)| Teacher {
-                label: &p.of[1],
-                model: teacher,
-                output,
-            })
-            .collect();
+        let teacher = Some(teacher).filter(|_| self.taught);
+        let parts = Parts::new(&self.flags, &self.start, teacher, self.ui)?;
+        let names = parts.names();
+        let (terms, teachers) = (parts.terms(&names), parts.teachers(teacher));
         let learning = &self.flags.learning;
         let (optimizer, groups) = (learning.optimizer()?, learning.groups());
         let course = Course {
@@ -267,92 +216,6 @@ impl<'a> Pupil<'a> {
             original,
         })
     }
-
-    /// What is made small where there are labels.
-    fn learned(&self) -> Result<Vec<Part>> {
-        let classes = self.start.classes;
-        let share = if self.taught {
-            self.flags.teacher_weight
-        } else {
-            0.0
-        };
-        let part = |name: &str, weight, label: &str| {
-            let loss = loss(name).map_err(|e| anyhow!(e))?;
-            let value = output(&self.start.model, &*loss).with_context(|| self.start.name.clone())?;
-            Ok::<_, anyhow::Error>(Part {
-                loss,
-                weight,
-                of: [value, label.to_owned()],
-                output: None,
-                taught: label == TEACHER,
-            })
-        };
-        let mut parts = vec![part(self.flags.learning.loss(classes), 1.0 - share, "label")?];
-        if self.taught {
-            parts.push(part(&self.flags.soft(classes), share, TEACHER)?);
-        }
-        Ok(parts)
-    }
-
-    /// What is made small where there are none: how far each output is from what it was, as large as it was, and unless a loss is said, what
-    /// the last weights before the outputs say, each by how much it varies.
-    fn distilled(&self, original: &Original) -> Result<Vec<Part>> {
-        let soft = format!("distillation:temperature={}", self.flags.temperature);
-        let part = |(i, (name, scores, size)): (usize, (String, bool, f64))| {
-            let usual = if scores { &*soft } else { "mse" };
-            let loss = loss(self.loss.as_deref().unwrap_or(usual)).map_err(|e| anyhow!(e))?;
-            // Outputs of large numbers count no more than others.
-            let weight = match (scores, self.loss.is_some()) {
-                (false, false) if size > 0.0 => 1.0 / size,
-                _ => 1.0,
-            };
-            let value = before(&self.original, &name, &*loss)?;
-            Ok(Part {
-                loss,
-                weight,
-                of: [value, format!("{TEACHER}{i}")],
-                output: Some(name),
-                taught: true,
-            })
-        };
-        let outputs = original.outputs()?.into_iter().enumerate();
-        let mut parts = outputs.map(part).collect::<Result<Vec<_>>>()?;
-        if self.loss.is_none() && self.teacher.is_none() {
-            self.hinted(original, &mut parts)?;
-        }
-        Ok(parts)
-    }
-
-    /// Adds what the last weights before the outputs say.
-    fn hinted(&self, original: &Original, parts: &mut Vec<Part>) -> Result<()> {
-        let mut names = hints(&self.original);
-        names.retain(|name| parts.iter().all(|p| p.of[0] != *name));
-        let variances = original.variances(&names)?;
-        for (name, variance) in names.into_iter().zip(variances).filter(|(_, v)| *v > 0.0) {
-            parts.push(Part {
-                loss: loss("mse").map_err(|e| anyhow!(e))?,
-                weight: 1.0 / variance,
-                of: [name.clone(), format!("{TEACHER}{}", parts.len())],
-                output: Some(name),
-                taught: true,
-            });
-        }
-        Ok(())
-    }
-}
-
-/// The value that `loss` looks at of the output `name`: what goes into the operator that makes it, if the loss applies that itself.
-fn before(model: &Model, name: &str, loss: &dyn Loss) -> Result<String> {
-    let g = &model.graph;
-    let mut outputs = g.outputs.iter().map(|p| p.value);
-    let v = outputs
-        .find(|v| &*g[*v].name == name)
-        .with_context(|| format!("no output {name:?}"))?;
-    let makes = |n: &&Node| n.outputs.contains(&Some(v));
-    let node = g.iter().map(|(_, n)| n).find(makes);
-    let included = node.filter(|n| loss.includes().contains(&&*n.op));
-    let input = included.and_then(|n| n.inputs.first().copied().flatten());
-    Ok(g[input.unwrap_or(v)].name.to_string())
 }
 
 /// A word that tells these tensors from others.

@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use secateur::Model;
 use secateur::compress::recipe::{Finetune, Recover};
 use secateur::compress::recover::{REPAIRS, Recovery, Repair};
-use secateur::train::loss::loss;
-use secateur::train::{Course, Loss, Spec, Teacher};
+use secateur::train::{Course, Spec};
 
 use super::super::card;
 use super::super::source::photo::PhotoFlags;
-use super::super::train::{Flags, KEEP, Start, TEACHER, output, terms};
+use super::super::train::{Flags, KEEP, Parts, Start};
 use super::super::ui::Ui;
 use super::given::INPUTS;
 
@@ -19,8 +18,6 @@ use super::given::INPUTS;
 pub(in crate::cmd) struct Lesson {
     flags: Flags,
     pub(in crate::cmd) start: Start,
-    label: Box<dyn Loss>,
-    soft: Box<dyn Loss>,
     teacher: Option<Model>,
     repairs: Vec<Repair>,
     samples: usize,
@@ -49,19 +46,12 @@ impl Lesson {
         let flags = flags(how)?;
         flags.check()?;
         let start = Start::given(model.clone(), name.display().to_string(), &flags.learning, ui)?;
-        let named = |e: String| anyhow!(e);
-        let (label, soft) = (
-            loss(flags.learning.loss(start.classes)).map_err(named)?,
-            loss(&flags.soft(start.classes)).map_err(named)?,
-        );
         let teacher = match taught(how) {
             None => None,
             Some("self") => Some(original.clone()),
             Some(file) => Some(card::load(Path::new(file))?),
         };
         Ok(Lesson {
-            label,
-            soft,
             teacher,
             start,
             flags,
@@ -79,17 +69,9 @@ impl Lesson {
         with: impl FnOnce(&mut Recovery) -> Result<R>,
     ) -> Result<R> {
         let (flags, start) = (&self.flags, &self.start);
-        let seen =
-            |model: &Model, loss: &dyn Loss, name: &str| output(model, loss).with_context(|| name.to_owned());
-        let (said, taught) = (
-            seen(&start.model, &*self.label, &start.name)?,
-            seen(&start.model, &*self.soft, &start.name)?,
-        );
-        let (of, taught) = ([&*said, "label"], [&*taught, TEACHER]);
-        let told = self.teacher.as_ref().map(|t| seen(t, &*self.soft, "--teacher"));
-        let told = told.transpose()?;
-        let teachers: Vec<_> = self.teacher.iter().zip(&told).map(teacher).collect();
-        let terms = terms(flags, start, (&*self.label, &of), (&*self.soft, &taught));
+        let parts = Parts::new(flags, start, self.teacher.as_ref(), ui)?;
+        let names = parts.names();
+        let (terms, teachers) = (parts.terms(&names), parts.teachers(self.teacher.as_ref()));
         let (optimizer, groups) = (flags.learning.optimizer()?, flags.learning.groups());
         let course = Course {
             spec: Spec {
@@ -146,14 +128,6 @@ impl Lesson {
     pub(in crate::cmd) fn steps(&self, ui: &Ui) -> Result<u64> {
         let (examples, _) = self.start.loaders(&self.flags.learning, &ui.quiet())?;
         Ok(self.flags.epochs * examples.batches() as u64)
-    }
-}
-
-fn teacher<'a>((model, output): (&'a Model, &'a String)) -> Teacher<'a> {
-    Teacher {
-        label: TEACHER,
-        model,
-        output,
     }
 }
 

@@ -3,17 +3,17 @@
 mod curves;
 mod finetune;
 mod flags;
+mod parts;
 mod report;
 mod start;
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secateur::Model;
-use secateur::train::loss::{Accuracy, loss};
-use secateur::train::{Course, Event, Loss, Spec, Teacher, Term, Trainer, portable};
+use secateur::train::{Course, Event, Spec, Trainer, portable};
 use serde_json::json;
 
 use super::card::{self, Card};
@@ -24,6 +24,7 @@ use super::written::{self, Receipt, Target};
 use super::{Cmd, Outcome, new};
 pub(super) use finetune::Finetune;
 pub(super) use flags::{Flags, Learning};
+pub(super) use parts::Parts;
 pub(super) use start::{Start, classes_of, output};
 
 /// The verb.
@@ -105,30 +106,10 @@ impl Job<'_> {
     fn run(&self, start: &Start) -> Result<Outcome> {
         let (how, learning, ui) = (self.how, &self.how.learning, self.ui);
         let optimizer = learning.optimizer()?;
-        let named = |e: String| anyhow!(e);
-        let label = loss(learning.loss(start.classes)).map_err(named)?;
-        let soft = loss(&how.soft(start.classes)).map_err(named)?;
-        let seen =
-            |model: &Model, loss: &dyn Loss, name: &str| output(model, loss).with_context(|| name.to_owned());
-        let output = seen(&start.model, &*label, &start.name)?;
-        let of = [output.as_str(), "label"];
-        let taught = seen(&start.model, &*soft, &start.name)?;
-        let taught = [taught.as_str(), TEACHER];
-        let terms = self.terms(start, (&*label, &of), (&*soft, &taught));
         let teacher = how.teacher.as_deref().map(card::load).transpose()?;
-        let output = teacher
-            .as_ref()
-            .map(|t| seen(t, &*soft, "--teacher"))
-            .transpose()?;
-        let teachers: Vec<_> = teacher
-            .iter()
-            .zip(&output)
-            .map(|(model, output)| Teacher {
-                label: TEACHER,
-                model,
-                output,
-            })
-            .collect();
+        let parts = Parts::new(how, start, teacher.as_ref(), ui)?;
+        let names = parts.names();
+        let (terms, teachers) = (parts.terms(&names), parts.teachers(teacher.as_ref()));
         let groups = learning.groups();
         let rate = learning.rate(&*optimizer);
         let course = Course {
@@ -179,15 +160,6 @@ impl Job<'_> {
             curves::write(file, self.target.force, &shown)?;
         }
         Ok(self.done(start, &shown, &cards))
-    }
-
-    fn terms<'t>(
-        &self,
-        start: &Start,
-        (label, of): (&'t dyn Loss, &'t [&'t str]),
-        (soft, taught): (&'t dyn Loss, &'t [&'t str]),
-    ) -> Vec<Term<'t>> {
-        terms(self.how, start, (label, of), (soft, taught))
     }
 
     /// Writes the step, if that is wanted.
@@ -250,34 +222,5 @@ impl Job<'_> {
     }
 }
 
-/// What is made small: the labels' part, the teacher's, and what is only shown.
-pub(super) fn terms<'t>(
-    how: &Flags,
-    start: &Start,
-    (label, of): (&'t dyn Loss, &'t [&'t str]),
-    (soft, taught): (&'t dyn Loss, &'t [&'t str]),
-) -> Vec<Term<'t>> {
-    let share = match (&how.teacher, how.labelled()) {
-        (Some(_), true) => how.teacher_weight,
-        (Some(_), false) => 1.0,
-        (None, _) => 0.0,
-    };
-    let term = |loss, of, weight| Term { loss, of, weight };
-    let mut terms = vec![];
-    if how.labelled() {
-        terms.push(term(label, of, 1.0 - share));
-    }
-    if how.teacher.is_some() {
-        terms.push(term(soft, taught, share));
-    }
-    if start.classes.is_some() {
-        terms.push(term(&Accuracy, of, 0.0));
-    }
-    terms
-}
-
 /// How long a run may lose when it is stopped.
 pub(in crate::cmd) const KEEP: Duration = Duration::from_secs(30);
-
-/// What terms call the teacher's output.
-pub(super) const TEACHER: &str = "teacher";
