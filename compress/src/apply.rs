@@ -19,6 +19,7 @@ use crate::math::tiles::{Gone, Grid};
 use crate::math::{Float, Kind, mask};
 use crate::place::{Site, places};
 use crate::scan::Effort;
+pub(crate) use narrow::{Stays, forced_with};
 pub use narrow::{Width, forced};
 
 /// What applying a plan changed.

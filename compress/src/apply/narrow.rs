@@ -99,25 +99,38 @@ fn cut(found: &Groups, keeps: &Keeps) -> Result<Model, String> {
 ///
 /// If the change was made for another model.
 pub fn forced(change: &Narrow, model: &Model) -> Result<Model, ApplyError> {
+    Ok(forced_with(change, model)?.0)
+}
+
+/// By the name of a constant which indices of each of its axes stay.
+pub(crate) type Stays = HashMap<String, Vec<Vec<bool>>>;
+
+/// The same as [`forced`], with what stays of those constants that are cut.
+///
+/// # Errors
+///
+/// As [`forced`].
+pub(crate) fn forced_with(change: &Narrow, model: &Model) -> Result<(Model, Stays), ApplyError> {
     let name = change.groups.first().map_or("", |k| &k.group);
     let found = groups(model, &change.sizes)
         .map_err(|e| ApplyError::new(ApplyErrorKind::Shape(e.to_string()), name))?;
     let (keeps, _) = keeps(change, &found)?;
     let mask = |l: Letter| keeps.get(&l).cloned();
     let divisors = divisors(model);
-    let mut new = model.clone();
-    for h in found.held.iter().filter(|h| !divisors.contains(&h.value)) {
+    let (mut new, mut stays) = (model.clone(), Stays::new());
+    for h in &found.held {
         let axes = found.axes(h).iter();
         let masks: Vec<Vec<bool>> = axes.map(|s| found.trace.spaces.mask(s, &mask)).collect();
-        if let Some(c) = h
-            .site
-            .constant_mut(&mut new)
-            .filter(|_| masks.iter().flatten().any(|k| !k))
-        {
+        if masks.iter().flatten().all(|k| *k) {
+            continue;
+        }
+        let cut = h.site.constant_mut(&mut new);
+        if let Some(c) = cut.filter(|_| !divisors.contains(&h.value)) {
             *c = c.with(zeroed(&c.tensor, &masks).unwrap_or_else(|| Tensor::clone(&c.tensor)));
         }
+        stays.insert(h.name.clone(), masks);
     }
-    Ok(new)
+    Ok((new, stays))
 }
 
 /// Constants that something is divided by.

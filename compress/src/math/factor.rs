@@ -19,6 +19,19 @@ pub fn cholesky(a: &mut [f64], n: usize) -> bool {
     true
 }
 
+/// The `x` with `l · lᵀ · x = b`, in the place of `b`, where `l` is lower triangular, without zeros on its diagonal.
+pub fn solve(l: &[f64], b: &mut [f64]) {
+    let n = b.len();
+    for (i, row) in l.chunks_exact(n).enumerate() {
+        b[i] = (b[i] - dot(&row[..i], &b[..i])) / row[i];
+    }
+    for (i, row) in l.chunks_exact(n).enumerate().rev() {
+        let x = b[i] / row[i];
+        b[i] = x;
+        b.iter_mut().zip(&row[..i]).for_each(|(b, l)| *b -= x * l);
+    }
+}
+
 /// The upper triangular `u` with `uᵀ · u = a⁻¹`, in the place of `a`. Of the matrix that is left of `a` without its first `j`
 /// rows and columns, `u[j][j]²` is the first element of the inverse, and row `j` its first row, over `u[j][j]`. `false`
 /// where `a` is not positive definite.
@@ -51,7 +64,7 @@ fn invert_upper(r: &mut [f64], n: usize) {
 }
 
 /// The sum of products, in eight parts side by side.
-fn dot(x: &[f64], y: &[f64]) -> f64 {
+pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
     let (x8, x) = x.as_chunks::<8>();
     let (y8, y) = y.as_chunks::<8>();
     let mut sums = [0.0; 8];
@@ -100,6 +113,19 @@ pub(crate) mod tests {
             assert!(cholesky(&mut l, n));
             assert!((0..n * n).all(|i| i % n <= i / n || l[i] == 0.0));
             assert!(near(&product(&l, &turned(&l, n), n), &a));
+        }
+    }
+
+    #[test]
+    fn a_system_is_solved_by_its_factor() {
+        for n in [1, 2, 9, 30] {
+            let (a, x) = (definite(n, 3), (0..n).map(|i| i as f64 - 4.5));
+            let x: Vec<f64> = x.collect();
+            let mut b: Vec<f64> = (0..n).map(|r| (0..n).map(|c| a[r * n + c] * x[c]).sum()).collect();
+            let mut l = a;
+            assert!(cholesky(&mut l, n));
+            solve(&l, &mut b);
+            assert!(near(&b, &x), "{n}: {b:?}");
         }
     }
 

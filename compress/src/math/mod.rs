@@ -8,6 +8,7 @@ pub mod float;
 pub mod interval;
 pub mod layout;
 pub mod mask;
+pub mod ridge;
 pub mod select;
 pub mod surgeon;
 pub mod tiles;

@@ -6,7 +6,8 @@ use secateur_engine::ir::{DType, Dim, Model, Node, Opset, Type};
 use secateur_engine::ops;
 use secateur_engine::{Session, Tensor};
 
-use super::taps::{self, How, Tap};
+use super::rows::Rows;
+use super::taps::{self, Tap};
 use super::{Examples, Stats, Watched, finite};
 use crate::error::MethodError;
 use crate::math::layout::Layout;
@@ -265,101 +266,4 @@ fn square(threads: usize) -> Result<Session, MethodError> {
     g.node(Node::new("MatMul", vec![Some(turned), Some(x)], vec![Some(y)]));
     g.output(y, None);
     Ok(Session::builder(&model).threads(threads).build()?)
-}
-
-/// A value as rows.
-enum Rows<'a> {
-    /// An axis of so many, with so many outside and inside.
-    Axis {
-        outer: usize,
-        inner: usize,
-        columns: usize,
-    },
-    Window {
-        window: crate::math::window::Window,
-        space: &'a [usize],
-        images: usize,
-        channels: usize,
-        inputs: usize,
-    },
-}
-
-impl<'a> Rows<'a> {
-    fn of(how: &How, dims: &'a [usize], layout: &Layout) -> Result<Rows<'a>, String> {
-        let misfit = || {
-            format!(
-                "its shape {dims:?} does not fit a weight of {} columns",
-                layout.columns
-            )
-        };
-        match (how, dims) {
-            (How::Window(conv), &[images, channels, ref space @ ..]) => {
-                let window = conv.window(space).ok_or_else(misfit)?;
-                let inputs = layout.inputs;
-                let fits = channels == inputs * layout.groups
-                    && window.taps.iter().product::<usize>() * inputs == layout.columns;
-                let rows = Rows::Window {
-                    window,
-                    space,
-                    images,
-                    channels,
-                    inputs,
-                };
-                fits.then_some(rows).ok_or_else(misfit)
-            }
-            (How::Window(_), _) => Err(misfit()),
-            (How::Axis(_) | How::Shared, _) => {
-                let back = if let How::Axis(back) = how { *back } else { 0 };
-                let axis = dims.len().saturating_sub(1 + back);
-                if dims.get(axis) != Some(&layout.columns) {
-                    return Err(misfit());
-                }
-                Ok(Rows::Axis {
-                    outer: dims[..axis].iter().product(),
-                    inner: dims[axis + 1..].iter().product(),
-                    columns: layout.columns,
-                })
-            }
-        }
-    }
-
-    fn count(&self) -> usize {
-        match self {
-            Rows::Axis { outer, inner, .. } => outer * inner,
-            Rows::Window { window, images, .. } => images * window.places(),
-        }
-    }
-
-    fn put(&self, x: &[f32], group: usize, which: std::ops::Range<usize>, to: &mut Vec<f32>) {
-        match self {
-            Rows::Axis {
-                inner: 1, columns, ..
-            } => {
-                to.extend_from_slice(&x[which.start * columns..which.end * columns]);
-            }
-            Rows::Axis { inner, columns, .. } => {
-                for row in which {
-                    let start = row / inner * columns * inner + row % inner;
-                    to.extend(x[start..].iter().step_by(*inner).take(*columns));
-                }
-            }
-            Rows::Window {
-                window,
-                space,
-                channels,
-                inputs,
-                ..
-            } => {
-                let (places, size) = (window.places(), channels * space.iter().product::<usize>());
-                let mut at = which.start;
-                while at < which.end {
-                    let (image, first) = (at / places, at % places);
-                    let end = places.min(first + which.end - at);
-                    let image = &x[image * size..][..size];
-                    window.rows((image, space), (group, *inputs), first..end, to);
-                    at += end - first;
-                }
-            }
-        }
-    }
 }

@@ -4,7 +4,8 @@ mod backward;
 mod forward;
 mod head;
 mod motion;
-mod taps;
+pub(crate) mod rows;
+pub(crate) mod taps;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! Where the values are that a weight is multiplied by.
 
-use secateur_engine::ir::{AttrValue, Graph, Model, Node, ValueId};
+use secateur_engine::ir::{AttrValue, Graph, Model, Node, NodeId, ValueId};
 
 use crate::contraction::{carries, order};
 use crate::math::layout::Layout;
@@ -10,14 +10,14 @@ use crate::weights::Weight;
 
 /// A value that a weight is multiplied by, and how its columns lie in it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Tap {
-    pub(super) value: ValueId,
-    pub(super) how: How,
+pub(crate) struct Tap {
+    pub(crate) value: ValueId,
+    pub(crate) how: How,
 }
 
 /// Where columns lie.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum How {
+pub(crate) enum How {
     /// On one axis, so many before the last.
     Axis(usize),
     /// On the last axis, for all matrices alike.
@@ -28,25 +28,39 @@ pub(super) enum How {
 
 /// What the node of a convolution says; empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Conv {
-    pub(super) taps: Vec<usize>,
-    pub(super) strides: Vec<usize>,
-    pub(super) dilations: Vec<usize>,
-    pub(super) pads: Vec<usize>,
-    pub(super) auto: Auto,
+pub(crate) struct Conv {
+    pub(crate) taps: Vec<usize>,
+    pub(crate) strides: Vec<usize>,
+    pub(crate) dilations: Vec<usize>,
+    pub(crate) pads: Vec<usize>,
+    pub(crate) auto: Auto,
 }
 
 /// How the border follows from the size.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) enum Auto {
+pub(crate) enum Auto {
     #[default]
     Set,
     Upper,
     Lower,
 }
 
+/// A node that multiplies by a weight.
+pub(crate) struct Product {
+    pub(crate) node: NodeId,
+    /// Which of its inputs the weight is.
+    pub(crate) input: usize,
+    pub(crate) tap: Tap,
+}
+
 /// All values that `weight`, the value `from` of the main graph, is multiplied by; or why that is not known.
-pub(super) fn of(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Tap>, String> {
+pub(crate) fn of(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Tap>, String> {
+    let found = products(model, weight, from)?;
+    Ok(found.into_iter().map(|p| p.tap).collect())
+}
+
+/// All nodes that multiply by `weight`, the value `from` of the main graph; or why that is not known.
+pub(crate) fn products(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Product>, String> {
     let matrix = weight
         .matrix
         .as_ref()
@@ -55,8 +69,8 @@ pub(super) fn of(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Ta
     let plain: Vec<usize> = (0..weight.tensor.dims().len()).collect();
     let mut orders = vec![None; g.values.len()];
     orders[from.0 as usize] = Some(plain);
-    let mut taps = vec![];
-    for (_, node) in g.iter() {
+    let mut found = vec![];
+    for (id, node) in g.iter() {
         if captured(g, node, &orders) {
             return Err("a subgraph reads it, which is not observed".into());
         }
@@ -71,14 +85,19 @@ pub(super) fn of(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Ta
                 outputs.for_each(|v| orders[v.0 as usize] = Some(new.clone()));
                 continue;
             }
-            taps.push(tap(node, i, &old, weight)?);
+            let tap = tap(node, i, &old, weight)?;
+            found.push(Product {
+                node: id,
+                input: i,
+                tap,
+            });
         }
     }
-    let apart = |t: &Tap| matches!(t.how, How::Axis(_));
-    match Layout::of(matrix).groups > 1 && taps.iter().any(apart) {
+    let apart = |p: &Product| matches!(p.tap.how, How::Axis(_));
+    match Layout::of(matrix).groups > 1 && found.iter().any(apart) {
         true => Err("it is many matrices at once, whose inputs are not observed".into()),
-        false if taps.is_empty() => Err("nothing that is observed reads it".into()),
-        false => Ok(taps),
+        false if found.is_empty() => Err("nothing that is observed reads it".into()),
+        false => Ok(found),
     }
 }
 
@@ -151,7 +170,7 @@ fn conv(node: &Node, axes: &[usize], weight: &Weight) -> Result<Conv, String> {
 
 impl Conv {
     /// The windows over an image of size `space`, or `None` where they do not fit it.
-    pub(super) fn window(&self, space: &[usize]) -> Option<Window> {
+    pub(crate) fn window(&self, space: &[usize]) -> Option<Window> {
         let n = self.taps.len();
         let or_ones = |x: &[usize]| if x.is_empty() { vec![1; n] } else { x.to_vec() };
         let (strides, dilations) = (or_ones(&self.strides), or_ones(&self.dilations));

@@ -91,6 +91,7 @@ impl Budgeted {
             );
         }
         self.finetune.check()?;
-        self.recover.iter().try_for_each(Recover::check)
+        self.recover.iter().try_for_each(Recover::check)?;
+        self.recover.iter().try_for_each(|r| r.goes_with(self.pattern))
     }
 }

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::groups::Of;
 use crate::methods::{Amount, Goal, Scope, find};
-use crate::recover::REPAIRS;
+use crate::recover::{REPAIRS, Repair};
 use crate::rounds::{Aim, Ramp};
 use crate::trim::{ROUND_TO, Trim};
 use crate::{Choice, Grain, METHODS, Pattern, Piece};
@@ -298,7 +298,8 @@ impl Prune {
         self.fits()?;
         self.photos.iter().try_for_each(Photos::check)?;
         self.finetune.iter().try_for_each(Finetune::check)?;
-        self.recover.iter().try_for_each(Recover::check)
+        self.recover.iter().try_for_each(Recover::check)?;
+        self.recover.iter().try_for_each(|r| r.goes_with(self.pattern))
     }
 }
 
@@ -323,6 +324,25 @@ impl Recover {
             None => Ok(()),
         }
     }
+
+    /// Whether it goes with what a step does to weights.
+    fn goes_with(&self, pattern: Grain) -> Result<(), String> {
+        match self.makes_up() && pattern.piece().is_none() {
+            true => Err(format!(
+                "repair weights makes up for what is cut away; pattern {pattern} makes zeros"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether weights are fitted to what a cut leaves.
+    fn makes_up(&self) -> bool {
+        let weights = |name: &String| {
+            let named = REPAIRS.iter().find(|(n, ..)| n == name);
+            matches!(named, Some((_, Repair::Weights, _)))
+        };
+        self.repairs.iter().any(weights)
+    }
 }
 
 impl Step {
@@ -330,6 +350,9 @@ impl Step {
         match self {
             Step::Prune(prune) => prune.check(),
             Step::Finetune(finetune) => finetune.check(),
+            Step::Recover(recover) if recover.makes_up() => {
+                Err("repair weights makes up for what its own step cuts away; this one only recovers".into())
+            }
             Step::Recover(recover) => recover.check(),
             Step::Budget(budget) => budget.check(),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use secateur_engine::plan::Rates;
-use secateur_engine::{Model, Session};
+use secateur_engine::{Model, Session, Tensor};
 use secateur_train::data::Loader;
 
 use super::RecoverError;
@@ -23,6 +23,20 @@ pub struct Calibration<'a> {
 }
 
 impl Calibration<'_> {
+    /// What goes into the model, by name, batch by batch.
+    pub(super) fn batches(&self) -> Result<Vec<Vec<(String, Tensor)>>, RecoverError> {
+        let (mut found, mut seen) = (vec![], 0);
+        for batch in self.examples.epoch(0, 0) {
+            let batch = batch?;
+            seen += batch.len();
+            found.push(batch.inputs);
+            if seen >= self.samples {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// The moments of the values of `model` with these names and channel axes. Where one is not what its axis says, there is none.
     pub(super) fn moments(
         &self,

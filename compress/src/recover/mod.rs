@@ -7,6 +7,7 @@ mod hints;
 mod moments;
 mod norms;
 mod put;
+mod refit;
 mod tune;
 
 use std::path::{Path, PathBuf};
@@ -20,11 +21,12 @@ pub use calibrate::Calibration;
 pub use error::{RecoverError, RecoverErrorKind};
 pub use hints::hints;
 pub use norms::renormalize;
+pub use refit::{Refitted, refit};
 
-use crate::Weight;
 use crate::rounds::{Event, School, Score, Told, Turn};
+use crate::{Plan, Watch, Weight};
 
-/// A way of making up for what was taken away without training.
+/// A way of making up for what is taken away without training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Repair {
@@ -32,6 +34,8 @@ pub enum Repair {
     Bias,
     /// See [`renormalize`].
     Norms,
+    /// See [`refit`]. It comes before the others, with the cut.
+    Weights,
 }
 
 /// The repairs by the names that recipes and the command line use, with what they do.
@@ -45,6 +49,11 @@ pub static REPAIRS: &[(&str, Repair, &str)] = &[
         "bn",
         Repair::Norms,
         "Takes the statistics of batch normalisations anew.",
+    ),
+    (
+        "weights",
+        Repair::Weights,
+        "Fits weights so that what is left of each layer does what the layer did; where something is cut away.",
     ),
 ];
 
@@ -121,6 +130,26 @@ impl School for Recovery<'_> {
         }))
     }
 
+    fn prepare(
+        &mut self,
+        turn: Turn,
+        model: &Model,
+        plan: Plan,
+        (watch, told): (&dyn Watch, Told),
+    ) -> Result<Plan, RecoverError> {
+        if !self.repairs.contains(&Repair::Weights) || plan.0.is_empty() {
+            return Ok(plan);
+        }
+        let done = refit(model, &plan, &self.shown()?, watch)?;
+        if turn.round == 1 && (done.fitted == 0 || done.other > 0) {
+            let Refitted { fitted, other, .. } = done;
+            told(Event::Note(&format!(
+                "repair weights has fitted {fitted} weights; {other} that see less or something else are as they were"
+            )));
+        }
+        Ok(done.plan)
+    }
+
     fn recover(
         &mut self,
         turn: Turn,
@@ -150,14 +179,20 @@ impl Recovery<'_> {
         Some(path.with_file_name(name))
     }
 
-    fn repair(&self, repair: Repair, turn: Turn, model: &mut Model, told: Told) -> Result<(), RecoverError> {
-        let with = Calibration {
+    fn shown(&self) -> Result<Calibration<'_>, RecoverError> {
+        Ok(Calibration {
             examples: self.calibration()?,
             samples: self.samples,
             threads: self.course.threads,
             rates: self.course.rates,
-        };
+        })
+    }
+
+    fn repair(&self, repair: Repair, turn: Turn, model: &mut Model, told: Told) -> Result<(), RecoverError> {
+        let with = self.shown()?;
         let note = match repair {
+            // That was done before the cut.
+            Repair::Weights => return Ok(()),
             Repair::Norms => match renormalize(model, &with)? {
                 0 => {
                     "there is no batch normalisation to take statistics of; it may be part of the convolutions"

@@ -7,7 +7,7 @@ use crate::place::{At, Scope, Site, held, places};
 use crate::{Change, Plan, Raw, Replace, apply};
 
 /// Where the constant `v` of the main graph is held: an initialiser, or the tensor of a node `Constant`.
-fn site(graph: &Graph, v: ValueId) -> Option<Site> {
+pub(super) fn site(graph: &Graph, v: ValueId) -> Option<Site> {
     let at = match graph.konst(v) {
         Some(_) => At::Initializer(v),
         None => {

@@ -18,9 +18,9 @@ use aim::Progress;
 
 use crate::methods::Method;
 use crate::recover::RecoverError;
-use crate::scan::Effort;
+use crate::scan::{Effort, Watch};
 use crate::trim::Frame;
-use crate::{Choice, Examples, Weight, apply_with};
+use crate::{Choice, Examples, Plan, Weight, apply_with};
 
 /// How a goal is reached.
 #[derive(Clone)]
@@ -136,6 +136,21 @@ pub trait School {
     /// What `turn` led to is safe: what was kept only to go on within it can go.
     fn kept(&mut self, _turn: Turn) {}
 
+    /// `plan`, which `turn` does to `model`, with what makes up for it. The watch is told of runs.
+    ///
+    /// # Errors
+    ///
+    /// If the model does not run, or the plan is none that can be made up for.
+    fn prepare(
+        &mut self,
+        _turn: Turn,
+        _model: &Model,
+        plan: Plan,
+        (_watch, _told): (&dyn Watch, Told),
+    ) -> Result<Plan, RecoverError> {
+        Ok(plan)
+    }
+
     /// `model` after recovery. Weights that are zero stay so, and all zeros of those of `pruned` that are not exempt.
     ///
     /// # Errors
@@ -236,6 +251,8 @@ impl<'a> Run<'a> {
         let begun = Instant::now();
         let mut model = self.model.clone();
         let plan = self.progress.plan(&model, &self.rounds, turn)?;
+        let watch = self.rounds.effort.watch;
+        let plan = school.prepare(turn, &model, plan, (watch, &mut *told))?;
         apply_with(&plan, &mut model, &self.rounds.effort, None)?;
         let before = school.score(&model)?;
         let pruned = self.rounds.marked(&model)?;

@@ -1,7 +1,7 @@
 //! What measures a model, and makes it good again.
 
 use secateur::Model;
-use secateur::compress::Weight;
+use secateur::compress::{Plan, Watch, Weight};
 use secateur::compress::recover::{RecoverError, Recovery};
 use secateur::compress::rounds::{School, Score, Told, Turn};
 
@@ -28,6 +28,16 @@ impl School for Exam<'_> {
 
     fn kept(&mut self, turn: Turn) {
         self.recovery.kept(turn);
+    }
+
+    fn prepare(
+        &mut self,
+        turn: Turn,
+        model: &Model,
+        plan: Plan,
+        by: (&dyn Watch, Told),
+    ) -> Result<Plan, RecoverError> {
+        self.recovery.prepare(turn, model, plan, by)
     }
 
     fn recover(

@@ -21,8 +21,9 @@ pub(in crate::cmd) struct RecoveryFlags {
     /// Train for so many epochs, in all rounds together; zeros stay zeros
     #[arg(long, value_name = "EPOCHS")]
     pub(in crate::cmd) finetune: Option<u64>,
-    /// Repair without training, in this order: bn takes the statistics of batch normalisations anew, bias shifts biases
-    #[arg(long, value_name = "bn,bias", value_delimiter = ',', requires = "data")]
+    /// Repair without training: weights fits what is left after a cut to do what the layers did, then, in this order, bn takes the
+    /// statistics of batch normalisations anew, bias shifts biases
+    #[arg(long, value_name = "weights,bn,bias", value_delimiter = ',', requires = "data")]
     recover: Vec<String>,
     /// How many examples repairs look at
     #[arg(long, value_name = "N", requires = "recover")]

@@ -1,0 +1,345 @@
+//! Weights fitted anew after a cut, by least squares (He, Zhang and Sun 2017, arXiv:1707.06168).
+
+mod fit;
+mod shadow;
+mod site;
+mod stream;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use secateur_engine::ir::{Model, ValueId};
+use secateur_engine::Tensor;
+
+use super::{Calibration, RecoverError};
+use crate::observe::rows::Rows;
+use crate::math::layout::Cell;
+use crate::place::{self, Place, places};
+use crate::scan::Watch;
+use crate::{Change, Plan, Raw, Replace};
+use fit::{Fit, Products};
+use shadow::Shadow;
+use site::{Rest, Site, sites};
+use stream::Stream;
+
+/// Numbers that are put together as rows at a time.
+const CHUNK: usize = 1 << 21;
+
+/// The share of the examples that weights are fitted to; the others say how well.
+const SEEN: f64 = 0.75;
+
+/// What [`refit`] has done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Refitted {
+    /// The plan with new elements of constants in front.
+    pub plan: Plan,
+    /// Weights that were fitted.
+    pub fitted: usize,
+    /// Weights that see less or something else and are as they were: those that several nodes share, of recurrent layers, in subgraphs, with
+    /// infinite elements or NaN, or too large.
+    pub other: usize,
+}
+
+/// `plan`, which cuts something away of `model`, with what makes up for it: each weight behind the first cut is fitted so that its layer makes
+/// of what it gets by then what the layer made in `model` on the same examples, layer after layer. Where something is added to what it
+/// makes, such as what goes round a residual block, the sum is fitted. Where a layer has a bias of its own that is fitted too. Nothing needs
+/// labels, and nothing is trained. How far weights go from what they were is decided by a quarter of the examples.
+///
+/// # Errors
+///
+/// If the plan makes zeros instead of cutting, or was made for another model; if the model does not run on the examples.
+pub fn refit(
+    model: &Model,
+    plan: &Plan,
+    with: &Calibration,
+    watch: &dyn Watch,
+) -> Result<Refitted, RecoverError> {
+    let shadow = Shadow::of(model, plan)?;
+    let (sites, other) = sites(model, &shadow);
+    let mut done = Refitted {
+        plan: plan.clone(),
+        other,
+        ..Refitted::default()
+    };
+    if sites.is_empty() {
+        return Ok(done);
+    }
+    let batches = with.batches()?;
+    watch.runs("refitting", (sites.len() * batches.len()) as u64);
+    let stream = |model: &Model, i: usize| {
+        let wanted = wanted(&sites, i);
+        Stream::new(model.clone(), &wanted, (with, &batches))
+    };
+    let mut refit = Refit {
+        streams: [stream(model, 0), stream(&shadow.model, 1)],
+        batches: batches.len(),
+        products: Products::new(with.threads)?,
+        constants: [constants(model), constants(&shadow.model)],
+        names: site::values(&shadow.model).into_iter().map(|(n, v)| (v, n)).collect(),
+        new: BTreeMap::new(),
+        watch,
+    };
+    for i in 0..sites.len() {
+        match refit.site(&sites[i], &sites[i + 1..])? {
+            true => done.fitted += 1,
+            false => done.other += 1,
+        }
+    }
+    let changes = replaced(model, &refit.new);
+    done.plan.0.splice(0..0, changes);
+    Ok(done)
+}
+
+/// The values of one of the two models that `sites` want to see.
+fn wanted(sites: &[Site], which: usize) -> Vec<ValueId> {
+    let rests = sites.iter().filter_map(|s| s.rest.as_ref());
+    let taps = sites.iter().map(|s| s.taps[which].value);
+    taps.chain(rests.map(|r| r.values[which])).collect()
+}
+
+/// New elements of constants of `model` as changes.
+fn replaced(model: &Model, new: &BTreeMap<String, Vec<f64>>) -> Vec<Change> {
+    let one = |place: Place| {
+        let old = &place.site.constant(model)?.tensor;
+        let new = Tensor::rounded(old.dtype(), old.dims(), new.get(&place.name)?)?;
+        Some(Change::Replace(Replace {
+            value: place.name,
+            elements: new.len() as u64,
+            data: Raw(new.bytes().to_vec()),
+        }))
+    };
+    places(model).into_iter().filter_map(one).collect()
+}
+
+/// The work on its way from layer to layer.
+struct Refit<'a> {
+    /// The model and its shadow.
+    streams: [Stream<'a>; 2],
+    batches: usize,
+    products: Products,
+    /// Where constants are, by name.
+    constants: [HashMap<String, place::Site>; 2],
+    /// The names of the shadow's constants.
+    names: HashMap<ValueId, String>,
+    /// New elements of constants of the model, by name.
+    new: BTreeMap<String, Vec<f64>>,
+    watch: &'a dyn Watch,
+}
+
+/// Where the constants of `model` are, by what they are called.
+fn constants(model: &Model) -> HashMap<String, place::Site> {
+    places(model).into_iter().map(|p| (p.name, p.site)).collect()
+}
+
+impl Refit<'_> {
+    /// Fits the weight of `site`, of those that are left. Whether that could be done.
+    fn site(&mut self, site: &Site, later: &[Site]) -> Result<bool, RecoverError> {
+        let Some(elements) = self.elements(0, &site.name) else {
+            return Ok(false);
+        };
+        let groups = 0..site.layout.groups;
+        let mut fits: Vec<Fit> = groups.map(|g| Fit::new(site, g, &elements)).collect();
+        let rest = site.rest.as_ref().filter(|r| self.there(site, r));
+        if !self.observed(site, later, rest, &mut fits)? {
+            return Ok(false);
+        }
+        let solved: Vec<_> = fits.iter().map(Fit::solved).collect();
+        for which in [0, 1] {
+            self.weights(site, &solved, which);
+            self.biases(site, &solved, which);
+        }
+        Ok(true)
+    }
+
+    /// Whether `rest` is there when what `site` sees is, in both.
+    fn there(&self, site: &Site, rest: &Rest) -> bool {
+        let before = |which: usize| {
+            let stream = &self.streams[which];
+            let both = stream
+                .needs(rest.values[which])
+                .zip(stream.needs(site.taps[which].value));
+            both.is_some_and(|(rest, tap)| rest <= tap)
+        };
+        before(0) && before(1)
+    }
+
+    /// Shows `fits` all that `site` sees. Whether it fits the weight.
+    fn observed(
+        &mut self,
+        site: &Site,
+        later: &[Site],
+        rest: Option<&Rest>,
+        fits: &mut [Fit],
+    ) -> Result<bool, RecoverError> {
+        let mut parts = vec![];
+        for (which, stream) in self.streams.iter().enumerate() {
+            let rest = rest.map(|r| r.values[which]);
+            let now: Vec<ValueId> = [site.taps[which].value].into_iter().chain(rest).collect();
+            parts.push(stream.part(&now, &wanted(later, which))?);
+        }
+        for batch in 0..self.batches {
+            let mut seen = vec![];
+            for (stream, part) in self.streams.iter().zip(&mut parts) {
+                seen.push(stream.see(part, batch)?);
+            }
+            let Some(view) = View::of(site, rest, &seen) else {
+                return Ok(false);
+            };
+            let held = (SEEN * self.batches as f64 - batch as f64).clamp(0.0, 1.0);
+            view.show(site, fits, held, &self.products)?;
+            self.watch.advance(1);
+        }
+        let parts = parts.into_iter().zip(&mut self.streams);
+        parts.for_each(|(part, stream)| stream.settle(part));
+        Ok(true)
+    }
+
+    /// The elements that the constant `name` has by now.
+    fn elements(&self, which: usize, name: &str) -> Option<Vec<f64>> {
+        match (which, self.new.get(name)) {
+            (0, Some(new)) => Some(new.clone()),
+            _ => {
+                let constant = self.constants[which].get(name)?.constant(&self.streams[which].model);
+                constant?.tensor.floats()
+            }
+        }
+    }
+
+    fn put(&mut self, which: usize, name: &str, elements: Vec<f64>) {
+        if which == 0 {
+            self.new.insert(name.to_owned(), elements);
+            return;
+        }
+        let site = self.constants[which].get(name);
+        let constant = site.and_then(|s| s.constant_mut(&mut self.streams[which].model));
+        if let Some(c) = constant {
+            let new = Tensor::rounded(c.tensor.dtype(), c.tensor.dims(), &elements);
+            *c = new.map_or_else(|| c.clone(), |new| c.with(new));
+        }
+    }
+
+    fn weights(&mut self, site: &Site, solved: &[Option<(Vec<f64>, Vec<f64>)>], which: usize) {
+        let Some(mut elements) = self.elements(which, &site.name) else {
+            return;
+        };
+        let (outputs, columns) = (site.layout.outputs, site.layout.columns);
+        let place = |all: usize, stays: &[usize]| {
+            let mut at = vec![None; all];
+            stays.iter().enumerate().for_each(|(i, &s)| at[s] = Some(i));
+            at
+        };
+        let places: Vec<_> = site
+            .stays
+            .iter()
+            .map(|s| (place(outputs, &s.outputs), place(columns, &s.columns), s.columns.len()))
+            .collect();
+        let cells = site.layout.cells();
+        for (Cell { group, output, column }, x) in cells.into_iter().zip(&mut elements) {
+            let (of_output, of_column, width) = &places[group];
+            let at = of_output[output].zip(of_column[column]);
+            if let Some(((weights, _), (o, c))) = solved[group].as_ref().zip(at) {
+                *x = weights[o * width + c];
+            }
+        }
+        self.put(which, &site.name, elements);
+    }
+
+    fn biases(&mut self, site: &Site, solved: &[Option<(Vec<f64>, Vec<f64>)>], which: usize) {
+        let bias = site.bias.and_then(|b| Some((b, self.names.get(&b.value)?.clone())));
+        let found = bias.and_then(|(b, name)| Some((b, self.elements(which, &name)?, name)));
+        let Some((bias, mut elements, name)) = found else {
+            return;
+        };
+        for ((group, stay), solved) in site.stays.iter().enumerate().zip(solved) {
+            let more = solved.iter().flat_map(|(_, more)| more);
+            for (&o, more) in stay.outputs.iter().zip(more) {
+                elements[group * site.layout.outputs + o] += site.scale * more / bias.factor;
+            }
+        }
+        self.put(which, &name, elements);
+    }
+}
+
+/// What a layer sees of one batch, in the model and in its shadow.
+struct View {
+    /// Shapes and elements of what it is multiplied by.
+    seen: [(Vec<usize>, Vec<f32>); 2],
+    /// What is missing in the shadow of what is added later, and the axis of the outputs, so many before the last.
+    missing: Option<(usize, Vec<usize>, Vec<f32>)>,
+    /// Rows there are.
+    count: usize,
+}
+
+impl View {
+    /// The values `seen` of the model and the shadow, where they fit the weight.
+    fn of(site: &Site, rest: Option<&Rest>, seen: &[Vec<Tensor>]) -> Option<View> {
+        let floats = |t: &Tensor| match t.elements::<f32>() {
+            Some(x) => Some(x.into_owned()),
+            None => Some(t.floats()?.into_iter().map(|x| x as f32).collect()),
+        };
+        let of = |which: usize| {
+            let t = seen[which].first()?;
+            Some((t.dims().to_vec(), floats(t)?))
+        };
+        let seen_by = [of(0)?, of(1)?];
+        let rows = |which: usize| {
+            let (tap, (dims, _)) = (&site.taps[which], &seen_by[which]);
+            Some(Rows::of(&tap.how, dims, &site.layout).ok()?.count())
+        };
+        let count = rows(0).filter(|n| Some(*n) == rows(1))?;
+        let rest = rest.and_then(|rest| {
+            let [was, is] = [seen[0].get(1)?, seen[1].get(1)?];
+            let dims = was.dims().to_vec();
+            let back = rest.back.or_else(|| dims.len().checked_sub(2))?;
+            let fits = Rows::along(back, &dims, site.layout.outputs)?.count() == count;
+            let missing = floats(was)?.into_iter().zip(floats(is)?);
+            let missing = missing.map(|(was, is)| (was - is) / site.scale as f32).collect();
+            (fits && was.dims() == is.dims()).then_some((back, dims, missing))
+        });
+        Some(View {
+            seen: seen_by,
+            missing: rest,
+            count,
+        })
+    }
+
+    /// Shows the rows to `fits`: the share `seen` to learn from, in whole examples, the others to see how well they did.
+    fn show(&self, site: &Site, fits: &mut [Fit], seen: f64, with: &Products) -> Result<(), RecoverError> {
+        let examples = self.seen[0].0.first().copied().unwrap_or(1).max(1);
+        let examples = if self.count.is_multiple_of(examples) { examples } else { 1 };
+        let split = match examples {
+            1 => (self.count as f64 * seen) as usize,
+            n => (n as f64 * seen) as usize * (self.count / n),
+        };
+        let step = (CHUNK / site.layout.columns.max(site.layout.outputs).max(1)).max(64);
+        for (group, fit) in fits.iter_mut().enumerate() {
+            for (part, held) in [(0..split, false), (split..self.count, true)] {
+                for at in part.clone().step_by(step) {
+                    let rows = self.rows(site, group, at..part.end.min(at + step));
+                    rows.map_or(Ok(()), |rows| fit.see(rows, held, with))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rows(&self, site: &Site, group: usize, which: Range<usize>) -> Option<fit::Rows> {
+        let one = |model: usize| {
+            let (dims, x) = &self.seen[model];
+            let mut rows = vec![];
+            let all = Rows::of(&site.taps[model].how, dims, &site.layout).ok()?;
+            all.put(x, group, which.clone(), &mut rows);
+            Some(rows)
+        };
+        let mut more = vec![];
+        if let Some((back, dims, x)) = &self.missing {
+            let all = Rows::along(*back, dims, site.layout.outputs)?;
+            all.put(x, 0, which.clone(), &mut more);
+        }
+        Some(fit::Rows {
+            before: one(0)?,
+            now: one(1)?,
+            more,
+        })
+    }
+}
