@@ -326,3 +326,33 @@ fn what_cannot_be_reached_is_said() {
         ran.err
     );
 }
+
+#[test]
+fn weights_make_up_for_what_is_cut_away() {
+    let folder = Folder::new("cut-refit");
+    let a = trained(&folder, 3);
+    let [b, c, d, recipe] = ["b.onnx", "c.onnx", "d.onnx", "r.toml"].map(|n| folder.file(n));
+    let cut = ["--pattern", "neuron", "--sparsity", "0.8", "--data", "digits"];
+    let fitted = [
+        "--recover",
+        "weights",
+        "--recover-samples",
+        "512",
+        "--save-recipe",
+        &recipe,
+    ];
+    let raw = done(&[&["prune", &a, &b][..], &cut].concat());
+    let said = done(&[&["prune", &a, &c][..], &cut, &fitted].concat());
+    let loss = |said: &Value, when: &str| said["test"][when]["loss"].as_f64().unwrap();
+    let hurt = |said: &Value| loss(said, "after") - loss(said, "before");
+    assert!(
+        hurt(&raw) > 0.05 && hurt(&said) < 0.5 * hurt(&raw),
+        "{raw} {said}"
+    );
+    assert_eq!(said["after"]["parameters"], raw["after"]["parameters"]);
+    done(&["prune", &a, &d, "--recipe", &recipe]);
+    assert_eq!(weights(&c), weights(&d));
+    let zeros = ["--sparsity", "0.8", "--data", "digits", "--recover", "weights"];
+    let error = refused(&[&["prune", &a, &folder.file("e.onnx")][..], &zeros].concat());
+    assert!(error.contains("pattern unstructured makes zeros"), "{error}");
+}

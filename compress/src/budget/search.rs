@@ -374,8 +374,11 @@ impl<'a, 'b> Way<'a, 'b> {
         {
             let round = self.state.tries.len() as u32 + 1;
             let turn = Turn { round, of };
-            let Some(pruned) = self.next()? else { break };
-            let step = self.step(turn, pruned, school, told);
+            let next = self
+                .next(turn, school, told)
+                .map_err(|e| e.within(turn.round, turn.of))?;
+            let Some(pruned) = next else { break };
+            let step = self.step(turn, (pruned, begun), school, told);
             step.map_err(|e| e.within(turn.round, turn.of))?;
             self.keep(start, school)?;
             school.kept(turn);
@@ -403,8 +406,13 @@ impl<'a, 'b> Way<'a, 'b> {
         self.now.2 - (self.state.stride * left).max(SHORTEST * whole).min(left)
     }
 
-    /// The model with what the next step takes away; none where there is nothing left.
-    fn next(&mut self) -> Result<Option<Model>, RecoverError> {
+    /// The model with what the next step takes away, and what makes up for that; none where there is nothing left.
+    fn next(
+        &mut self,
+        turn: Turn,
+        school: &mut dyn School,
+        told: Told,
+    ) -> Result<Option<Model>, RecoverError> {
         let (subject, now) = (&self.search.subject, self.now.0.clone());
         let ready = Ready::new(subject, &now)?;
         loop {
@@ -418,6 +426,11 @@ impl<'a, 'b> Way<'a, 'b> {
                 }
             }
             if pruned != now {
+                told(Event::Begin(turn));
+                let parts = |name: &str| self.part(&shares, name);
+                let tell = &mut |e: rounds::Event| told(Event::Rounds(e));
+                let plan = school.prepare(turn, &now, ready.plan(&parts), (subject.effort.watch, tell))?;
+                let pruned = ready.applied(&plan, &parts)?;
                 self.shares = shares;
                 return Ok(Some(pruned));
             }
@@ -470,12 +483,10 @@ impl<'a, 'b> Way<'a, 'b> {
     fn step(
         &mut self,
         turn: Turn,
-        pruned: Model,
+        (pruned, begun): (Model, Instant),
         school: &mut dyn School,
         told: Told,
     ) -> Result<(), RecoverError> {
-        told(Event::Begin(turn));
-        let begun = Instant::now();
         let aim = self.aim();
         let before = scored(school, &pruned)?;
         let weights = self.search.subject.marked(&pruned)?;

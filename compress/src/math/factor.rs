@@ -121,7 +121,9 @@ pub(crate) mod tests {
         for n in [1, 2, 9, 30] {
             let (a, x) = (definite(n, 3), (0..n).map(|i| i as f64 - 4.5));
             let x: Vec<f64> = x.collect();
-            let mut b: Vec<f64> = (0..n).map(|r| (0..n).map(|c| a[r * n + c] * x[c]).sum()).collect();
+            let mut b: Vec<f64> = (0..n)
+                .map(|r| (0..n).map(|c| a[r * n + c] * x[c]).sum())
+                .collect();
             let mut l = a;
             assert!(cholesky(&mut l, n));
             solve(&l, &mut b);

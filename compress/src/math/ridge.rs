@@ -3,7 +3,7 @@
 use super::factor::{cholesky, dot, solve};
 
 /// How strongly weights are drawn, as shares of the mean square of an input.
-const RIDGES: [f64; 5] = [1e-6, 1e-4, 1e-2, 1e-1, 1.0];
+const RIDGES: [f64; 6] = [1e-7, 1e-5, 1e-3, 1e-2, 1e-1, 1.0];
 
 /// The share where nothing tells which is best.
 const USUAL: f64 = 1e-2;
@@ -85,14 +85,18 @@ impl Sums {
     }
 }
 
+/// What errors may differ by where they are the same, as a share of all that is to be made: sums are made of products in single precision.
+const SAME: f64 = 1e-7;
+
 /// Weights that make the error least over `seen` and `held` together, drawn towards `prior` as strongly as is best for `held` where only
-/// `seen` is known; `None` where all are worse for it than `prior`.
+/// `seen` is known; `None` where none are better for it than `prior`.
 pub fn fitted(seen: &Sums, held: &Sums, prior: Prior) -> Option<Vec<f64>> {
     let all = seen.and(held);
     if seen.rows == 0 || held.rows == 0 {
         return all.fit(prior, USUAL);
     }
-    let mut best = (held.error(prior.weights, prior.columns), None);
+    let before = held.error(prior.weights, prior.columns);
+    let mut best = (before - SAME * held.target, None);
     for ridge in RIDGES {
         let error = seen.fit(prior, ridge).map(|w| held.error(&w, prior.columns));
         if let Some(error) = error.filter(|e| *e < best.0) {

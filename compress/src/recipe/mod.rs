@@ -34,7 +34,7 @@ use crate::methods::{Amount, Goal, Scope, find};
 use crate::recover::{REPAIRS, Repair};
 use crate::rounds::{Aim, Ramp};
 use crate::trim::{ROUND_TO, Trim};
-use crate::{Choice, Grain, METHODS, Pattern, Piece};
+use crate::{Blend, Choice, Grain, METHODS, Pattern, Piece};
 
 mod cuts;
 mod photos;
@@ -299,7 +299,9 @@ impl Prune {
         self.photos.iter().try_for_each(Photos::check)?;
         self.finetune.iter().try_for_each(Finetune::check)?;
         self.recover.iter().try_for_each(Recover::check)?;
-        self.recover.iter().try_for_each(|r| r.goes_with(self.pattern))
+        self.recover
+            .iter()
+            .try_for_each(|r| r.goes_with(self.pattern.into()))
     }
 }
 
@@ -326,7 +328,7 @@ impl Recover {
     }
 
     /// Whether it goes with what a step does to weights.
-    fn goes_with(&self, pattern: Grain) -> Result<(), String> {
+    fn goes_with(&self, pattern: Blend) -> Result<(), String> {
         match self.makes_up() && pattern.piece().is_none() {
             true => Err(format!(
                 "repair weights makes up for what is cut away; pattern {pattern} makes zeros"

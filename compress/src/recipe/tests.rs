@@ -86,6 +86,14 @@ fn what_is_wrong_is_said() {
         ("prune = {sparsity = 0.5, threshold = 1.0}", "found both"),
         ("recover = {data = 'd', repairs = ['bm']}", "no repair \"bm\""),
         ("recover = {data = 'd', repairs = []}", "no repairs are named"),
+        (
+            "recover = {data = 'd', repairs = ['weights']}",
+            "this one only recovers",
+        ),
+        (
+            "prune = {recover = {data = 'd', repairs = ['weights']}}",
+            "pattern unstructured makes zeros",
+        ),
         ("finetune = {epochs = 1}", "data"),
         ("quantise = {}", "quantise"),
         ("prune = {photos = {std = [0.0]}}", "other numbers than 0"),

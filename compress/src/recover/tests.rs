@@ -15,19 +15,19 @@ use crate::rounds::{Ramp, Rounds, Run};
 use crate::trim::Frame;
 use crate::{Amount, Choice, Effort, Goal, Pattern, Scope, weights};
 
-fn noise(dims: &[usize], seed: usize) -> Tensor {
+pub(super) fn noise(dims: &[usize], seed: usize) -> Tensor {
     let n: usize = dims.iter().product();
     let number = |i: usize| (((i + seed) * 7919 % 2003) as f32 / 1001.0 - 1.0) / (n as f32).sqrt() * 4.0;
     Tensor::of(dims, (0..n).map(number).collect())
 }
 
-struct Net {
-    model: Model,
-    at: ValueId,
+pub(super) struct Net {
+    pub(super) model: Model,
+    pub(super) at: ValueId,
 }
 
 impl Net {
-    fn new() -> Net {
+    pub(super) fn new() -> Net {
         let mut model = Model::default();
         model.opsets.push(secateur_engine::ir::Opset {
             domain: None,
@@ -40,7 +40,7 @@ impl Net {
         Net { model, at }
     }
 
-    fn node(&mut self, op: &str, weights: Vec<(&str, Tensor)>, attrs: Vec<Attr>) {
+    pub(super) fn node(&mut self, op: &str, weights: Vec<(&str, Tensor)>, attrs: Vec<Attr>) {
         let g = &mut self.model.graph;
         let mut inputs = vec![Some(self.at)];
         inputs.extend(weights.into_iter().map(|(name, t)| Some(g.constant(name, t))));
@@ -50,7 +50,7 @@ impl Net {
         g.node(node);
     }
 
-    fn done(mut self) -> Model {
+    pub(super) fn done(mut self) -> Model {
         self.model.graph.output(self.at, None);
         self.model
     }
@@ -77,7 +77,7 @@ fn net() -> Model {
     net.done()
 }
 
-fn digits() -> Arc<Data> {
+pub(super) fn digits() -> Arc<Data> {
     let options = data::Options {
         validation: Part::Count(0),
         ..data::Options::default()
@@ -91,7 +91,7 @@ fn digits() -> Arc<Data> {
     all.fit(&[wanted], Some(10)).unwrap().into()
 }
 
-fn loader(batch: usize) -> Loader {
+pub(super) fn loader(batch: usize) -> Loader {
     let options = LoaderOptions {
         batch,
         shuffle: false,
@@ -135,7 +135,7 @@ fn moments(model: &Model, name: &str, axis: isize, rates: &Arc<Rates>) -> moment
     found.into_iter().next().flatten().unwrap()
 }
 
-fn calibration(rates: &Arc<Rates>) -> Calibration<'_> {
+pub(super) fn calibration(rates: &Arc<Rates>) -> Calibration<'_> {
     Calibration {
         examples: loader(8),
         samples: 64,
@@ -144,7 +144,7 @@ fn calibration(rates: &Arc<Rates>) -> Calibration<'_> {
     }
 }
 
-fn konst(model: &Model, name: &str) -> Vec<f64> {
+pub(super) fn konst(model: &Model, name: &str) -> Vec<f64> {
     let g = &model.graph;
     g.konst(g.find(name).unwrap()).unwrap().floats().unwrap()
 }

@@ -1,9 +1,9 @@
 //! What measures a model, and makes it good again.
 
 use secateur::Model;
-use secateur::compress::{Plan, Watch, Weight};
 use secateur::compress::recover::{RecoverError, Recovery};
 use secateur::compress::rounds::{School, Score, Told, Turn};
+use secateur::compress::{Plan, Watch, Weight};
 
 use super::agree::Original;
 

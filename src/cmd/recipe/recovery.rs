@@ -23,7 +23,12 @@ pub(in crate::cmd) struct RecoveryFlags {
     pub(in crate::cmd) finetune: Option<u64>,
     /// Repair without training: weights fits what is left after a cut to do what the layers did, then, in this order, bn takes the
     /// statistics of batch normalisations anew, bias shifts biases
-    #[arg(long, value_name = "weights,bn,bias", value_delimiter = ',', requires = "data")]
+    #[arg(
+        long,
+        value_name = "weights,bn,bias",
+        value_delimiter = ',',
+        requires = "data"
+    )]
     recover: Vec<String>,
     /// How many examples repairs look at
     #[arg(long, value_name = "N", requires = "recover")]

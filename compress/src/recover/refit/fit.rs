@@ -97,7 +97,10 @@ impl Fit {
         let at = |o: usize, c: usize| matrix[o * columns + c];
         let all = (0..columns).flat_map(|c| stay.outputs.iter().map(move |&o| (o, c)));
         let whole = all.map(|(o, c)| at(o, c) as f32).collect();
-        let kept = stay.outputs.iter().flat_map(|&o| stay.columns.iter().map(move |&c| (o, c)));
+        let kept = stay
+            .outputs
+            .iter()
+            .flat_map(|&o| stay.columns.iter().map(move |&c| (o, c)));
         let less = kept.map(|(o, c)| at(o, c)).collect();
         let centred = site.bias.is_some();
         let (n, m) = (stay.columns.len() + usize::from(centred), stay.outputs.len());
@@ -113,6 +116,9 @@ impl Fit {
 
     /// Takes in `rows`, to learn from or, `held`, to see how well it did.
     pub(super) fn see(&mut self, rows: Rows, held: bool, with: &Products) -> Result<(), RecoverError> {
+        if self.is_empty() {
+            return Ok(());
+        }
         let all = self.whole.dims()[0];
         let count = rows.now.len() / all.max(1);
         let mut y = multiplied(&with.plain, &Tensor::of(&[count, all], rows.before), &self.whole)?;
@@ -126,7 +132,10 @@ impl Fit {
         let squares: f64 = y.iter().map(|&y| f64::from(y) * f64::from(y)).sum();
         let (n, m) = (self.width(), self.stay.outputs.len());
         let [a, y] = [Tensor::of(&[count, n], a), Tensor::of(&[count, m], y)];
-        let (inputs, both) = (multiplied(&with.turned, &a, &a)?, multiplied(&with.turned, &y, &a)?);
+        let (inputs, both) = (
+            multiplied(&with.turned, &a, &a)?,
+            multiplied(&with.turned, &y, &a)?,
+        );
         let sums = &mut self.sums[usize::from(held)];
         let add = |to: &mut Vec<f64>, x: Vec<f32>| to.iter_mut().zip(x).for_each(|(s, x)| *s += f64::from(x));
         add(&mut sums.inputs, inputs);
@@ -134,6 +143,11 @@ impl Fit {
         sums.target += squares;
         sums.rows += count as u64;
         Ok(())
+    }
+
+    /// Whether nothing is left of the matrix.
+    fn is_empty(&self) -> bool {
+        self.stay.columns.is_empty() || self.stay.outputs.is_empty()
     }
 
     /// Columns with that of the bias.
@@ -148,7 +162,10 @@ impl Fit {
             return;
         }
         let width = more.len() / (y.len() / outputs.len().max(1)).max(1);
-        for (y, more) in y.chunks_exact_mut(outputs.len().max(1)).zip(more.chunks_exact(width.max(1))) {
+        for (y, more) in y
+            .chunks_exact_mut(outputs.len().max(1))
+            .zip(more.chunks_exact(width.max(1)))
+        {
             y.iter_mut().zip(outputs).for_each(|(y, &o)| *y += more[o]);
         }
     }
@@ -173,6 +190,9 @@ impl Fit {
     /// where those that there are fit as well.
     pub(super) fn solved(&self) -> Option<(Vec<f64>, Vec<f64>)> {
         let (n, kept) = (self.width(), self.stay.columns.len());
+        if self.is_empty() {
+            return None;
+        }
         let rows = self.less.chunks_exact(kept.max(1));
         let (of_a, of_y) = match &self.middle {
             Some((a, y)) => (&a[..kept], &y[..]),

@@ -8,19 +8,19 @@ mod stream;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use secateur_engine::ir::{Model, ValueId};
 use secateur_engine::Tensor;
+use secateur_engine::ir::{Model, ValueId};
 
 use super::{Calibration, RecoverError};
-use crate::observe::rows::Rows;
 use crate::math::layout::Cell;
+use crate::observe::rows::Rows;
 use crate::place::{self, Place, places};
 use crate::scan::Watch;
 use crate::{Change, Plan, Raw, Replace};
 use fit::{Fit, Products};
 use shadow::Shadow;
 use site::{Rest, Site, sites};
-use stream::Stream;
+use stream::{ROOM, Stream};
 
 /// Numbers that are put together as rows at a time.
 const CHUNK: usize = 1 << 21;
@@ -54,6 +54,16 @@ pub fn refit(
     with: &Calibration,
     watch: &dyn Watch,
 ) -> Result<Refitted, RecoverError> {
+    within(ROOM, (model, plan), with, watch)
+}
+
+/// The same with so many bytes for what flows between layers of each of the two models.
+fn within(
+    room: usize,
+    (model, plan): (&Model, &Plan),
+    with: &Calibration,
+    watch: &dyn Watch,
+) -> Result<Refitted, RecoverError> {
     let shadow = Shadow::of(model, plan)?;
     let (sites, other) = sites(model, &shadow);
     let mut done = Refitted {
@@ -65,17 +75,25 @@ pub fn refit(
         return Ok(done);
     }
     let batches = with.batches()?;
+    if batches.is_empty() {
+        return Err(RecoverError::wrong(
+            "repair weights: expected examples, found none",
+        ));
+    }
     watch.runs("refitting", (sites.len() * batches.len()) as u64);
     let stream = |model: &Model, i: usize| {
         let wanted = wanted(&sites, i);
-        Stream::new(model.clone(), &wanted, (with, &batches))
+        Stream::new(model.clone(), &wanted, (with, &batches), room)
     };
     let mut refit = Refit {
         streams: [stream(model, 0), stream(&shadow.model, 1)],
         batches: batches.len(),
         products: Products::new(with.threads)?,
         constants: [constants(model), constants(&shadow.model)],
-        names: site::values(&shadow.model).into_iter().map(|(n, v)| (v, n)).collect(),
+        names: site::values(&shadow.model)
+            .into_iter()
+            .map(|(n, v)| (v, n))
+            .collect(),
         new: BTreeMap::new(),
         watch,
     };
@@ -199,7 +217,9 @@ impl Refit<'_> {
         match (which, self.new.get(name)) {
             (0, Some(new)) => Some(new.clone()),
             _ => {
-                let constant = self.constants[which].get(name)?.constant(&self.streams[which].model);
+                let constant = self.constants[which]
+                    .get(name)?
+                    .constant(&self.streams[which].model);
                 constant?.tensor.floats()
             }
         }
@@ -231,10 +251,24 @@ impl Refit<'_> {
         let places: Vec<_> = site
             .stays
             .iter()
-            .map(|s| (place(outputs, &s.outputs), place(columns, &s.columns), s.columns.len()))
+            .map(|s| {
+                (
+                    place(outputs, &s.outputs),
+                    place(columns, &s.columns),
+                    s.columns.len(),
+                )
+            })
             .collect();
         let cells = site.layout.cells();
-        for (Cell { group, output, column }, x) in cells.into_iter().zip(&mut elements) {
+        for (
+            Cell {
+                group,
+                output,
+                column,
+            },
+            x,
+        ) in cells.into_iter().zip(&mut elements)
+        {
             let (of_output, of_column, width) = &places[group];
             let at = of_output[output].zip(of_column[column]);
             if let Some(((weights, _), (o, c))) = solved[group].as_ref().zip(at) {
@@ -245,7 +279,9 @@ impl Refit<'_> {
     }
 
     fn biases(&mut self, site: &Site, solved: &[Option<(Vec<f64>, Vec<f64>)>], which: usize) {
-        let bias = site.bias.and_then(|b| Some((b, self.names.get(&b.value)?.clone())));
+        let bias = site
+            .bias
+            .and_then(|b| Some((b, self.names.get(&b.value)?.clone())));
         let found = bias.and_then(|(b, name)| Some((b, self.elements(which, &name)?, name)));
         let Some((bias, mut elements, name)) = found else {
             return;
@@ -306,7 +342,11 @@ impl View {
     /// Shows the rows to `fits`: the share `seen` to learn from, in whole examples, the others to see how well they did.
     fn show(&self, site: &Site, fits: &mut [Fit], seen: f64, with: &Products) -> Result<(), RecoverError> {
         let examples = self.seen[0].0.first().copied().unwrap_or(1).max(1);
-        let examples = if self.count.is_multiple_of(examples) { examples } else { 1 };
+        let examples = if self.count.is_multiple_of(examples) {
+            examples
+        } else {
+            1
+        };
         let split = match examples {
             1 => (self.count as f64 * seen) as usize,
             n => (n as f64 * seen) as usize * (self.count / n),
@@ -343,3 +383,6 @@ impl View {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,7 +193,10 @@ impl<'a> Finder<'a> {
         }
         match self.summed(made) {
             Some((sum, v)) if node.is("MatMul") && self.vector(v, outputs) => {
-                let bias = Bias { value: v, factor: 1.0 };
+                let bias = Bias {
+                    value: v,
+                    factor: 1.0,
+                };
                 (Some(bias), self.rest(sum, back))
             }
             _ if node.is("MatMul") => (None, self.rest(made, back)),
@@ -212,7 +215,8 @@ impl<'a> Finder<'a> {
 
     /// The sum that is all that `v` is read by, and the other summand.
     fn summed(&self, v: ValueId) -> Option<(ValueId, ValueId)> {
-        let node = &self.shadow.model.graph[self.reader(v).filter(|n| self.shadow.model.graph[*n].is("Add"))?];
+        let node =
+            &self.shadow.model.graph[self.reader(v).filter(|n| self.shadow.model.graph[*n].is("Add"))?];
         let sum = node.outputs.first().copied().flatten()?;
         match node.inputs[..] {
             [Some(a), Some(b)] => Some((sum, if a == v { b } else { a })),
@@ -288,7 +292,15 @@ fn stays(layout: &Layout, masks: Option<&Vec<Vec<bool>>>) -> Vec<Stay> {
         })
     });
     let mut found = vec![(vec![false; layout.outputs], vec![false; layout.columns]); layout.groups];
-    for (i, Cell { group, output, column }) in layout.cells().into_iter().enumerate() {
+    for (
+        i,
+        Cell {
+            group,
+            output,
+            column,
+        },
+    ) in layout.cells().into_iter().enumerate()
+    {
         if all.as_ref().is_none_or(|all| all[i]) {
             found[group].0[output] = true;
             found[group].1[column] = true;

@@ -9,7 +9,7 @@ use super::super::{Calibration, RecoverError};
 use super::shadow::reads;
 
 /// Bytes of values that are kept between parts; where it would be more, a part runs again with what comes before it.
-const ROOM: usize = 1 << 30;
+pub(super) const ROOM: usize = 1 << 30;
 
 /// Integers of which no more are taken for a shape, and so for a constant where they are always the same.
 const SHAPE: usize = 64;
@@ -30,6 +30,8 @@ pub(super) struct Stream<'a> {
     done: usize,
     /// What is still needed of what they made, by batch.
     kept: Vec<Values>,
+    /// Bytes that this may take.
+    room: usize,
 }
 
 /// A part to run.
@@ -51,6 +53,7 @@ impl<'a> Stream<'a> {
         model: Model,
         wanted: &[ValueId],
         (with, batches): (&'a Calibration<'a>, &[Vec<(String, Tensor)>]),
+        room: usize,
     ) -> Stream<'a> {
         let names = model.graph.names();
         let fed: HashSet<&String> = batches.iter().flatten().map(|(name, _)| name).collect();
@@ -60,7 +63,9 @@ impl<'a> Stream<'a> {
         };
         let inputs: HashSet<ValueId> = model.graph.inputs.iter().filter(open).map(|p| p.value).collect();
         let kept = batches.iter().map(|batch| {
-            let known = batch.iter().filter_map(|(name, x)| Some((*names.get(&**name)?, x)));
+            let known = batch
+                .iter()
+                .filter_map(|(name, x)| Some((*names.get(&**name)?, x)));
             let inputs = known.filter(|(v, _)| inputs.contains(v));
             inputs.map(|(v, x)| (v, x.clone())).collect()
         });
@@ -72,6 +77,7 @@ impl<'a> Stream<'a> {
             constant,
             done: 0,
             kept,
+            room,
             names,
             model,
         }
@@ -110,7 +116,7 @@ impl<'a> Stream<'a> {
             session: None,
             feeds: vec![],
             next: Some(vec![]),
-            room: ROOM,
+            room: self.room,
         };
         if end > self.done {
             self.build(&mut part)?;
@@ -174,9 +180,8 @@ impl<'a> Stream<'a> {
             }
         }
         let find = |v: &ValueId| now.get(v).or_else(|| kept.get(v)).cloned();
-        let unseen = |v: &ValueId| {
-            RecoverError::wrong(format!("value {:?} is not seen", self.model.graph[*v].name))
-        };
+        let unseen =
+            |v: &ValueId| RecoverError::wrong(format!("value {:?} is not seen", self.model.graph[*v].name));
         let wanted = part.wanted.iter().map(|v| find(v).ok_or_else(|| unseen(v)));
         let wanted = wanted.collect::<Result<_, _>>()?;
         if part.session.is_some() {
