@@ -373,7 +373,7 @@ impl<'a, 'b> Way<'a, 'b> {
         while (self.state.tries.len() as u32) < of && self.state.stride >= LEAST && self.now.2 > self.wanted()
         {
             let round = self.state.tries.len() as u32 + 1;
-            let turn = Turn { round, of };
+            let (turn, begun) = (Turn { round, of }, Instant::now());
             let next = self
                 .next(turn, school, told)
                 .map_err(|e| e.within(turn.round, turn.of))?;
