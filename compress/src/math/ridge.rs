@@ -3,7 +3,7 @@
 use super::factor::{cholesky, dot, solve};
 
 /// How strongly weights are drawn, as shares of the mean square of an input.
-const RIDGES: [f64; 6] = [1e-7, 1e-5, 1e-3, 1e-2, 1e-1, 1.0];
+const RIDGES: [f64; 6] = [1e-9, 1e-6, 1e-4, 1e-2, 1e-1, 1.0];
 
 /// The share where nothing tells which is best.
 const USUAL: f64 = 1e-2;

@@ -117,17 +117,17 @@ impl<'a> Finder<'a> {
     /// Whether a weight that cannot be fitted is less, or multiplied by something else.
     fn concerned(&self, weight: &Weight, value: ValueId) -> bool {
         let g = &self.shadow.model.graph;
-        let other = |n: &NodeId| {
-            let inputs = g[*n].inputs.iter().flatten();
-            inputs.filter(|v| **v != value).any(|v| self.touched.contains(v))
-        };
-        self.shadow.stays.contains_key(&weight.name) || self.links[1].readers(value).iter().any(other)
+        let made = |n: &NodeId| g[*n].outputs.iter().flatten().any(|v| self.touched.contains(v));
+        self.shadow.stays.contains_key(&weight.name) || self.links[1].readers(value).iter().any(made)
     }
 
     /// Whether the layer sees less or something else.
     fn differs(&self, site: &Site) -> bool {
         let columns = |s: &Stay| !s.outputs.is_empty() && s.columns.len() < site.layout.columns;
-        self.touched.contains(&site.taps[1].value) || site.stays.iter().any(columns)
+        let [was, is] = &site.taps;
+        let name = |model: &'a Model, v: ValueId| &model.graph[v].name;
+        let other = name(self.model, was.value) != name(&self.shadow.model, is.value);
+        other || self.touched.contains(&is.value) || site.stays.iter().any(columns)
     }
 
     fn fitted(&self, weight: &Weight, value: ValueId) -> Option<Site> {
@@ -165,43 +165,48 @@ impl<'a> Finder<'a> {
 
     /// What is added to what `product` makes.
     fn after(&self, product: &Product, layout: &Layout) -> (Option<Bias>, Option<Rest>) {
-        let g = &self.shadow.model.graph;
-        let (node, outputs) = (&g[product.node], layout.groups * layout.outputs);
-        if product.input == 0 {
-            return (None, None);
+        let node = &self.shadow.model.graph[product.node];
+        let (made, outputs) = (
+            node.outputs.first().copied().flatten(),
+            layout.groups * layout.outputs,
+        );
+        // What a weight multiplies from the left makes outputs of another axis than the last.
+        match made.filter(|_| product.input > 0) {
+            None => (None, None),
+            Some(made) if node.is("MatMul") => self.after_product(made, outputs),
+            Some(made) => self.after_layer(product, made, outputs),
         }
-        let Some(made) = node.outputs.first().copied().flatten() else {
-            return (None, None);
-        };
-        let inside = match (node.domain(), &*node.op) {
-            (_, "Conv" | "FusedConv") | ("com.microsoft", "Attention") => Some(1.0),
-            (_, "Gemm" | "FusedGemm") => Some(self.number(product, "beta")).filter(|b| *b != 0.0),
-            _ => None,
-        };
-        let windowed = matches!(product.tap.how, How::Window(_));
-        let back = (!windowed).then_some(0);
-        if let Some(factor) = inside {
-            let third = node.inputs.get(2).copied().flatten();
-            let bias = third.filter(|v| self.vector(*v, outputs));
-            let bias = bias.map(|value| Bias { value, factor });
-            let plain = node.is("Conv") || node.is("Gemm");
-            let none = third.is_none() && plain;
-            return match none.then(|| self.norm(made, outputs)).flatten() {
-                Some(mean) => (Some(mean), None),
-                None => (bias, plain.then(|| self.rest(made, back)).flatten()),
-            };
-        }
+    }
+
+    /// What is added to the matrix product `made`.
+    fn after_product(&self, made: ValueId, outputs: usize) -> (Option<Bias>, Option<Rest>) {
         match self.summed(made) {
-            Some((sum, v)) if node.is("MatMul") && self.vector(v, outputs) => {
-                let bias = Bias {
-                    value: v,
-                    factor: 1.0,
-                };
-                (Some(bias), self.rest(sum, back))
+            Some((sum, value)) if self.vector(value, outputs) => {
+                (Some(Bias { value, factor: 1.0 }), self.rest(sum, Some(0)))
             }
-            _ if node.is("MatMul") => (None, self.rest(made, back)),
-            _ => (None, None),
+            _ => (None, self.rest(made, Some(0))),
         }
+    }
+
+    /// What is added to `made` by the node itself, or else by a normalisation behind it, and after it.
+    fn after_layer(&self, product: &Product, made: ValueId, outputs: usize) -> (Option<Bias>, Option<Rest>) {
+        let node = &self.shadow.model.graph[product.node];
+        let factor = match &*node.op {
+            "Conv" | "FusedConv" | "Attention" => 1.0,
+            "Gemm" | "FusedGemm" => self.number(product, "beta"),
+            _ => 0.0,
+        };
+        let third = node.inputs.get(2).copied().flatten();
+        let own = third.filter(|v| factor != 0.0 && self.vector(*v, outputs));
+        let bias = own.map(|value| Bias { value, factor });
+        if !(node.is("Conv") || node.is("Gemm")) {
+            return (bias, None);
+        }
+        if let Some(mean) = self.norm(made, outputs).filter(|_| third.is_none()) {
+            return (Some(mean), None);
+        }
+        let windowed = matches!(product.tap.how, How::Window(_));
+        (bias, self.rest(made, (!windowed).then_some(0)))
     }
 
     /// The only node that reads `v`.
