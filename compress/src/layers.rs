@@ -246,7 +246,8 @@ fn layer(look: &Look, (x, end): (ValueId, ValueId), score: f64) -> Option<Layer>
     })
 }
 
-/// What the first product between `x` and `end` makes, or, where weights are no floats, the first that reads a constant matrix. Whether others
+/// What the first product between `x` and `end` makes, or, where weights are no floats, the first that reads a
+/// matrix of constants. Whether others
 /// need it too does not matter: that changes as layers go.
 fn product(look: &Look, x: ValueId, end: ValueId) -> Option<ValueId> {
     let (mut open, mut between) = (vec![end], HashSet::new());
@@ -267,10 +268,24 @@ fn product(look: &Look, x: ValueId, end: ValueId) -> Option<ValueId> {
     first(&weighty).or_else(|| first(&matrix))
 }
 
-/// Whether `id` reads a constant of several axes.
+/// Whether `id` reads something of several axes that is made of constants alone, as weights of bytes are before they are multiplied by.
 fn matrix(look: &Look, id: NodeId) -> bool {
     let mut inputs = look.graph[id].inputs.iter().flatten();
-    inputs.any(|v| look.graph.konst(*v).is_some_and(|t| t.dims().len() > 1))
+    inputs.any(|v| fixed(look, *v).is_some_and(|axes| axes > 1))
+}
+
+/// The most axes of the constants that `v` is made of, if of nothing else.
+fn fixed(look: &Look, v: ValueId) -> Option<usize> {
+    let (mut open, mut seen, mut axes) = (vec![v], HashSet::new(), 0);
+    while let Some(v) = open.pop() {
+        match (look.graph.konst(v), look.made(v)) {
+            (Some(t), _) => axes = axes.max(t.dims().len()),
+            (None, Some(n)) if seen.insert(n) => open.extend(look.graph[n].inputs.iter().flatten()),
+            (None, Some(_)) => {}
+            (None, None) => return None,
+        }
+    }
+    Some(axes)
 }
 
 #[cfg(test)]

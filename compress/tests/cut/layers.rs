@@ -49,8 +49,9 @@ fn encoders() -> Vec<(String, Model)> {
     let mut all = vec![
         ("bert-base".to_owned(), arch("bert-base", &with(&[words]))),
         ("vit".to_owned(), arch("vit", &with(&[]))),
-        ("spelled out".to_owned(), spelled(false)),
-        ("of bytes".to_owned(), spelled(true)),
+        ("spelled out".to_owned(), spelled(Weights::Floats)),
+        ("of bytes".to_owned(), spelled(Weights::Bytes)),
+        ("of restored bytes".to_owned(), spelled(Weights::Restored)),
         ("plain".to_owned(), plain()),
     ];
     for name in ["transformer", "transformer-decoder", "transformer-encoder"] {
@@ -85,8 +86,8 @@ fn plain() -> Model {
 }
 
 /// Layers of one head as exporters write them that know no `LayerNormalization`, all with the same mask and, as ALBERT's, the same weights of
-/// queries; `bytes` makes weights and what they multiply integers.
-fn spelled(bytes: bool) -> Model {
+/// queries.
+fn spelled(weights: Weights) -> Model {
     let mut s = Sketch::new(4);
     let (mut x, mask) = (s.input("x", &[1, 5, 8]), s.input("mask", &[1, 1, 5]));
     let (far, query) = (
@@ -96,7 +97,7 @@ fn spelled(bytes: bool) -> Model {
     let hidden = s.op("Mul", &[mask, far], &[]);
     for _ in 0..4 {
         let [k, v, up, down] = [[8, 8], [8, 8], [8, 16], [16, 8]].map(|d| s.weight(&d));
-        let [q, k, v] = [query, k, v].map(|w| product(&mut s, x, w, bytes));
+        let [q, k, v] = [query, k, v].map(|w| product(&mut s, x, w, weights));
         let k = s.op("Transpose", &[k], &[("perm", list(&[0, 2, 1]))]);
         let scores = s.op("MatMul", &[q, k], &[]);
         let scores = s.op("Add", &[scores, hidden], &[]);
@@ -104,9 +105,9 @@ fn spelled(bytes: bool) -> Model {
         let mixed = s.op("MatMul", &[share, v], &[]);
         let sum = s.op("Add", &[mixed, x], &[]);
         x = norm(&mut s, sum);
-        let wide = product(&mut s, x, up, bytes);
+        let wide = product(&mut s, x, up, weights);
         let wide = s.op("Relu", &[wide], &[]);
-        let narrow = product(&mut s, wide, down, bytes);
+        let narrow = product(&mut s, wide, down, weights);
         let sum = s.op("Add", &[narrow, x], &[]);
         x = norm(&mut s, sum);
     }
@@ -116,9 +117,19 @@ fn spelled(bytes: bool) -> Model {
     s.done(&[out])
 }
 
+/// How weights are held.
+#[derive(Clone, Copy, PartialEq)]
+enum Weights {
+    Floats,
+    /// As bytes that are multiplied by bytes.
+    Bytes,
+    /// As bytes that are made floats.
+    Restored,
+}
+
 /// `x` times the matrix `w`, or, if it is to be of bytes, times one of its shape.
-fn product(s: &mut Sketch, x: ValueId, w: ValueId, bytes: bool) -> ValueId {
-    if !bytes {
+fn product(s: &mut Sketch, x: ValueId, w: ValueId, weights: Weights) -> ValueId {
+    if weights == Weights::Floats {
         return s.op("MatMul", &[x, w], &[]);
     }
     let dims = s.model.graph.konst(w).unwrap().dims().to_vec();
@@ -128,12 +139,17 @@ fn product(s: &mut Sketch, x: ValueId, w: ValueId, bytes: bool) -> ValueId {
         "bytes",
         Tensor::of(&dims, (0..count).map(near).collect::<Vec<u8>>()),
     );
+    let scale = s.weight(&[1, dims[1]]);
+    if weights == Weights::Restored {
+        let w = s.op("Cast", &[w], &[("to", int(1))]);
+        let w = s.op("Mul", &[w, scale], &[]);
+        return s.op("MatMul", &[x, w], &[]);
+    }
     let [whole, step, zero] = s.ops("DynamicQuantizeLinear", &[x], &[], 3)[..] else {
         panic!("three outputs")
     };
     let sum = s.op("MatMulInteger", &[whole, w, zero], &[]);
     let sum = s.op("Cast", &[sum], &[("to", int(1))]);
-    let scale = s.weight(&[1, dims[1]]);
     let scale = s.op("Mul", &[scale, step], &[]);
     s.op("Mul", &[sum, scale], &[])
 }
@@ -158,11 +174,16 @@ fn what_is_left_is_called_as_before_whatever_goes() {
     for (seed, (what, model)) in encoders().into_iter().enumerate() {
         let all = found(&model);
         let expected = match &*what {
-            _ if what.starts_with("spelled out") || what.starts_with("of bytes") => 4,
+            _ if what.starts_with("spelled out") || what.starts_with("of ") => 4,
             _ if what.starts_with("transformer,") => 12,
             _ => 6,
         };
         assert_eq!(all.len(), expected, "{what}");
+        let ends = |l: &Layer| all.iter().any(|o| o.value == l.name);
+        assert!(
+            what.starts_with("plain") || !all.iter().any(ends),
+            "{what}: {all:?}"
+        );
         let mut random = Random::new(seed as u64);
         let (mut now, mut left) = (model, all);
         while left.len() > 1 {
@@ -224,7 +245,7 @@ fn what_goes_with_a_layer_may_have_been_to_go_by_itself() {
 /// Layers that are shown as outputs stay outputs, of what is left.
 #[test]
 fn outputs_of_layers_that_went_are_those_of_the_layers_before() {
-    let model = showing(&spelled(false));
+    let model = showing(&spelled(Weights::Floats));
     let all = names(&model);
     let now = without(&without(&model, &all[2]), &all[1]);
     let [before, after] = [&model, &now].map(|m| outputs(m, &Sizes::new()));
