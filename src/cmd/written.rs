@@ -334,7 +334,7 @@ mod tests {
             entries: vec![("location".to_owned(), "w.bin".to_owned())],
             source: None,
         });
-        outside.graph[w].konst = Some(konst.into());
+        outside.graph[w].konst = Some(konst);
         onnx::save(&outside, &output, false).unwrap();
         let read = Model::load(&output).unwrap();
         let target = Target { output, force: true };
