@@ -185,6 +185,23 @@ fn channels_last(example: &mut [f32], channels: usize, scratch: &mut Vec<f32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Options, open};
+
+    #[test]
+    fn examples_are_standardised_where_that_is_wanted() {
+        let digits = open("digits", &Options::default()).unwrap().train;
+        assert!(digits.is_pixels());
+        let of = |mean: &[f32]| Normalize {
+            mean: mean.into(),
+            std: vec![0.25; mean.len()],
+        };
+        let floats = |batch: Batch| batch.inputs[0].1.floats().unwrap();
+        let plain = floats(digits.batch(&[3, 5]).unwrap());
+        let changed = floats(digits.normalized(&[3, 5], Some(&of(&[0.5]))).unwrap());
+        let each = plain.iter().zip(&changed);
+        assert!(each.clone().all(|(x, y)| ((x - 0.5) / 0.25 - y).abs() < 1e-6) && plain != changed);
+        assert!(digits.normalized(&[3], Some(&of(&[0.5, 0.5]))).is_err());
+    }
 
     #[test]
     fn channels_go_to_the_end() {
