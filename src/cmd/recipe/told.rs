@@ -1,9 +1,9 @@
 //! Schools that are told apart by more than they know themselves.
 
 use secateur::Model;
-use secateur::compress::Weight;
 use secateur::compress::recover::RecoverError;
 use secateur::compress::rounds::{School, Score, Told, Turn};
+use secateur::compress::{Plan, Watch, Weight};
 
 /// A school, and what else must be the same where its state is gone on with: names and words.
 pub(in crate::cmd) struct Apart<'a> {
@@ -24,6 +24,16 @@ impl School for Apart<'_> {
 
     fn kept(&mut self, turn: Turn) {
         self.school.kept(turn);
+    }
+
+    fn prepare(
+        &mut self,
+        turn: Turn,
+        model: &Model,
+        plan: Plan,
+        by: (&dyn Watch, Told),
+    ) -> Result<Plan, RecoverError> {
+        self.school.prepare(turn, model, plan, by)
     }
 
     fn recover(
