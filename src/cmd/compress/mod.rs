@@ -136,6 +136,7 @@ impl Job<'_> {
             self.each(&card),
             unlabelled,
         );
+        usual::repairs(budget);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What is done where nobody says.
 
-use secateur::compress::recipe::Finetune;
+use secateur::compress::recipe::{Budgeted, Finetune, Recover};
 
 use super::super::recipe::INPUTS;
 
@@ -8,6 +8,8 @@ use super::super::recipe::INPUTS;
 const WORK: f64 = 4e12;
 /// Multiply-adds that the curves may take, where there are enough examples to choose from.
 const LOOK: f64 = 4e11;
+/// Examples by which weights are fitted after a cut.
+const FITTED: usize = 128;
 /// Steps of a training.
 const STEPS: (f64, f64) = (30.0, 2000.0);
 /// Epochs of a training.
@@ -28,6 +30,18 @@ pub(super) fn lesson(how: &mut Finetune, parameters: usize, macs: Option<u64>, u
     }
     if how.data == INPUTS {
         how.augment = None;
+    }
+}
+
+/// Weights make up for what is cut away, where nobody says what does.
+pub(super) fn repairs(budget: &mut Budgeted) {
+    if budget.recover.is_none() && budget.pattern.piece().is_some() {
+        budget.recover = Some(Recover {
+            data: budget.finetune.data.clone(),
+            repairs: vec!["weights".into()],
+            samples: Some(FITTED),
+            ..Recover::default()
+        });
     }
 }
 
@@ -66,6 +80,8 @@ pub(super) fn seen(macs: Option<u64>, runs: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -95,5 +111,22 @@ mod tests {
             (how.lr, how.batch, how.temperature, how.task),
             (Some(0.5), Some(7), None, None)
         );
+    }
+
+    #[test]
+    fn what_is_cut_is_made_up_for() {
+        let of = |pattern: &str, named: &[&str]| {
+            let recover = json!({"data": "d", "repairs": named});
+            let recover = Some(recover).filter(|_| !named.is_empty());
+            let finetune = json!({"data": "d", "epochs": 1});
+            let said = json!({"max_drop": 1.0, "pattern": pattern, "finetune": finetune, "recover": recover});
+            let mut budget: Budgeted = serde_json::from_value(said).unwrap();
+            repairs(&mut budget);
+            budget.recover.map(|r| (r.repairs.join(","), r.data))
+        };
+        let own = |names: &str| Some((names.to_owned(), "d".to_owned()));
+        assert_eq!(of("structured+unstructured", &[]), own("weights"));
+        assert_eq!(of("unstructured", &[]), None);
+        assert_eq!(of("structured", &["bn"]), own("bn"));
     }
 }

@@ -471,7 +471,10 @@ fn stopped(caught: &Catch, hunt: &Hunt) -> String {
             Quantity::Ms => "it was when the step was measured; times vary on a busy machine".to_owned(),
             _ => "it was when the step was measured".to_owned(),
         },
-        None => "pruning more is predicted to save no more".to_owned(),
+        None if hunt.budget.pattern.piece().is_some() && hunt.budget.pattern.zeros().is_some() => {
+            "pruning more is predicted to save no more".to_owned()
+        }
+        None => "pruning more is predicted to save no more; --pattern structured+unstructured both cuts and makes zeros".to_owned(),
     }
 }
 

@@ -109,6 +109,8 @@ fn compress(dense: &Step, page: &Path, flags: &Flags, ui: &Ui) -> Result<Outcome
         MAX_DROP,
         "--target",
         TARGET,
+        "--pattern",
+        "structured+unstructured",
         "--validation",
         &judges,
         "--augment",
