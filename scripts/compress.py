@@ -15,12 +15,13 @@ from structured import ROOT
 
 TITLE = "## Under a budget"
 BUDGET = "--max-drop 1.0 --target 2x"
+BOTH = "--pattern structured+unstructured"
 EMOJI = "--set channels=3 --set height=32 --set width=32"
 # name: (training, data, flags); without a training the name is that of a file
 RUNS = {
-    "lenet-300-100, MNIST": ("lenet-300-100 --epochs 10 --batch 64 --schedule cosine:10", "{data}/mnist", ""),
-    "lenet5, MNIST": ("lenet5 --epochs 6 --batch 64 --schedule cosine:6", "{data}/mnist", ""),
-    "conv4, digits": ("conv4 --epochs 60 --batch 32 --lr 2e-3 --schedule cosine:60 --augment crop:1,rotate:15", "digits", "--augment crop:1,rotate:15 -s batch=64"),
+    "lenet-300-100, MNIST": ("lenet-300-100 --epochs 10 --batch 64 --schedule cosine:10", "{data}/mnist", BOTH),
+    "lenet5, MNIST": ("lenet5 --epochs 6 --batch 64 --schedule cosine:6", "{data}/mnist", BOTH),
+    "conv4, digits": ("conv4 --epochs 60 --batch 32 --lr 2e-3 --schedule cosine:60 --augment crop:1,rotate:15", "digits", f"--augment crop:1,rotate:15 {BOTH}"),
     "resnet20, emoji": (
         f"resnet20 {EMOJI} --epochs 15 --batch 64 --lr 0.002 --schedule cosine:15 --augment flip,crop:4",
         "{data}/emoji-images",
@@ -30,9 +31,9 @@ RUNS = {
         "transformer-encoder --set layers=2 --set hidden=64 --set heads=4 --set ffn=128 --set dropout=0.2 --epochs 4 --batch 32 "
         "--schedule warmup:1+cosine:3",
         "{data}/text-topics/reuters-r8-train.tab",
-        "",
+        BOTH,
     ),
-    "opennsfw-resnet50thin/open-nsfw.onnx": (None, "{work}/opennsfw-resnet50thin.npz", "--task none"),
+    "opennsfw-resnet50thin/open-nsfw.onnx": (None, "{work}/opennsfw-resnet50thin.npz", f"--task none {BOTH}"),
 }
 
 

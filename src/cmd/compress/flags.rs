@@ -89,7 +89,7 @@ pub(super) const WORDS: [(&str, &str); 9] = [
     ("lr", "The rate [default: by the size of the model]"),
     (
         "lr_schedule",
-        "How the rate goes on after each step, in epochs, as the --schedule of `finetune` has it [default: cosine to the end]",
+        "How the rate goes on after each step, in epochs, as the --schedule of `finetune` has it [default: up for a tenth of them, then cosine to the end]",
     ),
     (
         "validation",

@@ -161,7 +161,7 @@ impl Job<'_> {
             how.epochs = usual::epochs(self.each(&card), pupil.start.batch, pupil.batches()?);
         }
         if how.lr_schedule.is_none() && how.epochs > 0 {
-            how.lr_schedule = Some(format!("cosine:{}", how.epochs));
+            how.lr_schedule = Some(usual::schedule(how.epochs));
         }
         pupil.learns(how.epochs, how.lr_schedule.as_deref())
     }

@@ -72,6 +72,13 @@ pub(super) fn epochs(macs: Option<u64>, batch: usize, batches: u64) -> u64 {
     epochs.clamp(EPOCHS.0, EPOCHS.1)
 }
 
+/// How the rate goes on over so many epochs: up from nothing, since the first steps of Adam are as long as any and shake what was just
+/// fitted, then down.
+pub(super) fn schedule(epochs: u64) -> String {
+    let tenths = |n: u64| (n * epochs) as f64 / 10.0;
+    format!("warmup:{},0.01+cosine:{}", tenths(1), tenths(9))
+}
+
 /// How many examples curves are measured by, which ask for so many runs of each.
 pub(super) fn seen(macs: Option<u64>, runs: usize) -> usize {
     let each = macs.unwrap_or(0).max(1) as f64 * runs.max(1) as f64;
@@ -96,6 +103,13 @@ mod tests {
             (seen(Some(266_200), 24), seen(Some(4_600_000_000), 500)),
             (1024, 16)
         );
+    }
+
+    #[test]
+    fn rates_rise_before_they_fall() {
+        let all: secateur::train::Schedule = schedule(3).parse().unwrap();
+        assert_eq!(schedule(3), "warmup:0.3,0.01+cosine:2.7");
+        assert_eq!(all.to_string(), schedule(3));
     }
 
     #[test]

@@ -54,6 +54,9 @@ impl Job<'_> {
     /// Searches, writes what was found, and says it.
     pub(super) fn hunted(&self, hunt: &Hunt, recipe: &Recipe) -> Result<Outcome> {
         let target = self.flags.target().context("there is no file to write")?;
+        if hunt.quantity() == Quantity::Ms && crate::rates::cached().threads() == 0 {
+            self.ui.note("times are predicted by built-in rates, which may mislead the search; `secateur calibrate` measures this machine's once");
+        }
         let caught = hunt
             .run(self.flags.recovery.state())
             .map_err(|e| untouched(e, Some(&target)))?;
