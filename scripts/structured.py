@@ -28,7 +28,7 @@ FIT = "--recover weights --recover-samples 128"
 # name: (the file, sizes, side of the pieces, the cut, fine-tuning)
 REAL = {
     "opennsfw-resnet50thin": ("open-nsfw.onnx", "", 224, CUT, "--finetune 6 --batch 16 --lr 1e-4 --lr-schedule warmup:0.5,0.01+cosine:5.5"),
-    "vit-s": ("vit_s_focus.onnx", "", 224, "--pattern structured --of macs --sparsity 50%", "--finetune 8 --batch 8 --lr 5e-5 --lr-schedule warmup:0.5,0.01+cosine:7.5"),
+    "vit-s": ("vit_s_focus.onnx", "", 224, "--pattern structured --of macs --sparsity 50%", "--finetune 4 --batch 8 --lr 5e-5 --lr-schedule warmup:0.5,0.01+cosine:3.5"),
     "nudenet-yolov8n": (
         "320n.onnx",
         "-s height=320 -s width=320",

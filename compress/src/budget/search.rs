@@ -458,7 +458,7 @@ impl<'a, 'b> Way<'a, 'b> {
             sum(first),
         );
         // What no curve has stays.
-        let guess = (aim / state.bias - (state.cost - own)).clamp(least, own);
+        let guess = (aim / state.bias - (state.cost - own)).max(least).min(own);
         let (cost, found) = of(guess)?;
         let (reached, slack) = (cost <= aim * (1.0 + 1e-9), SLACK * (self.now.2 - aim));
         if reached && cost >= aim - slack {

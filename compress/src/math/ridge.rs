@@ -63,8 +63,8 @@ impl Sums {
         self.target + rows.map(one).sum::<f64>()
     }
 
-    /// The weights `w` for which `error(w) + λ |w − prior|²` is least, where `λ` is the share `ridge` of the mean square of an input;
-    /// `None` where they are not determined, or not finite.
+    /// The weights `w` for which `error(w) + λ |w − prior|²` is least, where `λ` is the share `ridge` of the mean square of an input, those zero
+    /// that are zero in `prior`; `None` where they are not determined, or not finite.
     pub fn fit(&self, prior: Prior, ridge: f64) -> Option<Vec<f64>> {
         let n = prior.columns;
         let drawn = n - prior.free;
@@ -77,9 +77,12 @@ impl Sums {
         }
         let mut w = self.both.clone();
         for (w, prior) in w.chunks_exact_mut(n).zip(prior.weights.chunks_exact(n)) {
-            let drawn = w.iter_mut().zip(prior).take(drawn);
-            drawn.for_each(|(w, prior)| *w += more * prior);
+            let pairs = w.iter_mut().zip(prior).take(drawn);
+            pairs.for_each(|(w, prior)| *w += more * prior);
             solve(&l, w);
+            // What was pruned stays pruned; whether the others do better then is seen by the examples that are held back.
+            let pairs = w.iter_mut().zip(prior).take(drawn);
+            pairs.filter(|(_, p)| **p == 0.0).for_each(|(w, _)| *w = 0.0);
         }
         w.iter().all(|x| x.is_finite()).then_some(w)
     }
@@ -127,7 +130,10 @@ mod tests {
         sums
     }
 
-    const PRIOR: [f64; 6] = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+    /// Nearly nothing, but not pruned.
+    const LITTLE: f64 = 1e-13;
+
+    const PRIOR: [f64; 6] = [1.0, LITTLE, LITTLE, LITTLE, LITTLE, 1.0];
 
     fn prior(free: usize) -> Prior<'static> {
         Prior {
@@ -152,6 +158,20 @@ mod tests {
     fn what_can_be_made_is_made_though_inputs_depend_on_each_other() {
         let w = fitted(&sums(0..60, 0.0), &sums(60..80, 0.0), prior(0)).unwrap();
         assert!(sums(80..90, 0.0).error(&w, 3) < 1e-9, "{w:?}");
+    }
+
+    #[test]
+    fn what_is_zero_stays_zero_and_the_others_make_up_for_it() {
+        let weights = [1.0, 0.0, LITTLE, 0.0, LITTLE, 1.0];
+        let pruned = Prior {
+            weights: &weights,
+            columns: 3,
+            free: 0,
+        };
+        let (seen, held) = (sums(0..60, 0.0), sums(60..80, 0.0));
+        let w = fitted(&seen, &held, pruned).unwrap();
+        assert_eq!((w[1], w[3]), (0.0, 0.0));
+        assert!(held.error(&w, 3) < 0.9 * held.error(&weights, 3), "{w:?}");
     }
 
     #[test]

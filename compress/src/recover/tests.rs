@@ -17,7 +17,7 @@ use crate::{Amount, Choice, Effort, Goal, Pattern, Scope, weights};
 
 pub(super) fn noise(dims: &[usize], seed: usize) -> Tensor {
     let n: usize = dims.iter().product();
-    let number = |i: usize| (((i + seed) * 7919 % 2003) as f32 / 1001.0 - 1.0) / (n as f32).sqrt() * 4.0;
+    let number = |i: usize| (((i + seed) * 7919 % 2003) as f32 / 1001.5 - 1.0) / (n as f32).sqrt() * 4.0;
     Tensor::of(dims, (0..n).map(number).collect())
 }
 
