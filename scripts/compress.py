@@ -61,8 +61,8 @@ def told(name, found):
         return f"| {name} | – | – | – | – | {tried} | {found['reason']} |"
     points = f"{worth['before']:.2f} → {worth['after']:.2f}"
     times = f"{target['before']:.3f} → {target['after']:.3f} ({target['before'] / target['after']:.2f})"
-    zeros = f"{found['after']['zeros_percent']:.1f}"
-    return f"| {name} | {worth['name']}, {worth['examples']}: {points} | {worth['drop_points']:.2f} | {times} | {zeros} | {tried} | {'yes' if found['reached'] else found['reason']} |"
+    left = f"{found['before']['parameters'] / 1e3:.0f} → {found['after']['parameters'] / 1e3:.0f} ({found['after']['zeros_percent']:.1f})"
+    return f"| {name} | {worth['name']}, {worth['examples']}: {points} | {worth['drop_points']:.2f} | {times} | {left} | {tried} | {'yes' if found['reached'] else found['reason']} |"
 
 
 def section(args):
@@ -75,11 +75,11 @@ def section(args):
     lines = [
         TITLE,
         "",
-        f"`scripts/compress.py DATA MODELS`: `secateur compress A.onnx B.onnx {BUDGET} --data DATA`, with nothing else said but the augmentation that the",
-        "model was trained with, a pattern or a batch; trainings and flags are in the script. The metric is that of test examples (their number) which no step has seen, in percent; milliseconds",
+        f"`scripts/compress.py DATA MODELS`: `secateur compress A.onnx B.onnx {BUDGET} --data DATA`, with nothing else said but a pattern and the",
+        "augmentation that the model was trained with, after `secateur calibrate`; trainings and flags are in the script. The metric is that of test examples (their number) which no step has seen, in percent; milliseconds",
         "are of a run on one thread, each model in turn with A.",
         "",
-        "| model | on test examples | points lost | ms (times as fast) | zeros % | steps kept | target reached |",
+        "| model | on test examples | points lost | ms (times as fast) | thousand parameters (zeros %) | steps kept | target reached |",
         "|---" * 7 + "|",
         *(rows[n] for n in RUNS if n in rows),
     ]

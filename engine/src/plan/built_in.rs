@@ -75,7 +75,9 @@ static TABLE: &[(&str, [f64; 5])] = &[
     ("exp.f32.*", [0.184, 0.0, 34.2, 4194304.0, 26.8]),
     ("fusedmatmul.f32.*.values", [3.12, 133.0, 0.0, 1048576.0, 2.21]),
     ("gelu.f32.*", [0.202, 0.0, 18.2, 0.0, 0.0]),
-    ("gemm.f32.*", [3.57, 151.0, 16.2, 0.0, 0.0]),
+    // Between that server's 16.2 and an EPYC's 36.6, which is 27.5 where the sparse kernels beside it take as long: else a quarter of zeros
+    // would be left out there at twice the time.
+    ("gemm.f32.*", [3.57, 151.0, 21.0, 0.0, 0.0]),
     ("gemm.f32.*.sparse", [6.0, 168.0, 12.5, 0.0, 0.0]),
     ("gemm.f32.*.sparse.vector", [2.4, 205.0, 17.0, 0.0, 0.0]),
     ("globalaveragepool.f32.*", [1.46, 0.0469, 875.0, 262144.0, 74.9]),
