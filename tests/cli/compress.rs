@@ -205,6 +205,20 @@ fn curves_and_forecasts_write_no_model() {
     let said = done(&[&["compress", &a, &out, "--dry-run"][..], &HALF].concat());
     let told = &said["foretold"];
     assert!(number(&told["after"]) <= number(&told["wanted"]) * 1.01, "{told}");
+    // Names may be of what is cut or of weights where both go.
+    let both = ["--pattern", "structured+unstructured", "--keep", "fc3.weight*"];
+    let said = done(&[&["compress", &a, &out, "--dry-run"][..], &HALF, &both].concat());
+    let curves = said["curves"].as_array().unwrap();
+    assert!(curves.iter().any(|c| c["cut"] == true) && curves.iter().any(|c| c["cut"] == false));
+    assert!(
+        curves
+            .iter()
+            .all(|c| !c["weight"].as_str().unwrap().starts_with("fc3")),
+        "{curves:?}"
+    );
+    let wrong = ["--pattern", "structured+unstructured", "--include", "fc9"];
+    let error = refused(&[&["compress", &a, &out, "--dry-run"][..], &HALF, &wrong].concat());
+    assert!(error.contains("\"fc9\" fits no"), "{error}");
     assert!(!Path::new(&out).exists());
 }
 

@@ -7,10 +7,12 @@ use super::cut::Cutting;
 use super::sense::{Curve, Part, Parts, Point, Subject, scored};
 use super::target::Quantity;
 use crate::change::Plan;
-use crate::methods::{Amount, Goal, Scope, Task};
+use crate::error::MethodError;
+use crate::glob::{names, nearest};
+use crate::methods::{Amount, Goal, Method, Scope, Task, find};
 use crate::recover::RecoverError;
 use crate::rounds::{School, Score};
-use crate::{Pattern, Stats, Weight, apply_with, observe};
+use crate::{Pattern, Stats, Weight, apply_with, matches, observe};
 
 /// A model, ready to be pruned.
 pub(super) struct Ready<'m, 's> {
@@ -44,7 +46,17 @@ impl<'m, 's> Ready<'m, 's> {
     pub(super) fn check(&self) -> Result<(), RecoverError> {
         let weights = self.zeros.as_ref().map_or(&[][..], |z| &z.weights);
         match &self.cuts {
-            Some((cutting, _)) => Ok(cutting.check(weights)?),
+            Some((cutting, _)) => {
+                let include = &self.subject.choice.include;
+                let missing = include
+                    .iter()
+                    .find(|glob| !weights.iter().flat_map(names).any(|n| matches(glob, n)));
+                if let Some(glob) = missing {
+                    let near = nearest(glob, weights.iter().flat_map(names));
+                    return Err(MethodError::unmatched(glob, near).into());
+                }
+                Ok(cutting.check(weights)?)
+            }
             None => Ok(()),
         }
     }
@@ -85,6 +97,26 @@ impl<'m, 's> Ready<'m, 's> {
         match self.subject.pattern.zeros() {
             Some(pattern) => Zeroing::new(self.subject, &cut, pattern)?.pruned(parts),
             None => Ok(cut),
+        }
+    }
+
+    /// A model of as many zeros in the same shapes, to tell costs by, for which the method need not see the model at work.
+    pub(super) fn sketched(&self, parts: Parts) -> Result<Model, RecoverError> {
+        let plan = self.plan(parts);
+        let method: &dyn Method = find("magnitude").unwrap_or(self.subject.method);
+        let subject = Subject {
+            method: if plan.0.is_empty() {
+                self.subject.method
+            } else {
+                method
+            },
+            ..*self.subject
+        };
+        match self.subject.pattern.zeros().filter(|_| !plan.0.is_empty()) {
+            Some(pattern) => {
+                Zeroing::new(&subject, &subject.applied(self.model, &plan)?, pattern)?.pruned(parts)
+            }
+            None => self.applied(&plan, parts),
         }
     }
 

@@ -448,7 +448,7 @@ impl<'a, 'b> Way<'a, 'b> {
         let state = &self.state;
         let of = |most: f64| -> Result<_, RecoverError> {
             let shares = self.shares(most);
-            let model = ready.pruned(&|name| self.part(&shares, name))?;
+            let model = ready.sketched(&|name| self.part(&shares, name))?;
             let cost = state.scale * state.bias * self.search.predicted(&model)?;
             Ok((cost, (shares, model)))
         };

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::search::{Search, Stage, Try, Verdict};
 use super::sense::Curve;
+use super::target::Quantity;
 use crate::recover::RecoverError;
-use crate::rounds::{School, Score};
+use crate::rounds::{School, Score, times};
 
 /// What changes while a search runs, but for its models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +56,12 @@ fn beside(path: &Path, number: u32) -> PathBuf {
 fn purpose(search: &Search, start: &Model, school: &dyn School) -> Vec<(String, String)> {
     let (subject, budget) = (&search.subject, &search.budget);
     let target = budget.target.map_or("none".into(), |t| t.to_string());
+    let timed = budget.target.is_none_or(|t| t.quantity() == Quantity::Ms);
+    let by = if timed {
+        times(&budget.sizes)
+    } else {
+        String::new()
+    };
     let sizes: BTreeMap<_, _> = subject.frame.sizes.iter().collect();
     let own = [
         ("the model", format!("{:016x}", fingerprint(start))),
@@ -68,6 +75,7 @@ fn purpose(search: &Search, start: &Model, school: &dyn School) -> Vec<(String, 
         ("the shapes of inputs", format!("{:?}", budget.sizes.shapes)),
         ("the sizes", format!("{sizes:?}")),
         ("the threads", budget.sizes.threads.to_string()),
+        ("what times are predicted by", by),
     ];
     let all = own.into_iter().chain(school.purpose());
     all.map(|(what, text)| (what.to_owned(), text)).collect()

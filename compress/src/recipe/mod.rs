@@ -322,7 +322,6 @@ impl Recover {
         self.photos.iter().try_for_each(Photos::check)?;
         match self.repairs.iter().find(|name| !known(name)) {
             Some(wrong) => Err(format!("no repair {wrong:?}; there are: {}", names())),
-            None if self.repairs.is_empty() => Err(format!("no repairs are named; there are: {}", names())),
             None => Ok(()),
         }
     }
@@ -352,6 +351,7 @@ impl Step {
         match self {
             Step::Prune(prune) => prune.check(),
             Step::Finetune(finetune) => finetune.check(),
+            Step::Recover(recover) if recover.repairs.is_empty() => Err("no repairs are named".into()),
             Step::Recover(recover) if recover.makes_up() => {
                 Err("repair weights makes up for what its own step cuts away; this one only recovers".into())
             }

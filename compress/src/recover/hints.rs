@@ -96,8 +96,9 @@ pub(super) fn learnable<'t>(model: &Model, course: &Course<'t>) -> Vec<Term<'t>>
         let Some(there) = there.and_then(|v| shape(&teachers[at], v)) else {
             return true;
         };
-        let here = model.graph.find(value).and_then(|v| shape(&own, v));
-        here.is_some_and(|here| here == there)
+        // Where sizes are free, what is there is taken to be the same.
+        let here = model.graph.find(value);
+        here.is_some_and(|v| shape(&own, v).is_none_or(|here| here == there))
     };
     course.spec.terms.iter().filter(same).copied().collect()
 }

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 
 use secateur_engine::Model;
 use secateur_train::data::Loader;
-use secateur_train::{Course, evaluate, fingerprint};
+use secateur_train::{Course, Spec, Term, evaluate, fingerprint};
 
 pub use bias::{Corrected, correct};
 pub use calibrate::Calibration;
 pub use error::{RecoverError, RecoverErrorKind};
 pub use hints::hints;
+use hints::learnable;
 pub use norms::renormalize;
 pub use refit::{Refitted, refit};
 
@@ -121,9 +122,19 @@ impl School for Recovery<'_> {
         let Some(examples) = &self.measured else {
             return Ok(None);
         };
-        let scores = evaluate(model, &self.course, examples)?;
-        // What training makes small has teachers in it; without classes the first term alone says what the model is worth.
-        let first = scores.terms.first().copied().filter(|_| !self.classes);
+        let terms = learnable(model, &self.course);
+        let course = Course {
+            spec: Spec {
+                terms: &terms,
+                ..self.course.spec
+            },
+            ..self.course
+        };
+        let scores = evaluate(model, &course, examples)?;
+        // What training makes small has teachers in it; without classes the label's term alone says what the model is worth, if there is one.
+        let taught = |term: &Term| self.course.teachers.iter().any(|t| term.of.contains(&t.label));
+        let label = terms.iter().position(|t| !taught(t)).filter(|_| !self.classes);
+        let first = label.and_then(|i| scores.terms.get(i).copied());
         Ok(Some(Score {
             loss: first.unwrap_or(scores.loss),
             accuracy: scores.terms.last().copied().filter(|_| self.classes),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use aim::Aim;
 pub use ramp::{RAMPS, Ramp};
-pub(crate) use state::differs;
+pub(crate) use state::{differs, times};
 
 use aim::Progress;
 

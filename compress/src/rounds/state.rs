@@ -13,7 +13,6 @@ use super::{Row, Run, School};
 use crate::Examples;
 use crate::budget;
 use crate::recover::RecoverError;
-use crate::trim::Frame;
 
 /// The key of the metadata.
 const KEY: &str = "secateur.rounds";
@@ -35,14 +34,12 @@ fn seen(examples: &Examples) -> String {
     format!("{} runs, {:016x}", examples.runs.len(), hash.finish())
 }
 
-/// A word for what times are predicted by; nothing where they are not.
-fn times(frame: &Frame) -> String {
-    let of = |t: &budget::Sizes| format!("{:?} on {} threads, {:?}", t.shapes, t.threads, t.rates);
-    frame.times.map_or(String::new(), |t| {
-        let mut hash = DefaultHasher::new();
-        of(t).hash(&mut hash);
-        format!("{:016x}", hash.finish())
-    })
+/// A word for what times are predicted by.
+pub(crate) fn times(by: &budget::Sizes) -> String {
+    let mut hash = DefaultHasher::new();
+    let text = format!("{:?} on {} threads, {:?}", by.shapes, by.threads, by.rates);
+    text.hash(&mut hash);
+    format!("{:016x}", hash.finish())
 }
 
 impl Run<'_> {
@@ -55,7 +52,10 @@ impl Run<'_> {
             ("what the method sees", r.shown.map_or(String::new(), seen)),
             ("the goal", format!("{:?}", r.aim)),
             ("the sizes", format!("{:?}", r.frame.sizes)),
-            ("what times are predicted by", times(&r.frame)),
+            (
+                "what times are predicted by",
+                r.frame.times.map_or(String::new(), times),
+            ),
             ("what is left alone", format!("{:?}", r.choice)),
             ("the number of rounds", r.count.to_string()),
             ("the schedule", r.ramp.to_string()),

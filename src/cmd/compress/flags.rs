@@ -179,7 +179,7 @@ impl Flags {
             include: self.include.clone(),
             inputs: vec![],
             samples: self.samples,
-            recover: self.recovery.repairs(),
+            recover: self.recovery.repairs(&self.data()?),
             finetune: self.recovery.lesson(self.data()?),
         };
         Ok(budget)

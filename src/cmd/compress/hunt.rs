@@ -170,7 +170,10 @@ impl Hunt<'_> {
         let mut all = weights(self.model());
         let zeros = self.budget.pattern.zeros();
         if let Some(pattern) = zeros {
-            self.choice.mark(&mut all)?;
+            // With cuts beside zeros names may be of what is cut; the search says which fit nothing.
+            if self.budget.pattern.piece().is_none() {
+                self.choice.mark(&mut all)?;
+            }
             pattern.mark(&mut all);
             methods::mark(method, self.model(), &mut all);
         }

@@ -142,5 +142,10 @@ mod tests {
         assert_eq!(of("structured+unstructured", &[]), own("weights"));
         assert_eq!(of("unstructured", &[]), None);
         assert_eq!(of("structured", &["bn"]), own("bn"));
+        // --recover none
+        let said = json!({"max_drop": 1.0, "pattern": "head", "finetune": {"data": "d", "epochs": 1}, "recover": {"data": "d", "repairs": []}});
+        let mut budget: Budgeted = serde_json::from_value(said).unwrap();
+        repairs(&mut budget);
+        assert_eq!(budget.recover.map(|r| r.repairs.len()), Some(0));
     }
 }

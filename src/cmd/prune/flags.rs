@@ -115,8 +115,9 @@ impl From<OfFlag> for Of {
 }
 
 /// Of flags that say how a model recovers, what each is nothing without.
-pub(super) const NEEDS: [(&str, &str); 12] = [
+pub(super) const NEEDS: [(&str, &str); 13] = [
     ("finetune", "data"),
+    ("recover", "data"),
     ("teacher", "finetune"),
     ("teacher_weight", "teacher"),
     ("temperature", "teacher"),
@@ -196,7 +197,11 @@ impl Flags {
             samples: self.samples,
             rounds: self.rounds.unwrap_or(1),
             schedule: self.ramp()?,
-            recover: self.recovery.repairs(),
+            recover: self
+                .recovery
+                .data
+                .as_deref()
+                .and_then(|d| self.recovery.repairs(d)),
             finetune: self.recovery.data.clone().map(|data| self.recovery.lesson(data)),
             ..Prune::default()
         };

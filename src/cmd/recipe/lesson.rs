@@ -13,6 +13,7 @@ use super::super::source::photo::PhotoFlags;
 use super::super::train::{Flags, KEEP, Parts, Start};
 use super::super::ui::Ui;
 use super::given::INPUTS;
+use super::sized::{fitted, sized};
 
 /// Examples and what is made small, for one model.
 pub(in crate::cmd) struct Lesson {
@@ -51,6 +52,8 @@ impl Lesson {
             Some("self") => Some(original.clone()),
             Some(file) => Some(card::load(Path::new(file))?),
         };
+        let sized = |t: Model| fitted(&sized(&t, &ui.common.sizes), start.splits.train.inputs());
+        let teacher = teacher.map(sized);
         Ok(Lesson {
             teacher,
             start,

@@ -22,13 +22,8 @@ pub(in crate::cmd) struct RecoveryFlags {
     #[arg(long, value_name = "EPOCHS")]
     pub(in crate::cmd) finetune: Option<u64>,
     /// Repair without training: weights fits what is left after a cut to do what the layers did, then, in this order, bn takes the
-    /// statistics of batch normalisations anew, bias shifts biases
-    #[arg(
-        long,
-        value_name = "weights,bn,bias",
-        value_delimiter = ',',
-        requires = "data"
-    )]
+    /// statistics of batch normalisations anew, bias shifts biases; none repairs nothing
+    #[arg(long, value_name = "weights,bn,bias|none", value_delimiter = ',')]
     recover: Vec<String>,
     /// How many examples repairs look at
     #[arg(long, value_name = "N", requires = "recover")]
@@ -99,12 +94,12 @@ impl RecoveryFlags {
         Ok(recipe)
     }
 
-    /// The repairs, if there are some; how photos become numbers, other flags say.
-    pub(in crate::cmd) fn repairs(&self) -> Option<Recover> {
-        let data = self.data.clone().filter(|_| !self.recover.is_empty())?;
-        Some(Recover {
-            data,
-            repairs: self.recover.clone(),
+    /// The repairs by the examples `data`, if something is said of them; how photos become numbers, other flags say.
+    pub(in crate::cmd) fn repairs(&self, data: &str) -> Option<Recover> {
+        let none = self.recover == ["none"];
+        self.repaired().then(|| Recover {
+            data: data.to_owned(),
+            repairs: if none { vec![] } else { self.recover.clone() },
             samples: self.recover_samples,
             photos: None,
         })

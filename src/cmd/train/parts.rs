@@ -97,15 +97,17 @@ impl Parts {
             let loss = loss(said.unwrap_or(usual)).map_err(|e| anyhow!(e))?;
             // Outputs of large numbers count no more than others.
             let weight = match (spread.scores, said) {
-                (false, None) if spread.size() > 0.0 => 1.0 / spread.size(),
+                (false, None) if spread.size() > 0.0 => about(1.0 / spread.size()),
                 _ => 1.0,
             };
             // A teacher of the only output may call it something else.
             let value = match (before(model, name, &*loss), outputs.len()) {
-                (Err(_), 1) => output(model, &*loss),
-                (found, _) => found,
+                (Err(_), 1) => output(model, &*loss)?,
+                // What the model does not say it need not learn.
+                (Err(_), _) => continue,
+                (Ok(found), _) => found,
             };
-            let of = [value?, format!("{TEACHER}{}", parts.len())];
+            let of = [value, format!("{TEACHER}{}", parts.len())];
             let taught = Some(before(teacher, name, &*loss)?);
             parts.push(Part {
                 loss,
@@ -118,7 +120,7 @@ impl Parts {
             if spread.variance() > 0.0 && parts.iter().all(|p| p.of[0] != name) {
                 parts.push(Part {
                     loss: loss("mse").map_err(|e| anyhow!(e))?,
-                    weight: 1.0 / spread.variance(),
+                    weight: about(1.0 / spread.variance()),
                     of: [name.clone(), format!("{TEACHER}{}", parts.len())],
                     taught: Some(name),
                 });
@@ -126,7 +128,7 @@ impl Parts {
         }
         match parts.is_empty() {
             true => Err(anyhow!(
-                "the teacher has no output of floats that could be learned"
+                "the teacher has no output of floats that the model has too"
             )),
             false => Ok(Parts(parts)),
         }
@@ -185,6 +187,12 @@ fn before(model: &Model, name: &str, loss: &dyn Loss) -> Result<String> {
     Ok(g[input.unwrap_or(v)].name.to_string())
 }
 
+/// `x` to two digits, which are the same on any number of threads.
+fn about(x: f64) -> f64 {
+    let place = 10f64.powf(x.log10().floor() - 1.0);
+    (x / place).round() * place
+}
+
 /// How large numbers are, and how much they vary.
 #[derive(Clone, Copy, Default)]
 struct Spread {
@@ -238,10 +246,10 @@ fn seen<'n>(
         let fed = batch
             .inputs
             .iter()
-            .map(|(name, x)| match (&inputs[..], &batch.inputs[..]) {
+            .filter_map(|(name, x)| match (&inputs[..], &batch.inputs[..]) {
                 // The only input may be called something else.
-                ([only], [_]) => (only.as_str(), x),
-                _ => (name.as_str(), x),
+                ([only], [_]) => Some((only.as_str(), x)),
+                _ => inputs.contains(name).then_some((name.as_str(), x)),
             });
         let said = session.run(fed).context("--teacher")?;
         for (spread, name) in all.iter_mut().zip(&names) {

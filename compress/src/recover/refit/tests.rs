@@ -495,3 +495,26 @@ fn zeros_and_examples_that_do_not_fit_are_refused() {
     let error = refused(&other, &plan);
     assert!(error.contains("\"y\""), "{error}");
 }
+
+#[test]
+fn what_is_made_of_constants_alone_is_left() {
+    // A small network over a table, as of relative positions, is added to what the model makes of its input.
+    let mut net = Net::new();
+    net.node("Flatten", vec![], vec![]);
+    net.node("MatMul", vec![("w", noise(&[64, 4], 1))], vec![]);
+    let main = net.at;
+    let g = &mut net.model.graph;
+    let table = g.constant("table", noise(&[1, 3], 5));
+    net.at = table;
+    net.node("MatMul", vec![("w1", noise(&[3, 8], 7))], vec![]);
+    net.node("Relu", vec![], vec![]);
+    net.node("MatMul", vec![("w2", noise(&[8, 4], 9))], vec![]);
+    let g = &mut net.model.graph;
+    let sum = g.value("sum");
+    g.node(Node::new("Add", vec![Some(main), Some(net.at)], vec![Some(sum)]));
+    net.at = sum;
+    let model = net.done();
+    let plan = without(&model, "w1[1]", 3);
+    let done = fitted(&model, &plan);
+    assert_eq!((done.fitted, done.other, &done.plan), (0, 1, &plan));
+}
