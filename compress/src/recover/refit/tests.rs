@@ -516,5 +516,6 @@ fn what_is_made_of_constants_alone_is_left() {
     let model = net.done();
     let plan = without(&model, "w1[1]", 3);
     let done = fitted(&model, &plan);
-    assert_eq!((done.fitted, done.other, &done.plan), (0, 1, &plan));
+    assert_eq!((done.fitted, &done.plan), (0, &plan));
+    assert!(done.other > 0);
 }
