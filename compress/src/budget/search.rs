@@ -514,12 +514,13 @@ impl<'a, 'b> Way<'a, 'b> {
             verdict,
             seconds: begun.elapsed().as_secs_f64(),
         });
-        let predicted = self.state.scale * self.search.predicted(&model)?;
-        if predicted > 0.0 {
-            self.state.bias = cost / predicted;
-        }
         match verdict {
             Verdict::Kept => {
+                // What comes next is told by how it compares with this one.
+                let predicted = self.state.scale * self.search.predicted(&model)?;
+                if predicted > 0.0 {
+                    self.state.bias = cost / predicted;
+                }
                 self.state.stride = (self.state.stride * LONGER).min(1.0);
                 self.state.broken.clear();
                 let number = turn.round;
