@@ -69,7 +69,8 @@ fn made_up(model: &Model, (name, gone): (&str, usize), weights: usize) {
     let done = fitted(model, &plan);
     assert_eq!((done.fitted, done.other), (weights, 0), "{name}");
     let (before, after) = (off(model, &plan), off(model, &done.plan));
-    assert!(before > 0.05 && after < 1e-5, "{name}: {before} {after}");
+    // The scalar kernels add up in another order, of which a hundred-thousandth is left.
+    assert!(before > 0.05 && after < 2e-5, "{name}: {before} {after}");
 }
 
 fn set(node: &mut Node, attrs: Vec<(&str, AttrValue)>) {
