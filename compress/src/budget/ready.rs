@@ -7,12 +7,10 @@ use super::cut::Cutting;
 use super::sense::{Curve, Part, Parts, Point, Subject, scored};
 use super::target::Quantity;
 use crate::change::Plan;
-use crate::error::MethodError;
-use crate::glob::{names, nearest};
 use crate::methods::{Amount, Goal, Method, Scope, Task, find};
 use crate::recover::RecoverError;
 use crate::rounds::{School, Score};
-use crate::{Pattern, Stats, Weight, apply_with, matches, observe};
+use crate::{Choice, Pattern, Stats, Weight, apply_with, observe};
 
 /// A model, ready to be pruned.
 pub(super) struct Ready<'m, 's> {
@@ -47,14 +45,11 @@ impl<'m, 's> Ready<'m, 's> {
         let weights = self.zeros.as_ref().map_or(&[][..], |z| &z.weights);
         match &self.cuts {
             Some((cutting, _)) => {
-                let include = &self.subject.choice.include;
-                let missing = include
-                    .iter()
-                    .find(|glob| !weights.iter().flat_map(names).any(|n| matches(glob, n)));
-                if let Some(glob) = missing {
-                    let near = nearest(glob, weights.iter().flat_map(names));
-                    return Err(MethodError::unmatched(glob, near).into());
-                }
+                let include = Choice {
+                    keep: vec![],
+                    ..self.subject.choice.clone()
+                };
+                include.mark(&mut weights.to_vec())?;
                 Ok(cutting.check(weights)?)
             }
             None => Ok(()),
@@ -105,11 +100,7 @@ impl<'m, 's> Ready<'m, 's> {
         let plan = self.plan(parts);
         let method: &dyn Method = find("magnitude").unwrap_or(self.subject.method);
         let subject = Subject {
-            method: if plan.0.is_empty() {
-                self.subject.method
-            } else {
-                method
-            },
+            method,
             ..*self.subject
         };
         match self.subject.pattern.zeros().filter(|_| !plan.0.is_empty()) {

@@ -78,6 +78,8 @@ pub struct Recovery<'a> {
     pub samples: usize,
     /// Whether training goes on where a checkpoint was written.
     pub resume: bool,
+    /// What else must be the same where state is gone on with: names and words.
+    pub apart: Vec<(&'static str, String)>,
 }
 
 impl School for Recovery<'_> {
@@ -88,7 +90,7 @@ impl School for Recovery<'_> {
         let teachers: Vec<_> = teachers
             .map(|t| format!("{} of {:016x}", t.output, fingerprint(t.model)))
             .collect();
-        vec![
+        let own = vec![
             ("the original", format!("{:016x}", fingerprint(self.original))),
             ("the data", told(&self.examples)),
             ("the batch", options.batch.to_string()),
@@ -108,7 +110,8 @@ impl School for Recovery<'_> {
                 self.measured.as_ref().map_or(String::new(), told),
             ),
             ("the repairs", format!("{:?} by {}", self.repairs, self.samples)),
-        ]
+        ];
+        own.into_iter().chain(self.apart.iter().cloned()).collect()
     }
 
     fn kept(&mut self, turn: Turn) {

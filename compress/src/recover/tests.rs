@@ -306,6 +306,7 @@ fn tuned(model: &Model, share: f64, count: u32, epochs: u64) -> (Model, Vec<crat
         repairs: &[],
         samples: 64,
         resume: false,
+        apart: vec![],
     };
     let choice = Choice::default();
     let mut run = Run::new(model, rounds(&choice, share, count)).unwrap();
@@ -436,6 +437,7 @@ fn values_of_another_shape_are_not_learned() {
         repairs: &[],
         samples: 64,
         resume: false,
+        apart: vec![],
     };
     // All that is taught counts, and what is gone does not stand in the way.
     let mut score = |model: &Model| school.score(model).unwrap().unwrap().loss;

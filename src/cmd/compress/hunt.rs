@@ -13,7 +13,7 @@ use secateur::compress::trim::Frame;
 use secateur::compress::{Choice, Effort, Examples, Method, Pattern, methods, weights};
 use secateur::train;
 
-use super::super::recipe::{Apart, INPUTS, Shown, Source};
+use super::super::recipe::{INPUTS, Shown, Source};
 use super::super::source::InputFlags;
 use super::super::timing::Trial;
 use super::super::ui::{Progress, Ui};
@@ -212,10 +212,9 @@ impl Hunt<'_> {
         let watch = Watch::new(self.ui, self.runs()?.0);
         let found = self.search(kept, |search| {
             self.pupil.examine(validation, kept, |exam| {
-                let by = self.pupil.apart(search.subject.shown);
-                let mut exam = Apart { school: exam, by };
+                exam.recovery.apart = self.pupil.apart(search.subject.shown);
                 let told = &mut |e: Event<'_>| watch.tell(e);
-                self.scout(|scout| Ok(search.run(self.model(), (Some(scout), &mut exam), told)?))
+                self.scout(|scout| Ok(search.run(self.model(), (Some(scout), exam), told)?))
             })
         })?;
         drop(watch);

@@ -212,6 +212,7 @@ impl<'a> Pupil<'a> {
                 repairs: &self.repairs,
                 samples: self.samples,
                 resume,
+                apart: vec![],
             },
             original,
         })

@@ -20,7 +20,6 @@ use super::super::ui::{Progress, Ui};
 use super::examples::{Shown, Source};
 use super::lesson::Lesson;
 use super::sized::{freed, sized};
-use super::told::Apart;
 
 /// A recipe and what it is applied to.
 pub(in crate::cmd) struct Chain<'a> {
@@ -238,8 +237,8 @@ impl Chain<'_> {
             let lesson = Lesson::new(part.lesson(), before, self.old, (self.name, self.ui))?;
             let steps = lesson.steps(self.ui)?;
             lesson.give(self.old, state, self.ui, |recovery| {
-                let by = lesson.apart();
-                self.go(&mut run, &mut Apart { school: recovery, by }, state, steps)
+                recovery.apart = lesson.apart();
+                self.go(&mut run, recovery, state, steps)
             })?;
             cooked.lesson = Some(lesson);
         }

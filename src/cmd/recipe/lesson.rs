@@ -103,6 +103,7 @@ impl Lesson {
             repairs: &self.repairs,
             samples: self.samples,
             resume,
+            apart: vec![],
         })
     }
 

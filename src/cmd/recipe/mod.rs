@@ -19,7 +19,6 @@ mod given;
 mod lesson;
 mod recovery;
 mod sized;
-mod told;
 
 pub(in crate::cmd) use chain::{Chain, Cooked};
 pub(in crate::cmd) use examples::{Shown, Source};
@@ -27,7 +26,6 @@ pub(in crate::cmd) use given::{INPUTS, inputs, note};
 pub(in crate::cmd) use lesson::{PIXELS, SAMPLES, measuring, repairs};
 pub(in crate::cmd) use recovery::{RecoveryFlags, names};
 pub(in crate::cmd) use sized::{fitted, freed, sized};
-pub(in crate::cmd) use told::Apart;
 
 /// `ui` with the seed of `recipe`, unless the command line says another, which becomes that of the recipe then.
 pub(in crate::cmd) fn seeded(recipe: &mut Recipe, flags: &ArgMatches, ui: &Ui) -> Ui {
