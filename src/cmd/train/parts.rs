@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result, anyhow};
 use secateur::compress::recover::hints;
-use secateur::engine::ir::Node;
 use secateur::train::data::Loader;
 use secateur::train::loss::{Accuracy, loss};
 use secateur::train::{Loss, Teacher, Term};
 use secateur::{Model, Tensor};
 
 use super::super::ui::Ui;
+use super::start::{before, floats};
 use super::{Flags, Start, output};
 
 /// A part of what is made small.
@@ -161,30 +161,6 @@ impl Parts {
         };
         self.0.iter().filter_map(taught).collect()
     }
-}
-
-/// The outputs of `model` that are of floats, or may be.
-fn floats(model: &Model) -> Vec<String> {
-    let ports = model.graph.outputs.iter();
-    let floats = ports.filter(|p| {
-        let dtype = p.ty.as_ref().and_then(|t| t.ty.dtype());
-        dtype.is_none_or(|t| t.is_float())
-    });
-    floats.map(|p| model.graph[p.value].name.to_string()).collect()
-}
-
-/// The value that `loss` looks at of the output `name`: what goes into the operator that makes it, if the loss applies that itself.
-fn before(model: &Model, name: &str, loss: &dyn Loss) -> Result<String> {
-    let g = &model.graph;
-    let mut outputs = g.outputs.iter().map(|p| p.value);
-    let v = outputs
-        .find(|v| &*g[*v].name == name)
-        .with_context(|| format!("no output {name:?}"))?;
-    let makes = |n: &&Node| n.outputs.contains(&Some(v));
-    let node = g.iter().map(|(_, n)| n).find(makes);
-    let included = node.filter(|n| loss.includes().contains(&&*n.op));
-    let input = included.and_then(|n| n.inputs.first().copied().flatten());
-    Ok(g[input.unwrap_or(v)].name.to_string())
 }
 
 /// `x` to two digits, which are the same on any number of threads.

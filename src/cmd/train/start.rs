@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use secateur::Model;
-use secateur::engine::ir::{DType, NodeId, ValueId};
+use secateur::engine::ir::{DType, Node};
 use secateur::models::{ARCHS, Arch};
 use secateur::train::data::{self, Data, Loader, LoaderOptions, Normalize, Splits};
 use secateur::train::{Loss, standardize};
@@ -241,19 +241,31 @@ pub(in crate::cmd) fn classes_of(model: &Model) -> Option<usize> {
 /// The name of the value that `loss` looks at: the first output that is of floats, or what goes into the operator that makes it, if
 /// the loss applies that itself.
 pub(in crate::cmd) fn output(model: &Model, loss: &dyn Loss) -> Result<String> {
-    let g = &model.graph;
-    let floats = |v: ValueId| {
-        let port = g.outputs.iter().find(|p| p.value == v);
-        let dtype = port.and_then(|p| p.ty.as_ref()?.ty.dtype());
-        dtype.is_none_or(DType::is_float)
-    };
-    let first = g.outputs.iter().map(|p| p.value).find(|&v| floats(v));
+    let first = floats(model).into_iter().next();
     let first = first.context("the model has no output of floats that a loss could look at")?;
-    let makes = |(_, n): &(NodeId, &secateur::engine::ir::Node)| n.outputs.contains(&Some(first));
-    let included = g
-        .iter()
-        .find(makes)
-        .filter(|(_, n)| loss.includes().contains(&&*n.op));
-    let before = included.and_then(|(_, n)| n.inputs.first().copied().flatten());
-    Ok(g[before.unwrap_or(first)].name.to_string())
+    before(model, &first, loss)
+}
+
+/// The outputs of `model` that are of floats, or may be.
+pub(super) fn floats(model: &Model) -> Vec<String> {
+    let ports = model.graph.outputs.iter();
+    let floats = ports.filter(|p| {
+        let dtype = p.ty.as_ref().and_then(|t| t.ty.dtype());
+        dtype.is_none_or(|t| t.is_float())
+    });
+    floats.map(|p| model.graph[p.value].name.to_string()).collect()
+}
+
+/// The value that `loss` looks at of the output `name`: what goes into the operator that makes it, if the loss applies that itself.
+pub(super) fn before(model: &Model, name: &str, loss: &dyn Loss) -> Result<String> {
+    let g = &model.graph;
+    let mut outputs = g.outputs.iter().map(|p| p.value);
+    let v = outputs
+        .find(|v| &*g[*v].name == name)
+        .with_context(|| format!("no output {name:?}"))?;
+    let makes = |n: &&Node| n.outputs.contains(&Some(v));
+    let node = g.iter().map(|(_, n)| n).find(makes);
+    let included = node.filter(|n| loss.includes().contains(&&*n.op));
+    let input = included.and_then(|n| n.inputs.first().copied().flatten());
+    Ok(g[input.unwrap_or(v)].name.to_string())
 }
