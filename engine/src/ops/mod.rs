@@ -110,7 +110,7 @@ use std::sync::OnceLock;
 
 use crate::cpu::{Act, Candidate, act};
 use crate::expr::Ex;
-use crate::ir::{Datum, Tensor};
+use crate::ir::{Datum, Dim, Tensor};
 pub use case::Case;
 pub use node::{Fact, Input, NodeRef, OpError};
 use pointwise::Pointwise;
@@ -524,6 +524,11 @@ pub trait Op: Sync {
     /// The default is elementwise with trailing axes aligned; `None` where an equation cannot say it.
     fn axes(&self, n: &NodeRef) -> Option<Axes> {
         shape::aligned(n)
+    }
+
+    /// Multiply-adds, where they are not the product of the sizes of all letters of the equation; a size may be unknown.
+    fn macs(&self, _n: &NodeRef) -> Option<Dim> {
+        None
     }
 
     /// Algebra and memory behaviour.

@@ -60,6 +60,10 @@ macro_rules! op {
                 axes(n, $inputs)
             }
 
+            fn macs(&self, n: &NodeRef) -> Option<Dim> {
+                Some(macs(n))
+            }
+
             fn eval(&self, n: &NodeRef, x: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OpError> {
                 super::pick::knowing(n, x, |n| eval(n, $inputs, x))
             }
@@ -354,6 +358,15 @@ fn axes(n: &NodeRef, inputs: Inputs) -> Option<Axes> {
     ties.extend((2..rank).map(|a| tie(None, &[(1, a)])));
     ties.extend((2..rank).map(|a| tie(Some(a), &[])));
     Some(Axes(ties))
+}
+
+/// Each element of the input is multiplied by all weights of its channel, however many elements the output has.
+fn macs(n: &NodeRef) -> Dim {
+    let (Some(x), Some(w)) = (n.shape(0), n.shape(1)) else {
+        return Dim::Unknown;
+    };
+    let sizes = x.iter().chain(w.iter().skip(1));
+    sizes.cloned().fold(Dim::Known(1), |all, d| all * d)
 }
 
 /// The window over the output, and whether more of them fit than the input has elements; `None` where that is not known.
