@@ -66,6 +66,25 @@ fn adam(decay: f64) -> Vec<f64> {
     })
 }
 
+/// Adam's steps, those of each of the two parameters as long as it is.
+fn lamb() -> Vec<f64> {
+    let (mut m, mut v) = ([0.0; 5], [0.0; 5]);
+    plain(0.05, |w, g, t| {
+        let mut along = each(|i| {
+            m[i] = 0.9 * m[i] + 0.1 * g[i];
+            v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
+            let (mean, square) = (m[i] / (1.0 - 0.9f64.powi(t)), v[i] / (1.0 - 0.999f64.powi(t)));
+            mean / (square.sqrt() + 1e-6)
+        });
+        for part in [0..3, 3..5] {
+            let length = |x: &[f64]| dot(x, x).sqrt();
+            let ratio = length(&w[part.clone()]) / length(&along[part.clone()]);
+            along[part].iter_mut().for_each(|x| *x *= ratio);
+        }
+        along
+    })
+}
+
 fn rmsprop(centred: bool) -> Vec<f64> {
     let (mut s, mut m) = ([0.0; 5], [0.0; 5]);
     plain(0.01, |_, g, _| {
@@ -143,6 +162,7 @@ fn every_optimizer_takes_the_steps_of_a_plain_loop() {
         ("adagrad", 0.1, divided(false)),
         ("adam", 0.05, adam(0.0)),
         ("adamw", 0.05, adam(0.01)),
+        ("lamb", 0.05, lamb()),
         ("lbfgs", 0.5, lbfgs(0.5)),
         ("mean-square", 0.1, divided(true)),
         ("momentum", 0.01, momentum(false)),

@@ -7,7 +7,7 @@ use secateur_engine::ir::DType;
 
 use super::{Move, Optimizer, Slot};
 use crate::settings::settings;
-use crate::words::{cast, sqrt};
+use crate::words::{cast, either, sqrt, total};
 
 /// Divides by the root of the sum of all squared gradients (Duchi, Hazan, Singer 2011).
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +115,33 @@ settings!(Adam {
     beta2: 0.0..1.0,
     eps: 0.0..=1.0,
     decay: 0.0..=1.0
+});
+
+/// Adam, with a step that is as long as the parameter is, times the rate, however large or small its elements are: each tensor by
+/// itself (LAMB, You et al. 2020, arXiv:1904.00962). What is 0 as a whole moves as far as Adam says.
+#[derive(Clone, Copy, Debug)]
+pub struct Lamb {
+    /// What is left of the mean after a step.
+    pub beta1: f64,
+    /// What is left of the mean square after a step.
+    pub beta2: f64,
+    /// Added to the root.
+    pub eps: f64,
+}
+
+impl Default for Lamb {
+    fn default() -> Lamb {
+        Lamb {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-6,
+        }
+    }
+}
+settings!(Lamb {
+    beta1: 0.0..1.0,
+    beta2: 0.0..1.0,
+    eps: 0.0..=1.0
 });
 
 /// A value that follows `new` and keeps the share `kept` of what it was.
@@ -274,5 +301,43 @@ impl Optimizer for Adam {
             }
         };
         all.iter().map(one).collect()
+    }
+}
+
+impl Optimizer for Lamb {
+    fn name(&self) -> &'static str {
+        "lamb"
+    }
+
+    fn about(&self) -> &'static str {
+        "adam, with steps of each tensor in proportion to its length"
+    }
+
+    fn rate(&self) -> f64 {
+        0.001
+    }
+
+    fn state(&self) -> Vec<String> {
+        Adam::default().state()
+    }
+
+    fn step<'a>(&self, all: &[Slot<'a>], t: Ex<'a>) -> Vec<Move<'a>> {
+        let Lamb { beta1, beta2, eps } = *self;
+        let adam = Adam {
+            beta1,
+            beta2,
+            eps,
+            ..Adam::default()
+        };
+        let length = |x: Ex<'a>| sqrt(total(x * x));
+        let mut moves = adam.step(all, t);
+        for (slot, m) in all.iter().zip(&mut moves) {
+            let (of_value, of_move) = (length(slot.value), length(m.along));
+            let none = of_value.constant(0.0);
+            let nothing = (of_value * of_move).op("Equal", &[none]);
+            let ratio = either(nothing, none.constant(1.0), of_value / of_move);
+            m.along = m.along * ratio;
+        }
+        moves
     }
 }

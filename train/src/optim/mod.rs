@@ -8,7 +8,7 @@ mod plain;
 
 use secateur_engine::expr::Ex;
 
-pub use adaptive::{AdaGrad, Adam, MeanSquare, RmsProp};
+pub use adaptive::{AdaGrad, Adam, Lamb, MeanSquare, RmsProp};
 pub use lbfgs::Lbfgs;
 pub use plain::{Momentum, Sgd};
 
@@ -65,6 +65,7 @@ pub static OPTIMIZERS: &[Make] = &[
     || Box::new(AdaGrad::default()),
     || Box::new(Adam::default()),
     || Box::new(Adam::decoupled()),
+    || Box::new(Lamb::default()),
     || Box::new(Lbfgs::default()),
     || Box::new(MeanSquare::default()),
     || Box::new(Momentum::default()),
