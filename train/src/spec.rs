@@ -36,6 +36,9 @@ pub struct Spec<'a> {
     /// Whether the zeros of weights with at least two axes are held too, where `masks` says nothing and not all are zeros: what was
     /// pruned stays pruned.
     pub hold_zeros: bool,
+    /// Whether `BatchNormalization` uses the statistics of the batch and keeps running ones. Without, it stays as it is: so it should where
+    /// another model, which does the same with each example whatever else is in its batch, is to be matched.
+    pub batch_statistics: bool,
     /// What the gradient of rounding is.
     pub rounding: Rounding,
     /// What of the forward pass is computed again when gradients need it, instead of being kept.
@@ -56,6 +59,7 @@ impl<'a> Spec<'a> {
             clip: Clip::default(),
             masks: &[],
             hold_zeros: false,
+            batch_statistics: true,
             rounding: Rounding::Zero,
             segments: None,
             outputs: &[],

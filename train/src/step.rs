@@ -55,7 +55,10 @@ impl<'a> Draft<'a> {
         let parameters = parameters(&model, spec.groups)?;
         newest(&mut model)?;
         recognize(&mut model, spec)?;
-        let running = modes::normalize(&mut model, spec.groups);
+        let running = match spec.batch_statistics {
+            true => modes::normalize(&mut model, spec.groups),
+            false => vec![],
+        };
         let graph = &mut model.graph;
         for name in spec.outputs {
             known(graph, name)?;

@@ -196,20 +196,17 @@ fn normalisations_keep_running_statistics_unless_frozen() {
         groups: &[Group::frozen("bn.mean")],
         ..Spec::new(SUM, &Sgd)
     };
-    let frozen = step(&net, &frozen).unwrap();
-    assert!(
-        frozen
-            .state
-            .iter()
-            .all(|s| s.input != "bn.mean" && s.input != "bn.var")
-    );
-    assert!(
-        frozen
-            .model
-            .graph
-            .iter()
-            .all(|(_, n)| n.attr("training_mode").is_none())
-    );
+    let given = Spec {
+        batch_statistics: false,
+        ..Spec::new(SUM, &Sgd)
+    };
+    for spec in [frozen, given] {
+        let stays = step(&net, &spec).unwrap();
+        let states: Vec<_> = stays.state.iter().map(|s| &*s.input).collect();
+        assert_eq!(states, ["bn.scale", "bn.bias", "step"]);
+        let mut nodes = stays.model.graph.iter();
+        assert!(nodes.all(|(_, n)| n.attr("training_mode").is_none()));
+    }
 }
 
 #[test]

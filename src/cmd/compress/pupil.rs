@@ -188,6 +188,7 @@ impl<'a> Pupil<'a> {
             spec: Spec {
                 groups: &groups,
                 clip: learning.clip(),
+                batch_statistics: self.flags.labelled(),
                 seed: self.ui.common.seed as u32,
                 ..Spec::new(&terms, &*optimizer)
             },

@@ -80,6 +80,7 @@ impl Lesson {
             spec: Spec {
                 groups: &groups,
                 clip: flags.learning.clip(),
+                batch_statistics: flags.labelled(),
                 seed: ui.common.seed as u32,
                 ..Spec::new(&terms, &*optimizer)
             },
