@@ -8,10 +8,13 @@ use secateur_train::{Course, Term};
 
 use crate::weights::weights;
 
-/// The names of what the last nodes with weights before the outputs of `model` say, as far as `pupil` has it too, in the same known shape: the scores behind
-/// which there are only a sigmoid, a softmax, the decoding of boxes. A bias that is added counts as theirs. A model that learns
-/// these learns each of them as well as the others, however much or little of it the outputs show (hints, as Romero et al. 2015,
-/// arXiv:1412.6550, have them of inner layers).
+/// The names of what `model` says on the way to its outputs (hints, Romero et al. 2015, arXiv:1412.6550), as far as `pupil` has it too, in the same
+/// known shape, in the order of the graph:
+/// - what its last nodes with weights make: the scores behind which there are only a sigmoid, a softmax, the decoding of boxes. A
+///   bias that is added counts as theirs. A model that learns these learns each of them as well as the others, however much or little of
+///   it the outputs show.
+/// - the sums in which residual blocks end. A model that learns these has for each of its blocks something to go by, not only
+///   for all of them together.
 pub fn hints(model: &Model, pupil: &Model) -> Vec<String> {
     let all = weights(model);
     let pruned = all.iter().filter(|w| w.exempt.is_none());
@@ -35,11 +38,14 @@ pub fn hints(model: &Model, pupil: &Model) -> Vec<String> {
         }
     }
     let outputs = model.graph.iter().flat_map(|(_, n)| n.outputs.iter().flatten());
-    let names = outputs.filter(|v| found.contains(v)).filter_map(|v| {
-        let name = &model.graph[*v].name;
-        let there = shape(&theirs, pupil.graph.find(name)?);
-        (there.is_some() && there == shape(&facts, *v)).then(|| name.to_string())
-    });
+    let sums = walk.sums();
+    let names = outputs
+        .filter(|v| found.contains(v) || sums.contains(v))
+        .filter_map(|v| {
+            let name = &model.graph[*v].name;
+            let there = shape(&theirs, pupil.graph.find(name)?);
+            (there.is_some() && there == shape(&facts, *v)).then(|| name.to_string())
+        });
     names.collect()
 }
 
@@ -70,6 +76,31 @@ impl Walk<'_> {
         graph[id].is("Add") && inputs().any(|v| graph.konst(*v).is_some()) && inputs().any(made)
     }
 
+    /// Sums both of whose summands follow from what one and the same node with weights makes: blocks, and what goes round them.
+    fn sums(&self) -> HashSet<ValueId> {
+        let graph = &self.model.graph;
+        // By value the numbers of the nodes with weights that it follows from, as bits.
+        let mut from: HashMap<ValueId, Vec<u64>> = HashMap::new();
+        let (mut found, mut number) = (HashSet::new(), 0);
+        for (id, node) in graph.iter() {
+            let known = node.inputs.iter().flatten().filter_map(|v| from.get(v));
+            let mut all = known.clone().fold(vec![], |all, one| joined(all, one));
+            let both = || known.clone().cloned().reduce(shared).unwrap_or_default();
+            if node.is("Add") && known.clone().count() == 2 && both().iter().any(|bits| *bits != 0) {
+                found.extend(node.outputs.iter().flatten());
+            }
+            if self.is_weighted(id) {
+                all = joined(all, &bit(number));
+                number += 1;
+            }
+            if !all.is_empty() {
+                let made = node.outputs.iter().flatten();
+                from.extend(made.map(|v| (*v, all.clone())));
+            }
+        }
+        found
+    }
+
     fn is_weighted(&self, id: NodeId) -> bool {
         self.weighted.contains(self.model.graph[id].label())
     }
@@ -79,6 +110,25 @@ impl Walk<'_> {
         let node = self.links.producer(value).map(|(id, _)| &self.model.graph[id]);
         node.map_or(vec![], |n| n.inputs.iter().flatten().copied().collect())
     }
+}
+
+/// The bit of this number.
+fn bit(number: usize) -> Vec<u64> {
+    let mut bits = vec![0; number / 64];
+    bits.push(1 << (number % 64));
+    bits
+}
+
+/// The bits of either.
+fn joined(mut all: Vec<u64>, more: &[u64]) -> Vec<u64> {
+    all.resize(all.len().max(more.len()), 0);
+    all.iter_mut().zip(more).for_each(|(a, b)| *a |= b);
+    all
+}
+
+/// The bits of both.
+fn shared(a: Vec<u64>, b: Vec<u64>) -> Vec<u64> {
+    a.into_iter().zip(b).map(|(a, b)| a & b).collect()
 }
 
 /// The terms of `course` but those that compare a value which `model` has no more, or in another shape than the teacher.

@@ -377,6 +377,34 @@ fn hints_are_what_the_last_weights_say() {
 }
 
 #[test]
+fn hints_are_also_the_sums_of_residual_blocks() {
+    let block = |width: usize| {
+        let mut net = Net::new();
+        net.node("Flatten", vec![], vec![]);
+        net.node("MatMul", vec![("in", noise(&[64, width], 1))], vec![]);
+        let before = net.at;
+        net.node("MatMul", vec![("up", noise(&[width, 40], 2))], vec![]);
+        net.node("Relu", vec![], vec![]);
+        net.node("MatMul", vec![("down", noise(&[40, width], 3))], vec![]);
+        // A bias ends no block.
+        net.node("Add", vec![("bias", noise(&[width], 4))], vec![]);
+        let (g, made) = (&mut net.model.graph, net.at);
+        net.at = g.value("joined");
+        g.node(Node::new(
+            "Add",
+            vec![Some(made), Some(before)],
+            vec![Some(net.at)],
+        ));
+        net.node("Relu", vec![], vec![]);
+        net.node("MatMul", vec![("out", noise(&[width, 3], 5))], vec![]);
+        net.done()
+    };
+    assert_eq!(hints(&block(8), &block(8)), ["joined", "MatMul_out_11"]);
+    // The sums of a narrower one are others.
+    assert_eq!(hints(&block(8), &block(6)), ["MatMul_out_11"]);
+}
+
+#[test]
 fn values_of_another_shape_are_not_learned() {
     let (whole, less) = (heads(6), heads(5));
     // The second of its outputs is another.
