@@ -10,6 +10,8 @@ pub mod layout;
 pub mod mask;
 pub mod ridge;
 pub mod select;
+pub mod spread;
+mod strips;
 pub mod surgeon;
 pub mod tiles;
 pub mod window;

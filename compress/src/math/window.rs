@@ -27,7 +27,7 @@ impl Window {
         &self,
         (image, space): (&[f32], &[usize]),
         (group, inputs): (usize, usize),
-        which: std::ops::Range<usize>,
+        which: impl IntoIterator<Item = usize>,
         rows: &mut Vec<f32>,
     ) {
         let size: usize = space.iter().product();

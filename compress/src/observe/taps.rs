@@ -4,6 +4,7 @@ use secateur_engine::ir::{AttrValue, Graph, Model, Node, NodeId, ValueId};
 
 use crate::contraction::{carries, order};
 use crate::math::layout::Layout;
+use crate::math::spread::{Classes, Spread};
 use crate::math::window::Window;
 use crate::pattern::Role;
 use crate::weights::Weight;
@@ -24,6 +25,8 @@ pub(crate) enum How {
     Shared,
     /// In the windows of a convolution.
     Window(Conv),
+    /// Where a transposed convolution spreads them to: in several classes, see [`Spread`].
+    Spread(Transposed),
 }
 
 /// What the node of a convolution says; empty where it says nothing.
@@ -34,6 +37,16 @@ pub(crate) struct Conv {
     pub(crate) dilations: Vec<usize>,
     pub(crate) pads: Vec<usize>,
     pub(crate) auto: Auto,
+}
+
+/// What the node of a transposed convolution says beyond what any convolution does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Transposed {
+    pub(crate) conv: Conv,
+    /// What is added to the output behind; empty where nothing is said.
+    pub(crate) extra: Vec<usize>,
+    /// The sizes of the output, where they are said.
+    pub(crate) sizes: Vec<usize>,
 }
 
 /// How the border follows from the size.
@@ -56,6 +69,10 @@ pub(crate) struct Product {
 /// All values that `weight`, the value `from` of the main graph, is multiplied by; or why that is not known.
 pub(crate) fn of(model: &Model, weight: &Weight, from: ValueId) -> Result<Vec<Tap>, String> {
     let found = products(model, weight, from)?;
+    // Its columns meet in classes only, which the observation does not tell apart.
+    if found.iter().any(|p| matches!(p.tap.how, How::Spread(_))) {
+        return Err("the inputs of ConvTranspose are not observed".into());
+    }
     Ok(found.into_iter().map(|p| p.tap).collect())
 }
 
@@ -126,6 +143,11 @@ fn tap(node: &Node, i: usize, axes: &[usize], weight: &Weight) -> Result<Tap, St
         ("com.microsoft", "FusedMatMul", 0) if plain => How::Axis(usize::from(!flag("transB"))),
         ("com.microsoft", "FusedMatMul", 1) if plain => How::Axis(usize::from(flag("transA"))),
         ("", "Conv", 1) | ("com.microsoft", "FusedConv", 1) => How::Window(conv(node, axes, weight)?),
+        ("", "ConvTranspose", 1) => How::Spread(Transposed {
+            conv: conv(node, axes, weight)?,
+            extra: ints(node, "output_padding").ok_or_else(|| unknown(node))?,
+            sizes: ints(node, "output_shape").ok_or_else(|| unknown(node))?,
+        }),
         _ => return Err(unknown(node)),
     };
     let other = match i {
@@ -136,12 +158,17 @@ fn tap(node: &Node, i: usize, axes: &[usize], weight: &Weight) -> Result<Tap, St
     Ok(Tap { value, how })
 }
 
-/// The convolution `node`, whose weight has the order `axes`.
-fn conv(node: &Node, axes: &[usize], weight: &Weight) -> Result<Conv, String> {
-    let ints = |name: &str| match node.attr(name) {
+/// The numbers of an attribute, none where there is none; `None` where one is below 0.
+fn ints(node: &Node, name: &str) -> Option<Vec<usize>> {
+    match node.attr(name) {
         Some(AttrValue::Ints(x)) => x.iter().map(|&x| usize::try_from(x).ok()).collect(),
         _ => Some(vec![]),
-    };
+    }
+}
+
+/// The convolution `node`, whose weight has the order `axes`.
+fn conv(node: &Node, axes: &[usize], weight: &Weight) -> Result<Conv, String> {
+    let ints = |name: &str| ints(node, name);
     let space = axes.get(2..).unwrap_or_default();
     let shared = weight
         .matrix
@@ -150,10 +177,15 @@ fn conv(node: &Node, axes: &[usize], weight: &Weight) -> Result<Conv, String> {
     if !space.is_sorted() || !shared {
         return Err(unknown(node));
     }
+    let mut pads = ints("pads");
     let auto = match node.attr("auto_pad") {
         Some(AttrValue::Bytes(Some(s))) => match &s[..] {
             b"SAME_UPPER" => Auto::Upper,
             b"SAME_LOWER" => Auto::Lower,
+            b"VALID" => {
+                pads = Some(vec![]);
+                Auto::Set
+            }
             _ => Auto::Set,
         },
         _ => Auto::Set,
@@ -163,28 +195,25 @@ fn conv(node: &Node, axes: &[usize], weight: &Weight) -> Result<Conv, String> {
         taps: space.iter().map(|&a| weight.tensor.dims()[a]).collect(),
         strides: ints("strides").ok_or_else(wrong)?,
         dilations: ints("dilations").ok_or_else(wrong)?,
-        pads: ints("pads").ok_or_else(wrong)?,
+        pads: pads.ok_or_else(wrong)?,
         auto,
     })
+}
+
+/// `x`, or so many of `other` where there is none; `None` where there are fewer or more.
+fn each(x: &[usize], other: usize, n: usize) -> Option<Vec<usize>> {
+    match x {
+        [] => Some(vec![other; n]),
+        x => (x.len() == n).then(|| x.to_vec()),
+    }
 }
 
 impl Conv {
     /// The windows over an image of size `space`, or `None` where they do not fit it.
     pub(crate) fn window(&self, space: &[usize]) -> Option<Window> {
         let n = self.taps.len();
-        let or_ones = |x: &[usize]| if x.is_empty() { vec![1; n] } else { x.to_vec() };
-        let (strides, dilations) = (or_ones(&self.strides), or_ones(&self.dilations));
-        let pads = if self.pads.is_empty() {
-            vec![0; 2 * n]
-        } else {
-            self.pads.clone()
-        };
-        if [space.len(), strides.len(), dilations.len(), pads.len() / 2]
-            .iter()
-            .any(|&l| l != n)
-        {
-            return None;
-        }
+        let (strides, dilations) = (each(&self.strides, 1, n)?, each(&self.dilations, 1, n)?);
+        let pads = each(&self.pads, 0, 2 * n).filter(|_| space.len() == n)?;
         let (mut before, mut output) = (vec![], vec![]);
         for a in 0..n {
             let reach = (self.taps[a].checked_sub(1)?) * dilations[a] + 1;
@@ -203,6 +232,48 @@ impl Conv {
             taps,
             strides,
             dilations,
+            before,
+            output,
+        })
+    }
+}
+
+impl Transposed {
+    /// The classes of taps, or `None` where attributes do not fit each other.
+    pub(crate) fn classes(&self) -> Option<Classes> {
+        let n = self.conv.taps.len();
+        let (strides, dilations) = (each(&self.conv.strides, 1, n)?, each(&self.conv.dilations, 1, n)?);
+        Classes::new(&self.conv.taps, &strides, &dilations)
+    }
+
+    /// How an image of size `space` is spread, or `None` where that does not fit it.
+    pub(crate) fn spread(&self, space: &[usize]) -> Option<Spread> {
+        let (classes, n) = (self.classes()?, self.conv.taps.len());
+        let extra = each(&self.extra, 0, n)?;
+        let pads = each(&self.conv.pads, 0, 2 * n).filter(|_| space.len() == n)?;
+        // Some exporters write the sizes of batch and channels too.
+        let sizes = &self.sizes[self.sizes.len().saturating_sub(n)..];
+        let (mut before, mut output) = (vec![], vec![]);
+        for a in 0..n {
+            let whole = space[a].checked_sub(1)? * classes.strides[a] + classes.reach(a) + extra[a];
+            let set = match (sizes.get(a), self.conv.auto) {
+                (None, Auto::Set) => None,
+                (size, _) => Some(size.copied().unwrap_or(space[a] * classes.strides[a])),
+            };
+            let Some(size) = set else {
+                before.push(pads[a]);
+                output.push(whole.checked_sub(pads[a] + pads[a + n])?);
+                continue;
+            };
+            let all = whole.saturating_sub(size);
+            before.push(match self.conv.auto {
+                Auto::Upper => all / 2,
+                _ => all.div_ceil(2),
+            });
+            output.push(size);
+        }
+        Some(Spread {
+            classes,
             before,
             output,
         })

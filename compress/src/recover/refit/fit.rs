@@ -4,9 +4,8 @@ use secateur_engine::ir::{DType, Dim, Model, Node, Opset, Type};
 use secateur_engine::{Session, Tensor, ops};
 
 use super::RecoverError;
-use super::site::{Site, Stay};
-use crate::math::layout::Layout;
-use crate::math::ridge::{Prior, Sums, fitted};
+use super::site::Site;
+use crate::math::ridge::{Part, Prior, Sums, Work, fitted};
 
 /// Products of matrices that are inputs.
 pub(super) struct Products {
@@ -60,21 +59,32 @@ fn multiplied(session: &Session, a: &Tensor, b: &Tensor) -> Result<Vec<f32>, Rec
     made.ok_or_else(|| RecoverError::wrong("expected floats of a product, found none"))
 }
 
-/// A matrix that is to make of what it sees in the shadow what it makes in the model: what of it is kept, the others aside.
+/// Numbers that are put together as rows before they are multiplied, at least.
+const CHUNK: usize = 1 << 21;
+
+/// Some columns of a matrix that is to make of what it sees in the shadow what it makes in the model: what of it is kept, the others aside.
 pub(super) struct Fit {
-    stay: Stay,
+    /// The columns that are kept, among those of the matrix, and among its own.
+    pub(super) columns: Vec<usize>,
+    own: Vec<usize>,
+    outputs: Vec<usize>,
     /// What was to be multiplied by in the model, `[columns, outputs kept]`.
     whole: Tensor,
     /// What there is of it in the shadow, `[outputs kept, columns kept]`.
     less: Vec<f64>,
-    /// What is taken off inputs and what is made of them, so that sums of squares are small; with a bias only.
+    bias: bool,
+    /// Whether it has all columns; only then it knows its bias alone.
+    sole: bool,
+    /// What is taken off inputs and what is made of them, so that sums of squares are small; where it knows its bias alone.
     middle: Option<(Vec<f64>, Vec<f64>)>,
-    centred: bool,
+    /// Rows that the sums lack yet, and whether they are held back.
+    waiting: (Vec<f32>, Vec<f32>, bool),
     sums: [Sums; 2],
 }
 
 /// Rows of inputs and of what is to be made of them.
 pub(super) struct Rows {
+    pub(super) count: usize,
     /// Of the model, all columns.
     pub(super) before: Vec<f32>,
     /// Of the shadow, all columns.
@@ -83,59 +93,92 @@ pub(super) struct Rows {
     pub(super) more: Vec<f32>,
 }
 
+/// What fits best.
+pub(super) struct Solved {
+    /// The weights of each class, `[outputs kept, columns kept]`.
+    pub(super) weights: Vec<Vec<f64>>,
+    /// What is to be added to what they make, where there is a bias.
+    pub(super) bias: Vec<f64>,
+}
+
 impl Fit {
-    /// Group `group` of `site`, whose weight has these elements in the model.
-    pub(super) fn new(site: &Site, group: usize, elements: &[f64]) -> Fit {
-        let Layout { outputs, columns, .. } = site.layout;
-        let mut matrix = vec![0.0; outputs * columns];
-        for (cell, x) in site.layout.cells().into_iter().zip(elements) {
-            if cell.group == group {
-                matrix[cell.output * columns + cell.column] = *x;
-            }
-        }
-        let stay = site.stays[group].clone();
-        let at = |o: usize, c: usize| matrix[o * columns + c];
-        let all = (0..columns).flat_map(|c| stay.outputs.iter().map(move |&o| (o, c)));
-        let whole = all.map(|(o, c)| at(o, c) as f32).collect();
-        let kept = stay
-            .outputs
-            .iter()
-            .flat_map(|&o| stay.columns.iter().map(move |&c| (o, c)));
-        let less = kept.map(|(o, c)| at(o, c)).collect();
-        let centred = site.bias.is_some();
-        let (n, m) = (stay.columns.len() + usize::from(centred), stay.outputs.len());
+    /// Class `class` of group `group` of `site`, whose weight has these elements in the model, `[outputs, columns]`.
+    pub(super) fn new(site: &Site, (group, class): (usize, usize), matrix: &[f64]) -> Fit {
+        let (stay, all) = (&site.stays[group], &site.classes[class]);
+        let at = |o: usize, c: usize| matrix[o * site.layout.columns + c];
+        let outputs = stay.outputs.clone();
+        let kept = all.iter().enumerate();
+        let kept = kept.filter(|(_, c)| stay.columns.binary_search(c).is_ok());
+        let (own, columns): (Vec<usize>, Vec<usize>) = kept.unzip();
+        let whole = all.iter().flat_map(|&c| outputs.iter().map(move |&o| (o, c)));
+        let whole = whole.map(|(o, c)| at(o, c) as f32).collect();
+        let less = outputs.iter().flat_map(|&o| columns.iter().map(move |&c| (o, c)));
+        let less = less.map(|(o, c)| at(o, c)).collect();
+        let bias = site.bias.is_some();
+        let (n, m) = (columns.len() + usize::from(bias), outputs.len());
         Fit {
-            whole: Tensor::of(&[columns, m], whole),
+            whole: Tensor::of(&[all.len(), m], whole),
             less,
+            bias,
+            sole: site.classes.len() == 1,
             middle: None,
-            centred,
+            waiting: Default::default(),
             sums: [Sums::new(n, m), Sums::new(n, m)],
-            stay,
+            columns,
+            own,
+            outputs,
         }
     }
 
     /// Takes in `rows`, to learn from or, `held`, to see how well it did.
     pub(super) fn see(&mut self, rows: Rows, held: bool, with: &Products) -> Result<(), RecoverError> {
-        if self.is_empty() {
+        if self.is_empty() || rows.count == 0 {
             return Ok(());
         }
-        let all = self.whole.dims()[0];
-        let count = rows.now.len() / all.max(1);
-        let mut y = multiplied(&with.plain, &Tensor::of(&[count, all], rows.before), &self.whole)?;
+        if self.waiting.2 != held {
+            self.settle(with)?;
+            self.waiting.2 = held;
+        }
+        let (all, m) = (self.whole.dims()[0], self.outputs.len());
+        let mut y = match all {
+            0 => vec![0.0; rows.count * m],
+            _ => {
+                let before = Tensor::of(&[rows.count, all], rows.before);
+                multiplied(&with.plain, &before, &self.whole)?
+            }
+        };
         self.add(&mut y, &rows.more);
-        let mut a: Vec<f32> = Vec::with_capacity(count * self.width());
-        for row in rows.now.chunks_exact(all) {
-            a.extend(self.stay.columns.iter().map(|&c| row[c]));
-            a.extend(self.centred.then_some(1.0));
+        let mut a: Vec<f32> = Vec::with_capacity(rows.count * self.width());
+        for i in 0..rows.count {
+            let row = &rows.now[i * all..][..all];
+            a.extend(self.own.iter().map(|&c| row[c]));
+            a.extend(self.bias.then_some(1.0));
         }
         self.centre(&mut a, &mut y);
-        let squares: f64 = y.iter().map(|&y| f64::from(y) * f64::from(y)).sum();
-        let (n, m) = (self.width(), self.stay.outputs.len());
-        let [a, y] = [Tensor::of(&[count, n], a), Tensor::of(&[count, m], y)];
-        let (inputs, both) = (
-            multiplied(&with.turned, &a, &a)?,
-            multiplied(&with.turned, &y, &a)?,
+        self.waiting.0.append(&mut a);
+        self.waiting.1.append(&mut y);
+        // Sums of few rows would mostly be additions to large matrices.
+        match self.waiting.0.len() >= CHUNK.max(self.width() * self.width() / 2) {
+            true => self.settle(with),
+            false => Ok(()),
+        }
+    }
+
+    /// Adds what waits to the sums.
+    pub(super) fn settle(&mut self, with: &Products) -> Result<(), RecoverError> {
+        let (n, m) = (self.width(), self.outputs.len());
+        let (a, y, held) = std::mem::take(&mut self.waiting);
+        self.waiting.2 = held;
+        if a.is_empty() {
+            return Ok(());
+        }
+        let (count, squares) = (
+            a.len() / n,
+            y.iter().map(|&y| f64::from(y) * f64::from(y)).sum::<f64>(),
         );
+        let [a, y] = [Tensor::of(&[count, n], a), Tensor::of(&[count, m], y)];
+        let inputs = multiplied(&with.turned, &a, &a)?;
+        let both = multiplied(&with.turned, &y, &a)?;
         let sums = &mut self.sums[usize::from(held)];
         let add = |to: &mut Vec<f64>, x: Vec<f32>| to.iter_mut().zip(x).for_each(|(s, x)| *s += f64::from(x));
         add(&mut sums.inputs, inputs);
@@ -145,19 +188,25 @@ impl Fit {
         Ok(())
     }
 
-    /// Whether nothing is left of the matrix.
+    /// Whether there is nothing to fit.
     fn is_empty(&self) -> bool {
-        self.stay.columns.is_empty() || self.stay.outputs.is_empty()
+        let bias = self.bias && !self.sole;
+        self.outputs.is_empty() || self.own.is_empty() && !bias
+    }
+
+    /// Columns that are seen.
+    pub(super) fn seen(&self) -> usize {
+        self.whole.dims()[0]
     }
 
     /// Columns with that of the bias.
     fn width(&self) -> usize {
-        self.stay.columns.len() + usize::from(self.centred)
+        self.own.len() + usize::from(self.bias)
     }
 
     /// Adds `more`, rows of all outputs, to rows of those that stay.
     fn add(&self, y: &mut [f32], more: &[f32]) {
-        let outputs = &self.stay.outputs;
+        let outputs = &self.outputs;
         if more.is_empty() {
             return;
         }
@@ -172,8 +221,8 @@ impl Fit {
 
     /// Takes the means of the first rows off all.
     fn centre(&mut self, a: &mut [f32], y: &mut [f32]) {
-        let (n, m) = (self.width(), self.stay.outputs.len());
-        if !self.centred {
+        let (n, m) = (self.width(), self.outputs.len());
+        if !(self.bias && self.sole) {
             return;
         }
         let (of_a, of_y) = self.middle.get_or_insert_with(|| {
@@ -186,36 +235,61 @@ impl Fit {
         take(y, of_y);
     }
 
-    /// The weights that fit best, `[outputs kept, columns kept]`, and what is to be added to what they make, where there is a bias; `None`
-    /// where those that there are fit as well.
-    pub(super) fn solved(&self) -> Option<(Vec<f64>, Vec<f64>)> {
-        let (n, kept) = (self.width(), self.stay.columns.len());
-        if self.is_empty() {
-            return None;
-        }
-        let rows = self.less.chunks_exact(kept.max(1));
-        let (of_a, of_y) = match &self.middle {
-            Some((a, y)) => (&a[..kept], &y[..]),
-            None => (&[][..], &[][..]),
+    /// What is added to weights `w` of output `i` where means are taken off: what is left of its bias.
+    fn shift(&self, i: usize, w: &[f64]) -> f64 {
+        self.middle.as_ref().map_or(0.0, |(of_a, of_y)| {
+            w.iter().zip(of_a).map(|(w, a)| w * a).sum::<f64>() - of_y[i]
+        })
+    }
+
+    /// The weights that there were, with biases.
+    fn prior(&self) -> Vec<f64> {
+        let kept = self.own.len();
+        let row = |i: usize| {
+            let w = &self.less[i * kept..][..kept];
+            let bias = self.bias.then(|| self.shift(i, w));
+            w.iter().copied().chain(bias)
         };
-        let shift = |w: &[f64]| w.iter().zip(of_a).map(|(w, a)| w * a).sum::<f64>();
-        let mut prior = vec![];
-        for (i, w) in rows.enumerate() {
-            prior.extend_from_slice(w);
-            prior.extend(self.centred.then(|| shift(w) - of_y.get(i).unwrap_or(&0.0)));
+        (0..self.outputs.len()).flat_map(row).collect()
+    }
+}
+
+/// The weights that fit best of all classes of a matrix together; `None` where those that there are fit as well.
+pub(super) fn solved(fits: &[Fit], work: Work) -> Option<Solved> {
+    let there: Vec<&Fit> = fits.iter().filter(|f| !f.is_empty()).collect();
+    let priors: Vec<Vec<f64>> = there.iter().map(|f| f.prior()).collect();
+    let parts: Vec<Part> = there
+        .iter()
+        .zip(&priors)
+        .map(|(f, prior)| f.part(prior))
+        .collect();
+    let first = there.first()?;
+    let mut found = fitted(&parts, work)?.into_iter();
+    let (mut weights, mut bias) = (vec![], vec![]);
+    for fit in fits {
+        let w = if fit.is_empty() { vec![] } else { found.next()? };
+        let kept = fit.own.len();
+        if fit.bias && bias.is_empty() {
+            let rows = w.chunks_exact(fit.width()).enumerate();
+            bias = rows.map(|(i, w)| w[kept] - first.shift(i, &w[..kept])).collect();
         }
-        let prior = Prior {
-            weights: &prior,
-            columns: n,
-            free: usize::from(self.centred),
-        };
-        let w = fitted(&self.sums[0], &self.sums[1], prior)?;
-        let mut bias = vec![];
-        for (i, w) in w.chunks_exact(n).enumerate().filter(|_| self.centred) {
-            bias.push(w[kept] + of_y.get(i).unwrap_or(&0.0) - shift(&w[..kept]));
+        let rows = w.chunks_exact(fit.width().max(1));
+        weights.push(rows.flat_map(|w| w[..kept].iter().copied()).collect());
+    }
+    Some(Solved { weights, bias })
+}
+
+impl Fit {
+    fn part<'a>(&'a self, weights: &'a [f64]) -> Part<'a> {
+        Part {
+            seen: &self.sums[0],
+            held: &self.sums[1],
+            prior: Prior {
+                weights,
+                columns: self.width(),
+                bias: self.bias,
+            },
         }
-        let weights = w.chunks_exact(n).flat_map(|w| w[..kept].iter().copied());
-        Some((weights.collect(), bias))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Weights fitted anew after a cut, by least squares (He, Zhang and Sun 2017, arXiv:1707.06168).
 
 mod fit;
+mod progress;
 mod shadow;
 mod site;
 mod stream;
@@ -12,15 +13,16 @@ use secateur_engine::Tensor;
 use secateur_engine::ir::{Model, ValueId};
 
 use super::{Calibration, RecoverError};
-use crate::math::layout::Cell;
+use crate::math::ridge::{TRIES, Work};
 use crate::place::{self, Place, places};
 use crate::scan::Watch;
 use crate::{Change, Plan, Raw, Replace};
-use fit::{Fit, Products};
+use fit::{Fit, Products, Solved};
+use progress::Progress;
 use shadow::Shadow;
 use site::{Rest, Site, sites};
 use stream::{ROOM, Stream};
-use view::View;
+use view::{Batch, View};
 
 /// The share of the examples that weights are fitted to; the others say how well.
 const SEEN: f64 = 0.75;
@@ -77,7 +79,7 @@ fn within(
             "repair weights: expected examples, found none",
         ));
     }
-    watch.runs("refitting", (sites.len() * batches.len()) as u64);
+    let progress = Progress::new(watch, sites.len(), batches.len() + TRIES);
     let stream = |model: &Model, i: usize| {
         let wanted = wanted(&sites, i);
         Stream::new(model.clone(), &wanted, (with, &batches), room)
@@ -85,6 +87,7 @@ fn within(
     let mut refit = Refit {
         streams: [stream(model, 0), stream(&shadow.model, 1)],
         batches: batches.len(),
+        threads: with.threads,
         products: Products::new(with.threads)?,
         constants: [constants(model), constants(&shadow.model)],
         names: site::values(&shadow.model)
@@ -92,13 +95,14 @@ fn within(
             .map(|(n, v)| (v, n))
             .collect(),
         new: BTreeMap::new(),
-        watch,
+        progress,
     };
     for i in 0..sites.len() {
         match refit.site(&sites[i], &sites[i + 1..])? {
             true => done.fitted += 1,
             false => done.other += 1,
         }
+        refit.progress.end();
     }
     let changes = replaced(model, &refit.new);
     done.plan.0.splice(0..0, changes);
@@ -131,6 +135,7 @@ struct Refit<'a> {
     /// The model and its shadow.
     streams: [Stream<'a>; 2],
     batches: usize,
+    threads: usize,
     products: Products,
     /// Where constants are, by name.
     constants: [HashMap<String, place::Site>; 2],
@@ -138,7 +143,7 @@ struct Refit<'a> {
     names: HashMap<ValueId, String>,
     /// New elements of constants of the model, by name.
     new: BTreeMap<String, Vec<f64>>,
-    watch: &'a dyn Watch,
+    progress: Progress<'a>,
 }
 
 /// Where the constants of `model` are, by what they are called.
@@ -152,8 +157,7 @@ impl Refit<'_> {
         let Some(elements) = self.elements(0, &site.name) else {
             return Ok(false);
         };
-        let groups = 0..site.layout.groups;
-        let mut fits: Vec<Fit> = groups.map(|g| Fit::new(site, g, &elements)).collect();
+        let mut fits = fits(site, &elements);
         // What is made of constants alone no run shows.
         let flows = |which: usize| self.streams[which].needs(site.taps[which].value).is_some();
         if !(flows(0) && flows(1)) {
@@ -163,15 +167,30 @@ impl Refit<'_> {
         if !self.observed(site, later, rest, &mut fits)? {
             return Ok(false);
         }
-        let solved: Vec<_> = fits.iter().map(Fit::solved).collect();
+        let solved: Vec<_> = (0..fits.len()).map(|i| self.solved(&fits, i)).collect();
         if solved.iter().all(Option::is_none) {
             return Ok(true);
         }
         for which in [0, 1] {
-            self.weights(site, &solved, which);
+            self.weights(site, (&fits, &solved), which);
             self.biases(site, &solved, which);
         }
         Ok(true)
+    }
+
+    /// What group `group` of `fits` becomes.
+    fn solved(&self, fits: &[Vec<Fit>], group: usize) -> Option<Solved> {
+        let tried = |tries: usize| {
+            let share = (group * TRIES + tries) / fits.len();
+            self.progress.to(self.batches + share);
+        };
+        let work = Work {
+            threads: self.threads,
+            tried: &tried,
+        };
+        let solved = fit::solved(&fits[group], work);
+        tried(TRIES);
+        solved
     }
 
     /// Whether `rest` is there when what `site` sees is, in both.
@@ -192,7 +211,7 @@ impl Refit<'_> {
         site: &Site,
         later: &[Site],
         rest: Option<&Rest>,
-        fits: &mut [Fit],
+        fits: &mut [Vec<Fit>],
     ) -> Result<bool, RecoverError> {
         let mut parts = vec![];
         for (which, stream) in self.streams.iter().enumerate() {
@@ -208,9 +227,16 @@ impl Refit<'_> {
             let Some(view) = View::of(site, rest, &seen) else {
                 return Ok(false);
             };
-            let held = (SEEN * self.batches as f64 - batch as f64).clamp(0.0, 1.0);
-            view.show(site, fits, held, &self.products)?;
-            self.watch.advance(1);
+            let batch = Batch {
+                number: batch,
+                all: self.batches,
+                seen: (SEEN * self.batches as f64 - batch as f64).clamp(0.0, 1.0),
+            };
+            self.progress.to(batch.number + 1);
+            view.show(site, fits, batch, &self.products)?;
+        }
+        for fit in fits.iter_mut().flatten() {
+            fit.settle(&self.products)?;
         }
         let parts = parts.into_iter().zip(&mut self.streams);
         parts.for_each(|(part, stream)| stream.settle(part));
@@ -243,47 +269,23 @@ impl Refit<'_> {
         }
     }
 
-    fn weights(&mut self, site: &Site, solved: &[Option<(Vec<f64>, Vec<f64>)>], which: usize) {
+    fn weights(&mut self, site: &Site, (fits, solved): (&[Vec<Fit>], &[Option<Solved>]), which: usize) {
         let Some(mut elements) = self.elements(which, &site.name) else {
             return;
         };
-        let (outputs, columns) = (site.layout.outputs, site.layout.columns);
-        let place = |all: usize, stays: &[usize]| {
-            let mut at = vec![None; all];
-            stays.iter().enumerate().for_each(|(i, &s)| at[s] = Some(i));
-            at
-        };
-        let places: Vec<_> = site
-            .stays
-            .iter()
-            .map(|s| {
-                (
-                    place(outputs, &s.outputs),
-                    place(columns, &s.columns),
-                    s.columns.len(),
-                )
-            })
-            .collect();
-        let cells = site.layout.cells();
-        for (
-            Cell {
-                group,
-                output,
-                column,
-            },
-            x,
-        ) in cells.into_iter().zip(&mut elements)
-        {
-            let (of_output, of_column, width) = &places[group];
-            let at = of_output[output].zip(of_column[column]);
-            if let Some(((weights, _), (o, c))) = solved[group].as_ref().zip(at) {
-                *x = weights[o * width + c];
+        let places: Vec<_> = (0..fits.len()).map(|g| places_of(site, &fits[g], g)).collect();
+        for (cell, x) in site.layout.cells().into_iter().zip(&mut elements) {
+            let (outputs, columns) = &places[cell.group];
+            let at = outputs[cell.output].zip(columns[cell.column]);
+            if let Some((solved, (o, (class, c)))) = solved[cell.group].as_ref().zip(at) {
+                let width = fits[cell.group][class].columns.len();
+                *x = solved.weights[class][o * width + c];
             }
         }
         self.put(which, &site.name, elements);
     }
 
-    fn biases(&mut self, site: &Site, solved: &[Option<(Vec<f64>, Vec<f64>)>], which: usize) {
+    fn biases(&mut self, site: &Site, solved: &[Option<Solved>], which: usize) {
         let bias = site
             .bias
             .and_then(|b| Some((b, self.names.get(&b.value)?.clone())));
@@ -292,13 +294,42 @@ impl Refit<'_> {
             return;
         };
         for ((group, stay), solved) in site.stays.iter().enumerate().zip(solved) {
-            let more = solved.iter().flat_map(|(_, more)| more);
+            let more = solved.iter().flat_map(|s| &s.bias);
             for (&o, more) in stay.outputs.iter().zip(more) {
                 elements[group * site.layout.outputs + o] += site.scale * more / bias.factor;
             }
         }
         self.put(which, &name, elements);
     }
+}
+
+/// What is to be fitted of `site`, whose weight has these elements: group by group and class by class.
+fn fits(site: &Site, elements: &[f64]) -> Vec<Vec<Fit>> {
+    let layout = &site.layout;
+    let size = layout.outputs * layout.columns;
+    let mut matrices = vec![0.0; layout.groups * size];
+    for (cell, x) in layout.cells().into_iter().zip(elements) {
+        matrices[layout.place(cell)] = *x;
+    }
+    let classes = |(g, matrix)| {
+        let each = 0..site.classes.len();
+        each.map(|class| Fit::new(site, (g, class), matrix)).collect()
+    };
+    matrices.chunks(size.max(1)).enumerate().map(classes).collect()
+}
+
+/// Where the outputs and columns of group `group` stand in what was fitted of it, those with their classes.
+#[allow(clippy::type_complexity)]
+fn places_of(site: &Site, fits: &[Fit], group: usize) -> (Vec<Option<usize>>, Vec<Option<(usize, usize)>>) {
+    let mut outputs = vec![None; site.layout.outputs];
+    let stay = site.stays[group].outputs.iter().enumerate();
+    stay.for_each(|(i, &o)| outputs[o] = Some(i));
+    let mut columns = vec![None; site.layout.columns];
+    for (class, fit) in fits.iter().enumerate() {
+        let own = fit.columns.iter().enumerate();
+        own.for_each(|(i, &c)| columns[c] = Some((class, i)));
+    }
+    (outputs, columns)
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub(super) struct Site {
     pub(super) layout: Layout,
     /// Which of its rows and columns stay, group by group.
     pub(super) stays: Vec<Stay>,
+    /// The columns that meet: all, or those of each class of a transposed convolution.
+    pub(super) classes: Vec<Vec<usize>>,
     pub(super) taps: [Tap; 2],
     pub(super) bias: Option<Bias>,
     /// What is added to what comes out before anything else reads it: as if the sum were fitted, not the product.
@@ -134,7 +136,7 @@ impl<'a> Finder<'a> {
         let before = self.before.get(&weight.name)?;
         let finite = before.tensor.floats()?.iter().all(|x| x.is_finite());
         let layout = Layout::of(weight.matrix.as_ref()?);
-        let same = before.matrix == weight.matrix && finite && layout.columns <= MOST;
+        let same = before.matrix == weight.matrix && finite;
         let old = *values(self.model).get(&weight.name).filter(|_| same)?;
         let [was, is] = [
             sole(products(self.model, before, old).ok()?)?,
@@ -144,7 +146,12 @@ impl<'a> Finder<'a> {
             return None;
         }
         let (bias, rest) = self.after(&is, &layout);
+        let classes = classes(&is.tap.how, &layout)?;
+        if classes.iter().any(|c| c.len() > MOST) {
+            return None;
+        }
         Some(Site {
+            classes,
             name: weight.name.clone(),
             stays: stays(&layout, self.shadow.stays.get(&weight.name)),
             bias,
@@ -192,20 +199,20 @@ impl<'a> Finder<'a> {
     fn after_layer(&self, product: &Product, made: ValueId, outputs: usize) -> (Option<Bias>, Option<Rest>) {
         let node = &self.shadow.model.graph[product.node];
         let factor = match &*node.op {
-            "Conv" | "FusedConv" | "Attention" => 1.0,
+            "Conv" | "ConvTranspose" | "FusedConv" | "Attention" => 1.0,
             "Gemm" | "FusedGemm" => self.number(product, "beta"),
             _ => 0.0,
         };
         let third = node.inputs.get(2).copied().flatten();
         let own = third.filter(|v| factor != 0.0 && self.vector(*v, outputs));
         let bias = own.map(|value| Bias { value, factor });
-        if !(node.is("Conv") || node.is("Gemm")) {
+        if !["Conv", "ConvTranspose", "Gemm"].iter().any(|op| node.is(op)) {
             return (bias, None);
         }
         if let Some(mean) = self.norm(made, outputs).filter(|_| third.is_none()) {
             return (Some(mean), None);
         }
-        let windowed = matches!(product.tap.how, How::Window(_));
+        let windowed = matches!(product.tap.how, How::Window(_) | How::Spread(_));
         (bias, self.rest(made, (!windowed).then_some(0)))
     }
 
@@ -286,6 +293,19 @@ pub(super) fn values(model: &Model) -> HashMap<String, ValueId> {
 fn sole(mut products: Vec<Product>) -> Option<Product> {
     let last = products.pop();
     last.filter(|_| products.is_empty())
+}
+
+/// The columns that meet in rows; `None` where the node does not say.
+fn classes(how: &How, layout: &Layout) -> Option<Vec<Vec<usize>>> {
+    let How::Spread(transposed) = how else {
+        return Some(vec![(0..layout.columns).collect()]);
+    };
+    let (classes, inputs) = (transposed.classes()?, layout.inputs);
+    let columns = |class| {
+        let taps = classes.taps(class).into_iter();
+        taps.flat_map(|t| t * inputs..(t + 1) * inputs).collect()
+    };
+    Some((0..classes.count()).map(columns).collect())
 }
 
 /// What stays of each matrix of a weight of whose axes `masks` say what stays; all without them.

@@ -173,6 +173,129 @@ fn groups_of_a_convolution_are_fitted_by_themselves() {
     made_up(&net.flat(), ("w1[0].1", 2), 1);
 }
 
+/// A convolution to six channels of 6 x 7, whose weight has such sums, and a transposed one.
+fn spreading(
+    sums: &[(usize, [usize; 2])],
+    (window, bias): (&[usize], bool),
+    attrs: Vec<(&str, AttrValue)>,
+) -> Net {
+    let mut net = Net::new();
+    net.node("Conv", vec![("w1", summing(&[6, 1, 3, 2], 1, sums))], vec![]);
+    let mut weights = vec![("w2", noise(window, 3))];
+    if bias {
+        weights.push(("b2", noise(&[4], 4)));
+    }
+    net.with("ConvTranspose", weights, attrs);
+    net
+}
+
+#[test]
+fn transposed_convolutions_of_all_kinds() {
+    let both = |n: i64| ints(&[n, n]);
+    let windows = [
+        (vec![6, 4, 3, 3], vec![]),
+        (
+            vec![6, 4, 4, 4],
+            vec![("strides", both(2)), ("pads", ints(&[1, 1, 1, 1]))],
+        ),
+        (
+            vec![6, 4, 3, 2],
+            vec![("strides", ints(&[3, 2])), ("output_padding", ints(&[2, 1]))],
+        ),
+        (
+            vec![6, 4, 2, 1],
+            vec![("strides", both(3)), ("pads", ints(&[0, 1, 2, 0]))],
+        ),
+        (
+            vec![6, 4, 3, 2],
+            vec![("strides", ints(&[2, 1])), ("dilations", ints(&[3, 2]))],
+        ),
+        (
+            vec![6, 4, 4, 3],
+            vec![("strides", both(2)), ("auto_pad", "SAME_UPPER".into())],
+        ),
+        (
+            vec![6, 4, 4, 3],
+            vec![("strides", both(2)), ("output_shape", ints(&[13, 14]))],
+        ),
+    ];
+    for (window, attrs) in windows {
+        for bias in [false, true] {
+            let net = spreading(SIXTH, (&window, bias), attrs.clone());
+            made_up(&net.flat(), ("w1[0]", 5), 1);
+        }
+    }
+}
+
+#[test]
+fn groups_of_a_transposed_convolution_are_fitted_by_themselves() {
+    let attrs = vec![("strides", ints(&[2, 2])), ("group", 2i64.into())];
+    let net = spreading(&[(2, [0, 1]), (5, [3, 4])], (&[6, 2, 3, 3], true), attrs);
+    made_up(&net.flat(), ("w1[0].1", 2), 1);
+}
+
+#[test]
+fn the_mean_behind_a_transposed_convolution_is_its_bias() {
+    // Inputs with a mean that nothing else makes: the cut channel was a constant.
+    let (mut net, mut first) = (Net::new(), noise(&[6, 1, 3, 3], 1).floats().unwrap());
+    first[45..].fill(0.0);
+    let first = Tensor::of(&[6, 1, 3, 3], first.into_iter().map(|x| x as f32).collect());
+    let shift = Tensor::of(&[6], vec![0.0, 0.0, 0.0, 0.0, 0.0, 2.0f32]);
+    net.node("Conv", vec![("w1", first), ("b1", shift)], vec![]);
+    net.with(
+        "ConvTranspose",
+        vec![("w2", Tensor::of(&[6, 4, 2, 2], vec![0.5f32; 96]))],
+        vec![("strides", ints(&[2, 2]))],
+    );
+    let four = |x: f32| Tensor::of(&[4], vec![x; 4]);
+    let names = ["scale", "shift", "mean", "variance"];
+    let norm = names
+        .into_iter()
+        .zip([four(1.5), four(0.2), four(0.1), four(2.0)]);
+    net.node("BatchNormalization", norm.collect(), vec![]);
+    let model = net.flat();
+    let plan = without(&model, "w1[0]", 5);
+    let done = fitted(&model, &plan);
+    assert!(done.plan.0.iter().any(|c| c.value() == "mean"), "{:?}", done.plan);
+    assert!(off(&model, &plan) > 0.05 && off(&model, &done.plan) < 2e-5);
+}
+
+#[test]
+fn what_is_added_to_a_transposed_convolution_is_fitted_with_it() {
+    // The sum of two branches of one input: the second makes up for what the first, cut to half, has lost.
+    let mut net = Net::new();
+    net.node("Conv", vec![("w0", noise(&[4, 1, 3, 2], 9))], vec![]);
+    let x = net.at;
+    net.node("Conv", vec![("w1", noise(&[6, 4, 1, 1], 1))], vec![]);
+    net.with(
+        "ConvTranspose",
+        vec![("w2", noise(&[6, 4, 2, 2], 3))],
+        vec![("strides", ints(&[2, 2]))],
+    );
+    let one = std::mem::replace(&mut net.at, x);
+    net.with(
+        "ConvTranspose",
+        vec![("w3", noise(&[4, 4, 2, 2], 5))],
+        vec![("strides", ints(&[2, 2]))],
+    );
+    let g = &mut net.model.graph;
+    let sum = g.value("sum");
+    g.node(Node::new("Add", vec![Some(net.at), Some(one)], vec![Some(sum)]));
+    net.at = sum;
+    let model = net.flat();
+    let plan = Plan(vec![Change::Narrow(Narrow {
+        sizes: Sizes::new(),
+        groups: vec![Keep {
+            group: "w1[0]".into(),
+            size: 6,
+            keep: vec![0, 1],
+        }],
+    })]);
+    let done = fitted(&model, &plan);
+    assert_eq!((done.fitted, done.other), (1, 0));
+    assert!(off(&model, &done.plan) < 0.9 * off(&model, &plan));
+}
+
 #[test]
 fn a_depthwise_convolution_goes_with_its_channel() {
     let mut net = Net::new();
