@@ -207,8 +207,8 @@ fn join(parts: &[(&Sums, Prior)], found: &mut [Vec<f64>]) -> Option<()> {
 const SAME: f64 = 1e-7;
 
 /// Weights of each of `parts` that make the error least over `seen` and `held` together, drawn towards `prior` as strongly as is best for
-/// `held` where only `seen` is known; `None` where none are better for it than `prior`. What draws more or less than what is best of its
-/// neighbours is not tried.
+/// `held` where only `seen` is known; `None` where none are better for it than `prior`. Strengths are tried from the middle on in the
+/// direction that is better, as long as they are.
 pub fn fitted(parts: &[Part], work: Work) -> Option<Vec<Vec<f64>>> {
     let all: Vec<Sums> = parts.iter().map(|p| p.seen.and(p.held)).collect();
     let all: Vec<_> = all.iter().zip(parts).map(|(sums, p)| (sums, p.prior)).collect();
@@ -234,26 +234,27 @@ fn strength(parts: &[Part], work: Work) -> Option<f64> {
         (work.tried)(tries.get());
         found.map_or(f64::INFINITY, |w| error(&mut w.iter().map(Vec::as_slice)))
     };
-    let better = |a: f64, b: f64| a < b || b.is_infinite();
+    let target: f64 = parts.iter().map(|p| p.held.target).sum();
     let (mut at, mut least) = (FIRST, of(FIRST));
     let stronger = of(FIRST + 1);
-    let up = better(stronger, least);
+    let up = stronger < least || least.is_infinite();
     if up {
         (at, least) = (FIRST + 1, stronger);
     }
-    while let Some(i) = if up {
-        Some(at + 1).filter(|i| *i < RIDGES.len())
-    } else {
-        at.checked_sub(1)
-    } {
+    let next = |at: usize| match up {
+        true => Some(at + 1).filter(|i| *i < RIDGES.len()),
+        false => at.checked_sub(1),
+    };
+    // Where nothing is left that sums could tell, what is drawn less is nearer.
+    let same = if up { 0.0 } else { SAME * target };
+    while let Some(i) = next(at) {
         let error = of(i);
-        if !better(error, least) {
+        if error >= least + same && least.is_finite() {
             break;
         }
         (at, least) = (i, error);
     }
     let before = error(&mut parts.iter().map(|p| p.prior.weights));
-    let target: f64 = parts.iter().map(|p| p.held.target).sum();
     (least < before - SAME * target).then_some(RIDGES[at])
 }
 

@@ -318,9 +318,11 @@ fn fits(site: &Site, elements: &[f64]) -> Vec<Vec<Fit>> {
     matrices.chunks(size.max(1)).enumerate().map(classes).collect()
 }
 
+/// Of outputs, and of columns with their classes; `None` where they are not kept.
+type Places = (Vec<Option<usize>>, Vec<Option<(usize, usize)>>);
+
 /// Where the outputs and columns of group `group` stand in what was fitted of it, those with their classes.
-#[allow(clippy::type_complexity)]
-fn places_of(site: &Site, fits: &[Fit], group: usize) -> (Vec<Option<usize>>, Vec<Option<(usize, usize)>>) {
+fn places_of(site: &Site, fits: &[Fit], group: usize) -> Places {
     let mut outputs = vec![None; site.layout.outputs];
     let stay = site.stays[group].outputs.iter().enumerate();
     stay.for_each(|(i, &o)| outputs[o] = Some(i));

@@ -116,12 +116,14 @@ impl View {
             let mut rows = vec![];
             let all = Rows::class(&site.taps[model].how, class, dims, &site.layout).ok()?;
             all.put(x, group, which.iter().copied(), &mut rows);
-            Some((rows, all.places()))
+            Some(rows)
         };
-        let ((before, places), (now, _)) = (one(0)?, one(1)?);
+        let (before, now) = (one(0)?, one(1)?);
         let mut more = vec![];
         if let Some((back, dims, x)) = &self.missing {
             let all = Rows::along(*back, dims, site.layout.outputs)?;
+            let (how, seen) = (&site.taps[0].how, &self.seen[0].0);
+            let places = Rows::class(how, class, seen, &site.layout).ok()?.places();
             all.put(x, 0, which.iter().map(|i| places[*i]), &mut more);
         }
         Some(fit::Rows {
