@@ -208,7 +208,7 @@ const SAME: f64 = 1e-7;
 
 /// Weights of each of `parts` that make the error least over `seen` and `held` together, drawn towards `prior` as strongly as is best for
 /// `held` where only `seen` is known; `None` where none are better for it than `prior`. Strengths are tried from the middle on in the
-/// direction that is better, as long as they are.
+/// direction that is better.
 pub fn fitted(parts: &[Part], work: Work) -> Option<Vec<Vec<f64>>> {
     let all: Vec<Sums> = parts.iter().map(|p| p.seen.and(p.held)).collect();
     let all: Vec<_> = all.iter().zip(parts).map(|(sums, p)| (sums, p.prior)).collect();
@@ -245,14 +245,17 @@ fn strength(parts: &[Part], work: Work) -> Option<f64> {
         true => Some(at + 1).filter(|i| *i < RIDGES.len()),
         false => at.checked_sub(1),
     };
-    // Where nothing is left that sums could tell, what is drawn less is nearer.
-    let same = if up { 0.0 } else { SAME * target };
-    while let Some(i) = next(at) {
+    let mut here = at;
+    while let Some(i) = next(here) {
         let error = of(i);
-        if error >= least + same && least.is_finite() {
+        // On the way down errors may be too small to tell; they are all tried.
+        if up && error >= least && least.is_finite() {
             break;
         }
-        (at, least) = (i, error);
+        here = i;
+        if error < least {
+            (at, least) = (i, error);
+        }
     }
     let before = error(&mut parts.iter().map(|p| p.prior.weights));
     (least < before - SAME * target).then_some(RIDGES[at])
