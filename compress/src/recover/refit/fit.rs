@@ -62,6 +62,9 @@ fn multiplied(session: &Session, a: &Tensor, b: &Tensor) -> Result<Vec<f32>, Rec
 /// Numbers that are put together as rows before they are multiplied, at least.
 const CHUNK: usize = 1 << 21;
 
+/// Rows whose products are added up in single precision: so many, or a quarter of the columns, where adding up the sums is much of the work.
+const ROWS: usize = 64;
+
 /// Some columns of a matrix that is to make of what it sees in the shadow what it makes in the model: what of it is kept, the others aside.
 pub(super) struct Fit {
     /// The columns that are kept, among those of the matrix, and among its own.
@@ -172,17 +175,20 @@ impl Fit {
         if a.is_empty() {
             return Ok(());
         }
-        let (count, squares) = (
-            a.len() / n,
-            y.iter().map(|&y| f64::from(y) * f64::from(y)).sum::<f64>(),
-        );
-        let [a, y] = [Tensor::of(&[count, n], a), Tensor::of(&[count, m], y)];
-        let inputs = multiplied(&with.turned, &a, &a)?;
-        let both = multiplied(&with.turned, &y, &a)?;
+        let squares: f64 = y.iter().map(|&y| f64::from(y) * f64::from(y)).sum();
+        let count = a.len() / n;
         let sums = &mut self.sums[usize::from(held)];
         let add = |to: &mut Vec<f64>, x: Vec<f32>| to.iter_mut().zip(x).for_each(|(s, x)| *s += f64::from(x));
-        add(&mut sums.inputs, inputs);
-        add(&mut sums.both, both);
+        let step = ROWS.max(n / 4);
+        for (a, y) in a.chunks(step * n).zip(y.chunks(step * m)) {
+            let rows = a.len() / n;
+            let [a, y] = [
+                Tensor::of(&[rows, n], a.to_vec()),
+                Tensor::of(&[rows, m], y.to_vec()),
+            ];
+            add(&mut sums.inputs, multiplied(&with.turned, &a, &a)?);
+            add(&mut sums.both, multiplied(&with.turned, &y, &a)?);
+        }
         sums.target += squares;
         sums.rows += count as u64;
         Ok(())

@@ -64,13 +64,18 @@ fn off(model: &Model, plan: &Plan) -> f64 {
 }
 
 /// Checks that what was lost of `model` with index `gone` of group `name` is made up for by so many weights.
-fn made_up(model: &Model, (name, gone): (&str, usize), weights: usize) {
+fn made_up(model: &Model, group: (&str, usize), weights: usize) {
+    // The scalar kernels add up in another order, of which a hundred-thousandth is left.
+    made_up_to(2e-5, model, group, weights);
+}
+
+/// The same, but for so much.
+fn made_up_to(most: f64, model: &Model, (name, gone): (&str, usize), weights: usize) {
     let plan = without(model, name, gone);
     let done = fitted(model, &plan);
     assert_eq!((done.fitted, done.other), (weights, 0), "{name}");
     let (before, after) = (off(model, &plan), off(model, &done.plan));
-    // The scalar kernels add up in another order, of which a hundred-thousandth is left.
-    assert!(before > 0.05 && after < 2e-5, "{name}: {before} {after}");
+    assert!(before > 0.05 && after < most, "{name}: {before} {after}");
 }
 
 fn set(node: &mut Node, attrs: Vec<(&str, AttrValue)>) {
@@ -222,7 +227,8 @@ fn transposed_convolutions_of_all_kinds() {
     for (window, attrs) in windows {
         for bias in [false, true] {
             let net = spreading(SIXTH, (&window, bias), attrs.clone());
-            made_up(&net.flat(), ("w1[0]", 5), 1);
+            // Neighbours are much alike: the sums, of products in single precision, tell them apart no better.
+            made_up_to(1e-4, &net.flat(), ("w1[0]", 5), 1);
         }
     }
 }
