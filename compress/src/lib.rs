@@ -34,6 +34,7 @@ mod error;
 mod glob;
 mod grain;
 pub mod groups;
+mod harm;
 mod layers;
 pub mod math;
 pub mod methods;
@@ -57,6 +58,7 @@ pub use error::{ApplyError, ApplyErrorKind, MethodError, MethodErrorKind, Ticket
 pub use glob::Choice;
 pub use grain::{Blend, Grain, PIECES, Piece};
 pub use groups::{Group, Groups, groups};
+pub use harm::Harms;
 pub use layers::{Layer, layers};
 pub use methods::{Amount, Goal, METHODS, Method, Scope, Task};
 pub use observe::{Examples, Need, Run, Stats, observe};

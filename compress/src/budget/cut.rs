@@ -21,6 +21,7 @@ use crate::{Weight, groups, matches};
 pub(super) struct Cutting<'m, 's> {
     subject: &'s Subject<'s>,
     model: &'m Model,
+    piece: Piece,
     found: Groups<'m>,
     /// Those of its groups that may become shorter.
     free: Vec<usize>,
@@ -61,6 +62,7 @@ impl<'m, 's> Cutting<'m, 's> {
             found,
             subject,
             model,
+            piece,
             units,
         })
     }
@@ -97,10 +99,14 @@ impl<'m, 's> Cutting<'m, 's> {
     /// Of each group how important each index is.
     pub(super) fn scores(&self) -> Result<Vec<Vec<f64>>, RecoverError> {
         let Subject {
-            method, shown, seed, ..
+            method,
+            shown,
+            seed,
+            frame,
+            ..
         } = self.subject;
-        let rank = Rank::new(self.model, *method, *shown, *seed)?;
-        Ok(self.found.scores(&|name, t| rank.of(name, t)))
+        let rank = Rank::new(self.model, (self.piece, frame), *method, *shown, *seed)?;
+        Ok(rank.scores(&self.found)?)
     }
 
     /// What takes away what `parts` says is to be gone; what has less already stays as it is.

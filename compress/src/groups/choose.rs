@@ -7,7 +7,7 @@ use secateur_engine::ir::{DType, Dim};
 use secateur_engine::plan::macs;
 use serde::{Deserialize, Serialize};
 
-use super::{Group, Groups, Kind, Letter, Sizes, Space};
+use super::{Group, Groups, Held, Kind, Letter, Sizes, Space};
 use crate::change::{Keep, Narrow};
 use crate::error::MethodError;
 use crate::glob::nearest;
@@ -117,6 +117,26 @@ impl Groups<'_> {
                 }
             }
         }
+    }
+
+    /// For each axis of the constant `h` and each group in it the index of the group that each index of the axis has, or [`NONE`].
+    pub(crate) fn digits_of(
+        &self,
+        h: &Held,
+        place: &HashMap<Letter, usize>,
+    ) -> Vec<(usize, usize, Vec<usize>)> {
+        let axes = self.axes(h).iter().enumerate();
+        axes.flat_map(|(axis, s)| {
+            let digits = self.digits(s, place).into_iter();
+            digits.map(move |(g, d)| (axis, g, d))
+        })
+        .collect()
+    }
+
+    /// The sizes of the axes of the constant `h`.
+    pub(crate) fn dims(&self, h: &Held) -> Vec<usize> {
+        let found = h.site.constant(self.trace.model);
+        found.map_or(vec![], |c| c.tensor.dims().to_vec())
     }
 
     /// For each group in `space` the index of it that each index of the space has, or none.
@@ -346,7 +366,7 @@ impl Groups<'_> {
         at(low)
     }
 
-    fn measure(&self, free: &[usize], widths: &[usize], of: Of) -> f64 {
+    pub(crate) fn measure(&self, free: &[usize], widths: &[usize], of: Of) -> f64 {
         let at = || {
             free.iter()
                 .zip(widths)
@@ -384,7 +404,7 @@ impl Reach<'_> {
 const STEPS: u32 = 256;
 
 /// The place of an index that has no digit.
-pub(super) const NONE: usize = usize::MAX;
+pub(crate) const NONE: usize = usize::MAX;
 
 /// The places of the `n` largest of `scores`, ascending; NaN is the largest.
 fn largest(scores: &[f64], n: usize) -> Vec<usize> {

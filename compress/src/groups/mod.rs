@@ -20,6 +20,7 @@ use secateur_engine::ir::{DType, Dim, Model, Node, Type, ValueId};
 use secateur_engine::opt::infer::NodeError;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use choose::NONE;
 pub use choose::{Of, Score, Shrink, squares};
 
 use crate::place::{At, Site, places};

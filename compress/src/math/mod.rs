@@ -2,6 +2,7 @@
 
 pub mod allot;
 pub mod chance;
+pub mod damage;
 pub mod dirac;
 pub mod factor;
 pub mod float;

@@ -6,6 +6,7 @@ mod magnitude;
 mod select;
 mod simple;
 mod sparsegpt;
+mod surgeon;
 mod threshold;
 
 use secateur_engine::ir::Model;
@@ -125,6 +126,11 @@ pub trait Method: Sync {
         1
     }
 
+    /// Whether it chooses what is cut away, by [`Harms`](crate::Harms), and makes no zeros.
+    fn cuts(&self) -> bool {
+        false
+    }
+
     /// Why it does not choose single weights, and what to do; `None` where it does.
     fn together(&self) -> Option<&'static str> {
         None
@@ -164,6 +170,7 @@ pub static METHODS: &[&dyn Method] = &[
     &gradient::Damage,
     &simple::Random,
     &sparsegpt::SparseGpt,
+    &surgeon::Surgeon,
     &gradient::Taylor,
     &threshold::Threshold,
     &inputs::Wanda,

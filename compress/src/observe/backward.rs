@@ -17,8 +17,30 @@ struct Backward {
     session: Session,
     /// Names of inputs that are labels, or the gradient that comes from outside.
     extra: Vec<String>,
-    /// For each weight the output that is its gradient, if what is differentiated depends on it.
+    /// For each value the output that is its gradient, if what is differentiated depends on it.
     grads: Vec<Option<String>>,
+    /// Outputs that are values themselves.
+    also: Vec<String>,
+}
+
+/// What one pass back shows.
+pub(crate) struct Slopes<'a> {
+    /// The gradient by each of the values, where there is one.
+    pub(crate) by: Vec<Option<&'a Tensor>>,
+    /// The other values.
+    pub(crate) also: Vec<&'a Tensor>,
+}
+
+/// Hands to `each` gradients by the values `by`, the sum of whose products with themselves over all passes is the second derivative by
+/// them (see [`Need::Curvature`]), and beside them what `also` is; for each example as many passes as its outputs need.
+pub(crate) fn slopes(
+    model: &Model,
+    (by, also): (&[ValueId], &[ValueId]),
+    examples: &Examples,
+    each: &mut dyn FnMut(Slopes) -> Result<(), MethodError>,
+) -> Result<(), MethodError> {
+    let model = &fixed(model, examples.runs);
+    probed(model, (by, also), Need::Curvature, examples, |_, _| Ok(()), each)
 }
 
 /// Observes gradients, their squares, or second derivatives.
@@ -29,6 +51,7 @@ pub(super) fn observe(
     examples: &Examples,
     stats: &mut Stats,
 ) -> Result<(), MethodError> {
+    let model = &fixed(model, examples.runs);
     let mut sums: Vec<Sums> = watched.iter().map(|_| Sums::default()).collect();
     match (examples.labelled().filter(|_| need != Need::Curvature), need) {
         (Some(term), _) => labelled(model, watched, (term, need), examples, &mut sums)?,
@@ -61,7 +84,7 @@ fn labelled(
     let back = Backward::new(
         measured.model,
         &[(loss, None)],
-        watched,
+        (&watched.iter().map(|w| w.value).collect::<Vec<_>>(), &[]),
         measured.labels,
         examples.effort.threads,
     )?;
@@ -85,6 +108,24 @@ fn unlabelled(
     need: Need,
     examples: &Examples,
     sums: &mut [Sums],
+) -> Result<(), MethodError> {
+    let by: Vec<ValueId> = watched.iter().map(|w| w.value).collect();
+    let check = |back: &Backward, of: &str| back.all_reached(watched, of);
+    probed(model, (&by, &[]), need, examples, check, &mut |slopes| {
+        let found = slopes.by.iter().zip(&mut *sums);
+        let found = found.filter_map(|(x, sum)| Some(((*x)?, sum)));
+        found.into_iter().try_for_each(|(x, sum)| sum.add(x, |_, x| x * x))
+    })
+}
+
+/// Follows gradients of the outputs back to the values `by`, after `check` has seen which of them are reached.
+fn probed(
+    model: &Model,
+    (by, also): (&[ValueId], &[ValueId]),
+    need: Need,
+    examples: &Examples,
+    check: impl Fn(&Backward, &str) -> Result<(), MethodError>,
+    each: &mut dyn FnMut(Slopes) -> Result<(), MethodError>,
 ) -> Result<(), MethodError> {
     let heads = Head::of(model, examples.task.as_ref())?;
     let names: Vec<String> = heads
@@ -110,9 +151,9 @@ fn unlabelled(
             Some(new.graph.input(outside, like(model, head.value)?)),
         ));
     }
-    let back = Backward::new(new, &of, watched, extra, examples.effort.threads)?;
+    let back = Backward::new(new, &of, (by, also), extra, examples.effort.threads)?;
     let quoted: Vec<String> = names.iter().map(|n| format!("{n:?}")).collect();
-    back.all_reached(watched, &quoted.join(", "))?;
+    check(&back, &quoted.join(", "))?;
     for (i, run) in examples.runs.iter().enumerate() {
         let outputs = forward.run(run.inputs.iter().map(|(n, x)| (n, x)))?;
         let seen = |name: &String| {
@@ -134,7 +175,7 @@ fn unlabelled(
             let dys = dys.iter().zip(&seen);
             let dys = dys.map(|(dy, (t, _))| Tensor::rounded(t.dtype(), t.dims(), dy).ok_or_else(wrong));
             let dys: Vec<Tensor> = dys.collect::<Result<_, _>>()?;
-            back.run(run, &dys.iter().collect::<Vec<_>>(), sums, |_, x| x * x)?;
+            back.shown(run, &dys.iter().collect::<Vec<_>>(), each)?;
         }
         examples.effort.watch.advance(1);
     }
@@ -178,6 +219,25 @@ pub(super) fn unreached(model: &Model, values: &[ValueId]) -> Option<Vec<bool>> 
     Some(found.iter().map(Option::is_none).collect())
 }
 
+/// `model` with inputs declared as large as they are in all of `runs`: which axes are stretched follows from sizes.
+pub(super) fn fixed(model: &Model, runs: &[Run]) -> Model {
+    let mut model = model.clone();
+    let g = &mut model.graph;
+    for at in 0..g.inputs.len() {
+        let name = g[g.inputs[at].value].name.clone();
+        let given = |r: &Run| Some(r.inputs.iter().find(|(n, _)| **n == *name)?.1.dims().to_vec());
+        let mut all = runs.iter().map(given);
+        let Some(dims) = all.next().flatten().filter(|d| all.all(|o| o.as_ref() == Some(d))) else {
+            continue;
+        };
+        let Some(ty) = g.inputs[at].ty.as_mut() else { continue };
+        if let Type::Tensor { shape, .. } = &mut ty.ty {
+            *shape = Some(dims.into_iter().map(Dim::from).collect());
+        }
+    }
+    model
+}
+
 /// The type of `v`, as an input may declare it.
 fn like(model: &Model, v: ValueId) -> Result<Type, MethodError> {
     let facts = infer(model, &HashMap::new()).map_err(MethodError::run)?;
@@ -197,30 +257,28 @@ impl Backward {
     fn new(
         mut model: Model,
         of: &[(ValueId, Option<ValueId>)],
-        watched: &[Watched],
+        (by, also): (&[ValueId], &[ValueId]),
         extra: Vec<String>,
         threads: usize,
     ) -> Result<Backward, MethodError> {
-        let by: Vec<ValueId> = watched.iter().map(|w| w.value).collect();
-        let found = differentiate(&mut model, &Gradients::new(of, &by))?;
+        let found = differentiate(&mut model, &Gradients::new(of, by))?;
         let g = &mut model.graph;
         g.outputs.clear();
-        let mut grads = vec![];
-        for v in found {
-            let output = v.map(|v| {
-                let name = g.fresh("gradient");
-                let copy = g.value(name.clone());
-                g.node(Node::new("Identity", vec![Some(v)], vec![Some(copy)]));
-                g.output(copy, None);
-                name.to_string()
-            });
-            grads.push(output);
-        }
+        let mut copied = |v: ValueId| {
+            let name = g.fresh("gradient");
+            let copy = g.value(name.clone());
+            g.node(Node::new("Identity", vec![Some(v)], vec![Some(copy)]));
+            g.output(copy, None);
+            name.to_string()
+        };
+        let grads = found.into_iter().map(|v| v.map(&mut copied)).collect();
+        let also = also.iter().map(|&v| copied(v)).collect();
         let session = Session::builder(&model).threads(threads).build()?;
         Ok(Backward {
             session,
             extra,
             grads,
+            also,
         })
     }
 
@@ -235,6 +293,27 @@ impl Backward {
         }
     }
 
+    /// Hands what one run shows to `each`; `extra` goes into the inputs of that name.
+    fn shown(
+        &self,
+        run: &Run,
+        extra: &[&Tensor],
+        each: &mut dyn FnMut(Slopes) -> Result<(), MethodError>,
+    ) -> Result<(), MethodError> {
+        let inputs = run.inputs.iter().map(|(n, x)| (n.as_str(), x));
+        let more = self.extra.iter().map(String::as_str).zip(extra.iter().copied());
+        let outputs = self.session.run(inputs.chain(more))?;
+        let seen = |name: &String| {
+            let lost = || MethodError::run(format!("{name} is lost"));
+            outputs.get(name).ok_or_else(lost)
+        };
+        let by = self.grads.iter().map(|name| name.as_ref().map(seen).transpose());
+        each(Slopes {
+            by: by.collect::<Result<_, _>>()?,
+            also: self.also.iter().map(seen).collect::<Result<_, _>>()?,
+        })
+    }
+
     /// Adds `f` of the gradients of one run to `sums`; `extra` goes into the inputs of that name.
     fn run(
         &self,
@@ -243,15 +322,11 @@ impl Backward {
         sums: &mut [Sums],
         f: impl Fn(usize, f64) -> f64,
     ) -> Result<(), MethodError> {
-        let inputs = run.inputs.iter().map(|(n, x)| (n.as_str(), x));
-        let more = self.extra.iter().map(String::as_str).zip(extra.iter().copied());
-        let outputs = self.session.run(inputs.chain(more))?;
-        for (name, sum) in self.grads.iter().zip(sums) {
-            let Some(name) = name else { continue };
-            let lost = || MethodError::run(format!("{name} is lost"));
-            sum.add(outputs.get(name).ok_or_else(lost)?, &f)?;
-        }
-        Ok(())
+        self.shown(run, extra, &mut |slopes| {
+            let found = slopes.by.iter().zip(&mut *sums);
+            let mut found = found.filter_map(|(x, sum)| Some(((*x)?, sum)));
+            found.try_for_each(|(x, sum)| sum.add(x, &f))
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use secateur_engine::ir::{DType, Dim, Model, Node, Opset, Type};
+use secateur_engine::ir::{DType, Dim, Model, Node, Opset, Type, ValueId};
 use secateur_engine::ops;
 use secateur_engine::{Session, Tensor};
 
@@ -23,6 +23,8 @@ pub struct Inputs {
     pub zeros: Vec<f64>,
     /// The sum of squares.
     pub squares: Vec<f64>,
+    /// The sum.
+    pub sums: Vec<f64>,
 }
 
 /// The sums of products of all pairs of columns, `[groups, columns, columns]`; shared by weights that are multiplied by the same.
@@ -30,14 +32,21 @@ pub struct Inputs {
 pub struct Products(pub Arc<Vec<f64>>);
 
 /// One way in which a value is multiplied: weights that share it are observed once.
-struct Source {
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Source {
     tap: Tap,
-    layout: Layout,
-    inputs: Inputs,
-    products: Arc<Vec<f64>>,
+    pub(crate) layout: Layout,
+    /// Sums, not means.
+    pub(crate) inputs: Inputs,
+    pub(crate) products: Arc<Vec<f64>>,
 }
 
 impl Source {
+    /// What is seen.
+    pub(crate) fn value(&self) -> ValueId {
+        self.tap.value
+    }
+
     fn same(&self, tap: &Tap, layout: &Layout) -> bool {
         let shape = |l: &Layout| (l.groups, l.columns, l.inputs);
         self.tap == *tap && shape(&self.layout) == shape(layout)
@@ -77,32 +86,7 @@ pub(super) fn observe(
                 .collect::<Vec<_>>(),
         );
     }
-    let g = &model.graph;
-    let mut names: Vec<_> = sources.iter().map(|s| g[s.tap.value].name.clone()).collect();
-    names.sort();
-    names.dedup();
-    let ports = |v: &str| g.inputs.iter().chain(&g.outputs).any(|p| &*g[p.value].name == v);
-    let builder = Session::builder(model).threads(examples.effort.threads);
-    let tapped = names
-        .iter()
-        .filter(|n| !ports(n) && g.find(n).is_some_and(|v| g.konst(v).is_none()));
-    let session = tapped.fold(builder, |b, n| b.tap(&**n)).build()?;
-    let square = products.then(|| square(examples.effort.threads)).transpose()?;
-    for run in examples.runs {
-        let outputs = session.run(run.inputs.iter().map(|(n, x)| (n, x)))?;
-        for source in &mut sources {
-            let name = &*g[source.tap.value].name;
-            let fed = || run.inputs.iter().find(|(n, _)| n == name).map(|(_, x)| x);
-            let seen = outputs
-                .get(name)
-                .or_else(fed)
-                .or_else(|| g.konst(source.tap.value));
-            let seen = seen.ok_or_else(|| MethodError::run(format!("value {name:?} is not seen")))?;
-            let see = source.see(seen, square.as_ref());
-            see.map_err(|e| MethodError::run(format!("value {name:?}: {e}")))?;
-        }
-        examples.effort.watch.advance(1);
-    }
+    watch(model, &mut sources, products, examples)?;
     for (w, sources_of) in watched.iter().zip(of) {
         let name = &w.weight.name;
         let seen = stats.seen.entry(name.clone()).or_default();
@@ -126,8 +110,44 @@ pub(super) fn observe(
     Ok(())
 }
 
+/// Runs `model` on all examples and takes in what `sources` are, with products of pairs if they are wanted.
+pub(crate) fn watch(
+    model: &Model,
+    sources: &mut [Source],
+    products: bool,
+    examples: &Examples,
+) -> Result<(), MethodError> {
+    let g = &model.graph;
+    let mut names: Vec<_> = sources.iter().map(|s| g[s.tap.value].name.clone()).collect();
+    names.sort();
+    names.dedup();
+    let ports = |v: &str| g.inputs.iter().chain(&g.outputs).any(|p| &*g[p.value].name == v);
+    let builder = Session::builder(model).threads(examples.effort.threads);
+    let tapped = names
+        .iter()
+        .filter(|n| !ports(n) && g.find(n).is_some_and(|v| g.konst(v).is_none()));
+    let session = tapped.fold(builder, |b, n| b.tap(&**n)).build()?;
+    let square = products.then(|| square(examples.effort.threads)).transpose()?;
+    for run in examples.runs {
+        let outputs = session.run(run.inputs.iter().map(|(n, x)| (n, x)))?;
+        for source in sources.iter_mut() {
+            let name = &*g[source.tap.value].name;
+            let fed = || run.inputs.iter().find(|(n, _)| n == name).map(|(_, x)| x);
+            let seen = outputs
+                .get(name)
+                .or_else(fed)
+                .or_else(|| g.konst(source.tap.value));
+            let seen = seen.ok_or_else(|| MethodError::run(format!("value {name:?} is not seen")))?;
+            let see = source.see(seen, square.as_ref());
+            see.map_err(|e| MethodError::run(format!("value {name:?}: {e}")))?;
+        }
+        examples.effort.watch.advance(1);
+    }
+    Ok(())
+}
+
 /// Refuses products of a weight that need more than [`MOST`].
-fn bounded(name: &str, layout: &Layout) -> Result<(), MethodError> {
+pub(crate) fn bounded(name: &str, layout: &Layout) -> Result<(), MethodError> {
     let (groups, n) = (layout.groups as f64, layout.columns as f64);
     let bytes = 8.0 * groups * n * n;
     match bytes <= MOST {
@@ -139,7 +159,8 @@ fn bounded(name: &str, layout: &Layout) -> Result<(), MethodError> {
     }
 }
 
-fn find(sources: &mut Vec<Source>, tap: Tap, layout: &Layout) -> usize {
+/// The place in `sources` of `tap` with such columns, where it is put if it is not there.
+pub(crate) fn find(sources: &mut Vec<Source>, tap: Tap, layout: &Layout) -> usize {
     let found = sources.iter().position(|s| s.same(&tap, layout));
     found.unwrap_or_else(|| {
         let n = layout.groups * layout.columns;
@@ -149,6 +170,7 @@ fn find(sources: &mut Vec<Source>, tap: Tap, layout: &Layout) -> usize {
             mean: zeros(),
             zeros: zeros(),
             squares: zeros(),
+            sums: zeros(),
         };
         sources.push(Source {
             tap,
@@ -168,6 +190,7 @@ impl Inputs {
         add(&mut self.mean, other.mean);
         add(&mut self.zeros, other.zeros);
         add(&mut self.squares, other.squares);
+        add(&mut self.sums, other.sums);
         self
     }
 
@@ -218,13 +241,15 @@ impl Source {
             &mut self.inputs.mean[own.clone()],
             &mut self.inputs.zeros[own.clone()],
         );
-        let squares = &mut self.inputs.squares[own];
+        let squares = &mut self.inputs.squares[own.clone()];
+        let sums = &mut self.inputs.sums[own];
         for row in rows.chunks_exact(n) {
             for (c, &x) in row.iter().enumerate() {
                 let x = f64::from(x);
                 mean[c] += x.abs();
                 zeros[c] += f64::from(u8::from(x == 0.0));
                 squares[c] += x * x;
+                sums[c] += x;
             }
         }
     }

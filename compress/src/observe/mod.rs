@@ -1,7 +1,7 @@
 //! Models observed at work: what their weights are multiplied by, and how much depends on them.
 
-mod backward;
-mod forward;
+pub(crate) mod backward;
+pub(crate) mod forward;
 mod head;
 mod motion;
 pub(crate) mod rows;

@@ -6,7 +6,7 @@ use secateur_engine::{Session, Tensor};
 use secateur_train::optim::{Move, Optimizer, Sgd, Slot};
 use secateur_train::{Group, Settings, Spec, StepGraph, step};
 
-use super::backward::independent;
+use super::backward::{fixed, independent};
 use super::{Examples, Stats, Sums, Watched};
 use crate::error::MethodError;
 use crate::place::held;
@@ -68,7 +68,7 @@ pub(super) fn observe(
         groups: &groups,
         ..Spec::new(&terms, &Shown)
     };
-    let mut model = model.clone();
+    let mut model = fixed(model, examples.runs);
     watched.iter().for_each(|w| loosen(&mut model, w.value));
     let graph = step(&model, &spec)?;
     let places = places(

@@ -2,7 +2,7 @@
 
 use secateur_engine::Model;
 
-use super::{Rounds, Turn};
+use super::{Event, Rounds, Told, Turn};
 use crate::methods::{Amount, Goal, Task, mark};
 use crate::recover::RecoverError;
 use crate::trim::{First, Rank, Trim};
@@ -49,12 +49,20 @@ impl Progress {
     }
 
     /// What the round `turn` does to `model`.
-    pub(super) fn plan(&self, model: &Model, rounds: &Rounds, turn: Turn) -> Result<Plan, RecoverError> {
+    pub(super) fn plan(
+        &self,
+        model: &Model,
+        rounds: &Rounds,
+        turn: Turn,
+        told: Told,
+    ) -> Result<Plan, RecoverError> {
         let Turn { round, of } = turn;
         match (self, &rounds.aim) {
             (Progress::Cuts(first), Some(Aim::Cuts(trim))) => {
                 let share = rounds.ramp.share((0.0, trim.share), round, of);
-                let rank = Rank::new(model, rounds.method, rounds.shown, rounds.seed)?;
+                let what = (trim.piece, &rounds.frame);
+                let rank = Rank::new(model, what, rounds.method, rounds.shown, rounds.seed)?;
+                rank.note().into_iter().for_each(|note| told(Event::Note(note)));
                 trim.decide(model, (share, first), &rank, &rounds.frame)
             }
             (Progress::Zeros { from, .. }, Some(Aim::Zeros(goal))) => {

@@ -250,7 +250,7 @@ impl<'a> Run<'a> {
         told(Event::Begin(turn));
         let begun = Instant::now();
         let mut model = self.model.clone();
-        let plan = self.progress.plan(&model, &self.rounds, turn)?;
+        let plan = self.progress.plan(&model, &self.rounds, turn, &mut *told)?;
         let watch = self.rounds.effort.watch;
         let plan = school.prepare(turn, &model, plan, (watch, &mut *told))?;
         apply_with(&plan, &mut model, &self.rounds.effort, None)?;

@@ -1,5 +1,6 @@
 //! Pieces of a model cut away: how much of what, which of them go, and how much is left.
 
+mod climb;
 mod rank;
 mod time;
 mod unit;

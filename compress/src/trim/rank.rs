@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use secateur_engine::{Model, Tensor};
 
-use crate::groups::squares;
+use super::Frame;
+use crate::error::MethodError;
+use crate::grain::Piece;
+use crate::groups::{Groups, squares};
+use crate::harm::Harms;
 use crate::methods::{Method, mark};
 use crate::recover::RecoverError;
 use crate::{Examples, Need, Stats, Weight, observe, weights};
@@ -21,22 +25,30 @@ pub enum Rank {
         /// Whether they are about the loss, so that sums of different layers can be compared.
         loss: bool,
     },
+    /// What is lost with indices of groups and with units.
+    Harms(Box<Harms>),
 }
 
 impl Rank {
-    /// What `method` says of `model`, shown at work on `shown` if it wants to see that; `seed` decides what it draws.
+    /// What `method` says of `model`, of which something is to go that is a `piece`, shown at work on `shown` if it wants to see that; `seed`
+    /// decides what it draws.
     ///
     /// # Errors
     ///
     /// If it wants to see the model at work and cannot.
     pub fn new(
         model: &Model,
+        (piece, frame): (Piece, &Frame),
         method: &dyn Method,
         shown: Option<&Examples>,
         seed: u64,
     ) -> Result<Rank, RecoverError> {
         if method.name() == "magnitude" {
             return Ok(Rank::Squares);
+        }
+        if let (true, Some(shown)) = (method.cuts(), shown) {
+            let harms = Harms::new(model, piece, frame.sizes, shown)?;
+            return Ok(Rank::Harms(Box::new(harms)));
         }
         let mut all = weights(model);
         mark(method, model, &mut all);
@@ -62,6 +74,32 @@ impl Rank {
         match self {
             Rank::Squares => squares(name, tensor),
             Rank::Scores { of, .. } => of.get(name).cloned(),
+            Rank::Harms(_) => None,
+        }
+    }
+
+    /// For each group of `found` how important each index is.
+    ///
+    /// # Errors
+    ///
+    /// If what was seen does not say.
+    pub(crate) fn scores(&self, found: &Groups) -> Result<Vec<Vec<f64>>, MethodError> {
+        let Rank::Harms(harms) = self else {
+            return Ok(found.scores(&|name, t| self.of(name, t)));
+        };
+        let mut scores = found.scores(&squares);
+        let all: Vec<usize> = (0..found.groups.len()).collect();
+        for (g, curve) in harms.curves(found, &all)? {
+            scores[g] = curve.scores();
+        }
+        Ok(scores)
+    }
+
+    /// Something that whoever asked may want to know.
+    pub(crate) fn note(&self) -> Option<&str> {
+        match self {
+            Rank::Harms(harms) => harms.note(),
+            _ => None,
         }
     }
 }

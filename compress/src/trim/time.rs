@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use secateur_engine::Model;
 
+use super::climb::climb;
 use super::unit::{self, Unit, importance};
 use super::{First, Frame, Rank, Trim, followed, widths};
 use crate::budget::{Costs, Quantity};
 use crate::change::{Change, Keep, Narrow, Plan};
 use crate::grain::Piece;
 use crate::groups::Groups;
-use crate::math::allot::{Rung, allot};
+use crate::math::allot::Rung;
 use crate::recover::RecoverError;
 use crate::{Effort, apply_with};
 
@@ -166,6 +167,13 @@ impl Ways<'_> {
         rank: &Rank,
         now: f64,
     ) -> Result<(), RecoverError> {
+        let all: Vec<usize> = (0..found.groups.len())
+            .filter(|&g| first.sizes.contains_key(&found.groups[g].name))
+            .collect();
+        let curves = match rank {
+            Rank::Harms(harms) => Some(harms.curves(found, &all)?),
+            _ => None,
+        };
         let shares = !matches!(rank, Rank::Scores { loss: true, .. });
         let losses = found.losses(&|name, t| rank.of(name, t), shares);
         for (g, group) in found.groups.iter().enumerate() {
@@ -174,9 +182,19 @@ impl Ways<'_> {
             };
             let tried = thinned(found.narrower(g, width, trim.round_to));
             let index = |i: usize| losses[g].iter().map(|c| c[i]).sum::<f64>();
-            let scores: Vec<f64> = (0..group.size).map(index).collect();
+            let curve = curves.as_ref().map(|curves| curves.get(&g));
+            let scores: Vec<f64> = match curve {
+                // What nothing is known of stays.
+                Some(None) => continue,
+                Some(Some(curve)) => curve.scores(),
+                None => (0..group.size).map(index).collect(),
+            };
             let keeps: Vec<Keep> = tried.iter().map(|&n| found.keep(g, &scores, n)).collect();
-            let harms: Vec<f64> = keeps.iter().map(|k| harm(&losses[g], k, shares)).collect();
+            let lost = |k: &Keep| match curve.flatten() {
+                Some(curve) => curve.at(group.size - k.keep.len()),
+                None => harm(&losses[g], k, shares),
+            };
+            let harms: Vec<f64> = keeps.iter().map(lost).collect();
             let constants = group.axes.iter().map(|p| p.constant.clone());
             self.cut.insert(group.name.clone(), constants.collect());
             self.push(Ladder::Group(keeps), &harms, now)?;
@@ -194,7 +212,8 @@ impl Ways<'_> {
             let judged = |name: &&String| tensor(name).is_some_and(|t| rank.of(name, t).is_some());
             let whole = unit.constants.iter().filter(judged).count() as f64;
             let harm = match rank {
-                Rank::Scores { loss: true, .. } => score,
+                Rank::Harms(_) if score.is_infinite() => continue,
+                Rank::Harms(_) | Rank::Scores { loss: true, .. } => score,
                 // What comes in goes on: a block that adds what blocks usually do is as much as half of each of its constants.
                 Rank::Squares => whole * (score * score / squares.max(f64::MIN_POSITIVE)).ln_1p(),
                 Rank::Scores { .. } => whole * std::f64::consts::LN_2,
@@ -207,37 +226,14 @@ impl Ways<'_> {
     /// What hurts least of what makes the model take at most `target`; where savings add up, that is where they come to `most`. All
     /// that can go where that is not enough.
     fn least(&self, most: f64, target: f64) -> Result<Plan, RecoverError> {
-        let reached = |plan: &Plan| -> Result<bool, RecoverError> {
-            Ok(amount(&applied(self.model, plan.clone())?, self.frame)? <= target)
-        };
-        let least: f64 = self
-            .rungs
-            .iter()
-            .flat_map(|r| r.iter().map(|r| r.cost).reduce(f64::min))
-            .sum();
-        let mut plan = self.plan(most);
-        if least >= most || reached(&plan)? {
-            return Ok(plan);
-        }
-        // What goes together may save less than the sum of what each saves.
-        let (mut low, mut high) = (least, most);
-        plan = self.plan(least);
-        for _ in 0..STEPS {
-            let middle = (low + high) / 2.0;
-            let found = self.plan(middle);
-            if reached(&found)? {
-                (plan, low) = (found, middle);
-            } else {
-                high = middle;
-            }
-        }
-        Ok(plan)
+        let reached =
+            |at: &[usize]| Ok(amount(&applied(self.model, self.plan(at))?, self.frame)? <= target);
+        Ok(self.plan(&climb(&self.rungs, most, STEPS, &reached)?))
     }
 
-    /// What hurts least of what saves so much, if savings add up.
-    fn plan(&self, most: f64) -> Plan {
-        let at = allot(&self.rungs, most);
-        let chosen = || self.ladders.iter().zip(&at).filter(|(_, at)| **at > 0);
+    /// What brings each ladder to its rung `at`.
+    fn plan(&self, at: &[usize]) -> Plan {
+        let chosen = || self.ladders.iter().zip(at).filter(|(_, at)| **at > 0);
         let units = chosen().filter_map(|(l, _)| match l {
             Ladder::Unit(unit) => Some(unit),
             Ladder::Group(_) => None,

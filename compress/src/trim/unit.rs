@@ -139,6 +139,8 @@ pub(super) fn importance(units: &[Unit], model: &Model, rank: &Rank) -> Vec<f64>
     let sum = |name: &String| Some(rank.of(name, tensor(name)?)?.iter().sum::<f64>());
     let of = |u: &Unit| match rank {
         Rank::Squares => u.score,
+        // What nothing is known of stays.
+        Rank::Harms(harms) => harms.unit(u).unwrap_or(f64::INFINITY),
         Rank::Scores { .. } => u.constants.iter().filter_map(sum).sum(),
     };
     units.iter().map(of).collect()

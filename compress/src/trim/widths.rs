@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use secateur_engine::Model;
 
+use super::climb::climb;
 use super::{First, Frame, Rank, Trim, followed};
-use crate::change::{Change, Narrow, Plan};
+use crate::change::{Change, Keep, Narrow, Plan};
 use crate::groups::{Groups, Of, Shrink};
+use crate::harm::Harms;
+use crate::math::allot::Rung;
+use crate::methods::Scope;
 use crate::recover::RecoverError;
 
 impl Trim {
@@ -40,13 +44,63 @@ pub(super) fn decide(
     frame: &Frame,
 ) -> Result<Plan, RecoverError> {
     let found = followed(model, frame)?;
-    let scores = found.scores(&|name, t| rank.of(name, t));
-    let groups = found.choose_of(&scores, &trim.shrink(share), first);
+    let groups = match rank {
+        Rank::Harms(harms) if trim.scope == Scope::Global => least(&found, (share, first), trim, harms)?,
+        _ => found.choose_of(&rank.scores(&found)?, &trim.shrink(share), first),
+    };
     Ok(Plan(vec![Change::Narrow(Narrow {
         sizes: frame.sizes.clone(),
         groups,
     })]))
 }
+
+/// What of groups stays so that what goes hurts least for what it saves, and enough goes.
+fn least(
+    found: &Groups,
+    (share, first): (f64, &First),
+    trim: &Trim,
+    harms: &Harms,
+) -> Result<Vec<Keep>, RecoverError> {
+    let all = 0..found.groups.len();
+    let free: Vec<usize> = all.filter(|&g| first.sizes.contains_key(&found.groups[g].name)).collect();
+    let curves = harms.curves(found, &free)?;
+    let full: Vec<usize> = free.iter().map(|&g| found.groups[g].size).collect();
+    let measure = |widths: &[usize]| found.measure(&free, widths, trim.of);
+    let whole = measure(&full);
+    let (mut ladders, mut rungs) = (vec![], vec![]);
+    for (at, &g) in free.iter().enumerate() {
+        let group = &found.groups[g];
+        let width = first.sizes.get(&group.name).copied().unwrap_or(group.size);
+        let curve = curves.get(&g);
+        let narrower = curve.map(|_| found.narrower(g, width, trim.round_to));
+        let widths: Vec<usize> = std::iter::once(group.size).chain(narrower.unwrap_or_default()).collect();
+        let rung = |&w: &usize| {
+            let mut only = full.clone();
+            only[at] = w;
+            Rung {
+                cost: measure(&only) - whole,
+                harm: curve.map_or(0.0, |c| c.at(group.size - w)),
+            }
+        };
+        rungs.push(widths.iter().map(rung).collect::<Vec<_>>());
+        ladders.push(widths);
+    }
+    let ended = match trim.of {
+        // What has one index left is no group any more.
+        Of::Channels => first.sizes.len() - free.len(),
+        _ => 0,
+    };
+    let target = first.whole * (1.0 - share) - ended as f64;
+    let widths = |at: &[usize]| ladders.iter().zip(at).map(|(l, &at)| l[at]).collect::<Vec<usize>>();
+    let reached = |at: &[usize]| Ok(measure(&widths(at)) <= target);
+    let at = climb(&rungs, target - whole, STEPS, &reached)?;
+    let cut = free.iter().zip(widths(&at)).filter(|&(&g, w)| w < found.groups[g].size);
+    let keep = |(&g, w): (&usize, usize)| Some(found.keep(g, &curves.get(&g)?.scores(), w));
+    Ok(cut.filter_map(keep).collect())
+}
+
+/// In so many steps it is found how much is needed.
+const STEPS: u32 = 16;
 
 /// How much there is of what a share is a share of.
 pub(super) fn amount(found: &Groups, of: Of, first: &First) -> Result<f64, RecoverError> {
