@@ -199,7 +199,9 @@ impl Harms {
         let named = |(g, curve): (usize, Option<Curve>)| {
             let what = || {
                 let name = &found.groups[g].name;
-                MethodError::run(format!("what reads group {name:?} sees inputs whose products have no inverse"))
+                MethodError::run(format!(
+                    "what reads group {name:?} sees inputs whose products have no inverse"
+                ))
             };
             Ok((g, curve.ok_or_else(what)?))
         };
@@ -219,7 +221,13 @@ impl Harms {
         for h in found.held.iter().filter(|h| names.contains(&h.name)) {
             let dims = found.dims(h);
             if let Some(seen) = self.sites.get(&h.name) {
-                let digits = inputs(found, h, &seen.site.layout.cells(), seen.site.layout.inputs, &place);
+                let digits = inputs(
+                    found,
+                    h,
+                    &seen.site.layout.cells(),
+                    seen.site.layout.inputs,
+                    &place,
+                );
                 for (axis, _, digits) in digits {
                     job.layers.push((seen, index(&dims, axis, &digits)));
                     known = true;
@@ -318,7 +326,9 @@ fn products(source: &Source, group: usize, shifted: bool) -> Vec<f64> {
 
 /// The axes along which `weight` reads groups in `place`.
 fn read(found: &Groups, (h, weight): (&Held, &Weight), place: &HashMap<Letter, usize>) -> Digits {
-    let Some(matrix) = &weight.matrix else { return vec![] };
+    let Some(matrix) = &weight.matrix else {
+        return vec![];
+    };
     let layout = crate::math::layout::Layout::of(matrix);
     inputs(found, h, &layout.cells(), layout.inputs, place)
 }
@@ -333,7 +343,11 @@ fn inputs(
 ) -> Digits {
     let dims = found.dims(h);
     let step = |axis: usize| dims[axis + 1..].iter().product::<usize>();
-    let reads = |axis: usize| cells.get(step(axis)).is_some_and(|c| c.column % inputs.max(1) != 0);
+    let reads = |axis: usize| {
+        cells
+            .get(step(axis))
+            .is_some_and(|c| c.column % inputs.max(1) != 0)
+    };
     let mut digits = found.digits_of(h, place);
     digits.retain(|(axis, _, _)| dims[*axis] > 1 && reads(*axis));
     digits
@@ -345,3 +359,6 @@ fn index(dims: &[usize], axis: usize, digits: &[usize]) -> Vec<usize> {
     let all: usize = dims.iter().product();
     (0..all).map(|e| digits[e / inner % dims[axis]]).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,10 +37,15 @@ impl Harms {
         shown: &Examples,
     ) -> Result<(), MethodError> {
         if shown.runs.is_empty() {
-            return Err(MethodError::unseen("there are no examples to observe the model on"));
+            return Err(MethodError::unseen(
+                "there are no examples to observe the model on",
+            ));
         }
         let passes = if plain.is_empty() { 2 } else { 3 };
-        shown.effort.watch.runs("observing", (passes * shown.runs.len()) as u64);
+        shown
+            .effort
+            .watch
+            .runs("observing", (passes * shown.runs.len()) as u64);
         self.inputs(model, shown)?;
         self.outputs(model, units, shown)?;
         self.elements(model, plain, shown)
@@ -69,10 +74,27 @@ impl Harms {
     }
 
     fn outputs(&mut self, model: &Model, units: &[Unit], shown: &Examples) -> Result<(), MethodError> {
-        let gone: Vec<(&Unit, Gone)> = units.iter().filter_map(|u| Some((u, replaced(model, &u.change)?))).collect();
-        let mut by: Vec<ValueId> = self.sites.values().flat_map(|s| s.site.made.iter().map(|m| m.value)).collect();
-        let axes: Vec<Axis> = self.sites.values().flat_map(|s| s.site.made.iter().map(|m| m.axis)).collect();
+        let gone: Vec<(&Unit, Gone)> = units
+            .iter()
+            .filter_map(|u| Some((u, replaced(model, &u.change)?)))
+            .collect();
+        let mut by: Vec<ValueId> = self
+            .sites
+            .values()
+            .flat_map(|s| s.site.made.iter().map(|m| m.value))
+            .collect();
+        let axes: Vec<Axis> = self
+            .sites
+            .values()
+            .flat_map(|s| s.site.made.iter().map(|m| m.axis))
+            .collect();
         by.extend(gone.iter().map(|(_, (v, _))| *v));
+        if let Some(why) = backward::without(model, &by, shown.runs) {
+            self.note = Some(format!(
+                "errors count as shares of what each layer makes, for there are no gradients: {why}"
+            ));
+            return self.shares(model, &gone, shown);
+        }
         let also: Vec<ValueId> = gone.iter().flat_map(|(_, (a, b))| [*a, *b]).collect();
         let mut seen = Weighing {
             squares: vec![vec![]; axes.len()],
@@ -110,7 +132,46 @@ impl Harms {
         Ok(())
     }
 
+    /// What errors weigh as shares of what they are errors of.
+    fn shares(&mut self, model: &Model, gone: &[(&Unit, Gone)], shown: &Examples) -> Result<(), MethodError> {
+        let made = self
+            .sites
+            .values()
+            .flat_map(|s| s.site.made.iter().map(|m| m.value));
+        let made: Vec<ValueId> = made.collect();
+        let units = gone.iter().flat_map(|(_, (a, b))| [*a, *b]);
+        let all: Vec<ValueId> = made.iter().copied().chain(units).collect();
+        let (mut whole, mut lost) = (vec![0.0; made.len()], vec![(0.0, 0.0); gone.len()]);
+        backward::values(model, &all, shown, &mut |seen| {
+            let (of_made, of_units) = seen.also.split_at(made.len());
+            for (sum, x) in whole.iter_mut().zip(of_made) {
+                *sum += floats(x)?.iter().map(|x| x * x).sum::<f64>();
+            }
+            for ((off, sum), pair) in lost.iter_mut().zip(of_units.chunks_exact(2)) {
+                let (a, b) = (floats(pair[0])?, floats(pair[1])?);
+                *off += a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+                *sum += a.iter().map(|x| x * x).sum::<f64>();
+            }
+            Ok(())
+        })?;
+        let mut whole = whole.into_iter();
+        for site in self.sites.values_mut() {
+            let sum: f64 = whole.by_ref().take(site.site.made.len()).sum();
+            let outputs = site.site.layout.groups * site.site.layout.outputs;
+            site.weighs = vec![self.runs / sum.max(f64::MIN_POSITIVE); outputs];
+        }
+        let each = gone.iter().zip(lost);
+        self.units = each
+            .map(|((u, _), (off, sum))| (u.name.clone(), 0.5 * off / sum.max(f64::MIN_POSITIVE)))
+            .collect();
+        Ok(())
+    }
+
     fn elements(&mut self, model: &Model, plain: &[&Weight], shown: &Examples) -> Result<(), MethodError> {
+        if self.note.is_some() {
+            self.plain = plain.iter().map(|w| (w.name.clone(), squares(w))).collect();
+            return Ok(());
+        }
         let mut all: Vec<Weight> = plain.iter().map(|w| (*w).clone()).collect();
         mark(model, &[Need::Curvature], &mut all);
         let reached: Vec<&Weight> = all.iter().filter(|w| w.exempt.is_none()).collect();
@@ -118,7 +179,10 @@ impl Harms {
             return Ok(());
         }
         let stats = observe(model, &reached, &[Need::Curvature], shown)?;
-        let scored: Result<BTreeMap<_, _>, _> = reached.iter().map(|w| Ok::<_, MethodError>((w.name.clone(), scores(w, &stats)?))).collect();
+        let scored: Result<BTreeMap<_, _>, _> = reached
+            .iter()
+            .map(|w| Ok::<_, MethodError>((w.name.clone(), scores(w, &stats)?)))
+            .collect();
         self.plain = scored?;
         Ok(())
     }
@@ -128,7 +192,20 @@ impl Harms {
 fn scores(weight: &Weight, stats: &crate::Stats) -> Result<Vec<f64>, MethodError> {
     let found = stats.each(weight, |s| s.curvature.as_ref())?;
     let elements = weight.tensor.floats().unwrap_or_default();
-    Ok(elements.iter().zip(found).map(|(w, h)| 0.5 * f64::from(*h) * w * w).collect())
+    Ok(elements
+        .iter()
+        .zip(found)
+        .map(|(w, h)| 0.5 * f64::from(*h) * w * w)
+        .collect())
+}
+
+/// What the squares of the elements of `weight` are of their sum.
+fn squares(weight: &Weight) -> Vec<f64> {
+    let x: Vec<f64> = weight.tensor.floats().unwrap_or_default();
+    let all: f64 = x.iter().map(|x| x * x).sum();
+    x.iter()
+        .map(|x| 0.5 * x * x / all.max(f64::MIN_POSITIVE))
+        .collect()
 }
 
 impl Weighing {
@@ -142,7 +219,9 @@ impl Weighing {
                 Axis::Last(back) => dims.len().checked_sub(1 + back),
                 Axis::Channels => Some(1),
             };
-            let Some(axis) = axis.filter(|a| *a < dims.len()) else { continue };
+            let Some(axis) = axis.filter(|a| *a < dims.len()) else {
+                continue;
+            };
             let inner: usize = dims[axis + 1..].iter().product();
             let sums = &mut self.squares[i];
             sums.resize(dims[axis], 0.0);
@@ -152,7 +231,9 @@ impl Weighing {
             self.places[i] += x.len() as f64 / dims[axis].max(1) as f64;
         }
         for (u, sum) in self.units.iter_mut().enumerate() {
-            let Some(slope) = slopes.by[axes.len() + u] else { continue };
+            let Some(slope) = slopes.by[axes.len() + u] else {
+                continue;
+            };
             let [slope, gone, stays] = [slope, slopes.also[2 * u], slopes.also[2 * u + 1]].map(floats);
             let (slope, gone, stays) = (slope?, gone?, stays?);
             let each = slope.iter().zip(gone.iter().zip(&stays));
@@ -163,7 +244,8 @@ impl Weighing {
 }
 
 fn floats(x: &Tensor) -> Result<Vec<f64>, MethodError> {
-    x.floats().ok_or_else(|| MethodError::run("a gradient is no tensor of floats"))
+    x.floats()
+        .ok_or_else(|| MethodError::run("a gradient is no tensor of floats"))
 }
 
 /// What comes out of what `change` leaves out, and what takes its place.

@@ -60,7 +60,10 @@ impl Site {
         }
         let found = products(model, weight, from).ok()?;
         let first = found.first().map(|p| p.tap.clone())?;
-        let made: Option<Vec<Made>> = found.iter().map(|p| made(&model.graph[p.node], p.input)).collect();
+        let made: Option<Vec<Made>> = found
+            .iter()
+            .map(|p| made(&model.graph[p.node], p.input))
+            .collect();
         let alike = found.iter().all(|p| p.tap == first);
         let shifted = found.iter().all(|p| shifted(model, &model.graph[p.node]));
         let window = layout.columns / layout.inputs.max(1);
@@ -95,7 +98,9 @@ impl Site {
         for class in 0..classes {
             let first = unfold(class, &strides);
             let axes = || window.iter().zip(strides.iter().zip(&first));
-            let taps: Vec<usize> = axes().map(|(&w, (&s, &f))| w.saturating_sub(f).div_ceil(s)).collect();
+            let taps: Vec<usize> = axes()
+                .map(|(&w, (&s, &f))| w.saturating_sub(f).div_ceil(s))
+                .collect();
             let border: Vec<usize> = taps.iter().map(|&t| t.saturating_sub(1)).collect();
             let columns = taps.iter().product::<usize>() * layout.inputs;
             parts.push(Part {
@@ -115,8 +120,14 @@ impl Site {
             let at = unfold(tap, window);
             let class = at.iter().zip(&strides).map(|(t, s)| t % s).collect::<Vec<_>>();
             let part = fold(&class, &strides);
-            let How::Window(conv) = &parts[part].tap.how else { return Tap1 { part, place: 0 } };
-            let turned = at.iter().zip(&strides).zip(&conv.taps).map(|((t, s), k)| k - 1 - t / s);
+            let How::Window(conv) = &parts[part].tap.how else {
+                return Tap1 { part, place: 0 };
+            };
+            let turned = at
+                .iter()
+                .zip(&strides)
+                .zip(&conv.taps)
+                .map(|((t, s), k)| k - 1 - t / s);
             let place = fold(&turned.collect::<Vec<_>>(), &conv.taps);
             Tap1 { part, place }
         };
@@ -181,7 +192,9 @@ fn made(node: &Node, input: usize) -> Option<Made> {
     let (axis, scale) = match (node.domain(), &*node.op) {
         ("", "Conv") => (Axis::Channels, 1.0),
         ("", "MatMul") => (Axis::Last(usize::from(input == 0)), 1.0),
-        ("", "Gemm") | ("com.microsoft", "FusedMatMul") => (Axis::Last(usize::from(input == 0)), number("alpha")),
+        ("", "Gemm") | ("com.microsoft", "FusedMatMul") => {
+            (Axis::Last(usize::from(input == 0)), number("alpha"))
+        }
         _ => return None,
     };
     let value = node.outputs.first().copied().flatten()?;

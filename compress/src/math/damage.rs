@@ -30,7 +30,11 @@ impl Curve {
     /// What is lost where the first `gone` have gone.
     pub fn at(&self, gone: usize) -> f64 {
         match gone.checked_sub(1) {
-            Some(last) => self.lost.get(last.min(self.lost.len().saturating_sub(1))).copied().unwrap_or(0.0),
+            Some(last) => self
+                .lost
+                .get(last.min(self.lost.len().saturating_sub(1)))
+                .copied()
+                .unwrap_or(0.0),
             None => 0.0,
         }
     }
@@ -38,7 +42,10 @@ impl Curve {
     /// For each index what has been lost when it goes.
     pub fn scores(&self) -> Vec<f64> {
         let mut scores = vec![0.0; self.order.len()];
-        self.order.iter().zip(&self.lost).for_each(|(&i, &lost)| scores[i] = lost);
+        self.order
+            .iter()
+            .zip(&self.lost)
+            .for_each(|(&i, &lost)| scores[i] = lost);
         scores
     }
 }
@@ -85,7 +92,11 @@ struct State {
 
 impl State {
     fn new(layer: Layer) -> Option<State> {
-        let Layer { turned, products, columns } = layer;
+        let Layer {
+            turned,
+            products,
+            columns,
+        } = layer;
         let n = products.len().isqrt();
         let inverse = inverse(products, n)?;
         let block = |of: &Vec<usize>| -> Vec<f64> {
@@ -195,7 +206,10 @@ fn divided(l: &[f64], mut rows: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     for i in 0..n {
         let (before, rest) = rows.split_at_mut(i);
         let row = &mut rest[0];
-        before.iter().enumerate().for_each(|(j, b)| less(row, l[i * n + j], b));
+        before
+            .iter()
+            .enumerate()
+            .for_each(|(j, b)| less(row, l[i * n + j], b));
         row.iter_mut().for_each(|x| *x /= l[i * n + i]);
     }
     rows
@@ -219,4 +233,130 @@ fn inverse(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
         (0..r).for_each(|c| inverse[r * n + c] = inverse[c * n + r]);
     }
     Some(inverse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chance::Stream;
+    use super::super::factor::solve;
+    use super::super::factor::tests::definite;
+    use super::*;
+
+    fn noise(n: usize, seed: u64) -> Vec<f64> {
+        let s = Stream::new(seed, "damage");
+        (0..n).map(|i| s.at(i as u64) - 0.5).collect()
+    }
+
+    /// What is left of `|| W x - W' x ||²` for the best `W'` of the columns that stay, by normal equations.
+    fn residual(layer: &Layer, gone: &[usize]) -> f64 {
+        let n = layer.products.len().isqrt();
+        let m = layer.turned.len() / n;
+        let lost: Vec<usize> = gone.iter().flat_map(|&i| layer.columns[i].clone()).collect();
+        let stay: Vec<usize> = (0..n).filter(|c| !lost.contains(c)).collect();
+        let mut l: Vec<f64> = stay
+            .iter()
+            .flat_map(|&r| stay.iter().map(move |&c| r * n + c))
+            .map(|at| layer.products[at])
+            .collect();
+        assert!(cholesky(&mut l, stay.len()));
+        let mut all = 0.0;
+        for o in 0..m {
+            let w: Vec<f64> = (0..n).map(|c| layer.turned[c * m + o]).collect();
+            let gw: Vec<f64> = (0..n).map(|r| dot(&layer.products[r * n..][..n], &w)).collect();
+            let right: Vec<f64> = stay.iter().map(|&c| gw[c]).collect();
+            let mut best = right.clone();
+            if !stay.is_empty() {
+                solve(&l, &mut best);
+            }
+            all += dot(&w, &gw) - dot(&best, &right);
+        }
+        all
+    }
+
+    fn layer(n: usize, m: usize, columns: Vec<Vec<usize>>, seed: u64) -> Layer {
+        Layer {
+            turned: noise(n * m, seed),
+            products: definite(n, seed),
+            columns,
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_what_a_fit_leaves() {
+        // Heads of three columns, columns of no index, an index of none, and more columns than are put together.
+        let heads = || (0..5).map(|i| (3 * i..3 * i + 3).collect()).collect();
+        let apart = (0..7)
+            .map(|i| if i == 4 { vec![] } else { vec![i, 16 - i] })
+            .collect();
+        let single = |n: usize| (0..n).map(|i| vec![i]).collect();
+        for (n, m, columns) in [
+            (15, 4, heads()),
+            (17, 3, apart),
+            (9, 1, single(9)),
+            (PENDING + 13, 2, single(PENDING + 13)),
+        ] {
+            let layers = [layer(n, m, columns, 3)];
+            let size = layers[0].columns.len();
+            let curve = eliminate(layers.to_vec(), &vec![0.0; size]).unwrap();
+            for gone in 1..=size {
+                let left = residual(&layers[0], &curve.order[..gone]);
+                assert!((curve.at(gone) - left).abs() < 1e-8 * (1.0 + left), "{n}: {gone}");
+            }
+            assert_eq!(curve.at(0), 0.0);
+        }
+    }
+
+    #[test]
+    fn several_layers_and_what_is_fixed_add_up() {
+        let columns = || (0..6).map(|i| vec![2 * i, 2 * i + 1]).collect::<Vec<_>>();
+        let single = (0..6).map(|i| vec![i]).collect();
+        let layers = [layer(13, 3, columns(), 5), layer(6, 5, single, 6)];
+        let fixed = [0.1, 0.0, 0.3, 0.2, 0.0, 0.5];
+        let curve = eliminate(layers.to_vec(), &fixed).unwrap();
+        for gone in 0..=6 {
+            let order = &curve.order[..gone];
+            let own: f64 = order.iter().map(|&i| fixed[i]).sum();
+            let left = own + layers.iter().map(|l| residual(l, order)).sum::<f64>();
+            assert!((curve.at(gone) - left).abs() < 1e-8, "{gone}");
+        }
+        // The first to go is the one with which least is lost.
+        let one = |i: usize| fixed[i] + layers.iter().map(|l| residual(l, &[i])).sum::<f64>();
+        assert!((0..6).all(|i| one(i) >= one(curve.order[0])));
+    }
+
+    #[test]
+    fn doubles_go_first_and_for_nothing() {
+        let n = 8;
+        let mut layer = layer(n, 3, (0..n).map(|i| vec![i]).collect(), 7);
+        // Column 6 is twice column 1, but for next to nothing.
+        let g = layer.products.clone();
+        let of = |c: usize| if c == 6 { (1, 2.0) } else { (c, 1.0) };
+        for r in 0..n {
+            for c in 0..n {
+                let ((a, x), (b, y)) = (of(r), of(c));
+                layer.products[r * n + c] = x * y * g[a * n + b] + if r == c { 1e-9 } else { 0.0 };
+            }
+        }
+        let curve = eliminate(vec![layer], &[0.0; 8]).unwrap();
+        assert!([1, 6].contains(&curve.order[0]), "{:?}", curve.order);
+        assert!(curve.at(1) < 1e-7 && curve.at(2) > 1e-3, "{:?}", curve.lost);
+    }
+
+    #[test]
+    fn what_has_no_inverse_is_refused() {
+        let mut bad = layer(3, 2, vec![vec![0], vec![1], vec![2]], 8);
+        bad.products[4] = f64::NAN;
+        assert_eq!(eliminate(vec![bad], &[0.0; 3]), None);
+        assert_eq!(eliminate(vec![], &[2.0, 1.0, 1.0]).unwrap().order, [2, 1, 0]);
+    }
+
+    #[test]
+    fn scores_are_in_the_order_of_going() {
+        let curve = Curve {
+            order: vec![2, 0, 1],
+            lost: vec![0.5, 1.0, 4.0],
+        };
+        assert_eq!(curve.scores(), [1.0, 4.0, 0.5]);
+        assert_eq!([0, 1, 3, 9].map(|n| curve.at(n)), [0.0, 0.5, 4.0, 4.0]);
+    }
 }

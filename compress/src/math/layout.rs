@@ -39,7 +39,13 @@ impl Layout {
     /// One without a weight: matrices of so many outputs and (columns, columns of one place).
     pub(crate) fn plain(groups: usize, outputs: usize, (columns, inputs): (usize, usize)) -> Layout {
         let axes = vec![];
-        Layout { groups, outputs, columns, inputs, axes }
+        Layout {
+            groups,
+            outputs,
+            columns,
+            inputs,
+            axes,
+        }
     }
 
     /// The layout of `matrix`.

@@ -13,7 +13,8 @@ use crate::weights::Weight;
 pub(super) struct Surgeon;
 
 /// Why it makes no zeros.
-const WHY: &str = "method surgeon chooses what is cut away, --pattern structured and the like; for zeros use sparsegpt";
+const WHY: &str =
+    "method surgeon chooses what is cut away, --pattern structured and the like; for zeros use sparsegpt";
 
 impl Method for Surgeon {
     fn name(&self) -> &'static str {

@@ -31,6 +31,34 @@ pub(crate) struct Slopes<'a> {
     pub(crate) also: Vec<&'a Tensor>,
 }
 
+/// Why there are no gradients by the values `by` in `runs`, if there are none.
+pub(crate) fn without(model: &Model, by: &[ValueId], runs: &[Run]) -> Option<MethodError> {
+    let mut new = fixed(model, runs);
+    let heads = match Head::of(&new, None) {
+        Ok(heads) => heads,
+        Err(e) => return Some(e),
+    };
+    let of: Vec<_> = heads.iter().map(|h| (h.value, None)).collect();
+    differentiate(&mut new, &Gradients::new(&of, by))
+        .err()
+        .map(MethodError::from)
+}
+
+/// Hands to `each` what the `values` of `model` are, for each example.
+pub(crate) fn values(
+    model: &Model,
+    values: &[ValueId],
+    examples: &Examples,
+    each: &mut dyn FnMut(Slopes) -> Result<(), MethodError>,
+) -> Result<(), MethodError> {
+    let seen = Backward::new(model.clone(), &[], (&[], values), vec![], examples.effort.threads)?;
+    for run in examples.runs {
+        seen.shown(run, &[], each)?;
+        examples.effort.watch.advance(1);
+    }
+    Ok(())
+}
+
 /// Hands to `each` gradients by the values `by`, the sum of whose products with themselves over all passes is the second derivative by
 /// them (see [`Need::Curvature`]), and beside them what `also` is; for each example as many passes as its outputs need.
 pub(crate) fn slopes(
@@ -114,7 +142,9 @@ fn unlabelled(
     probed(model, (&by, &[]), need, examples, check, &mut |slopes| {
         let found = slopes.by.iter().zip(&mut *sums);
         let found = found.filter_map(|(x, sum)| Some(((*x)?, sum)));
-        found.into_iter().try_for_each(|(x, sum)| sum.add(x, |_, x| x * x))
+        found
+            .into_iter()
+            .try_for_each(|(x, sum)| sum.add(x, |_, x| x * x))
     })
 }
 
@@ -227,10 +257,16 @@ pub(super) fn fixed(model: &Model, runs: &[Run]) -> Model {
         let name = g[g.inputs[at].value].name.clone();
         let given = |r: &Run| Some(r.inputs.iter().find(|(n, _)| **n == *name)?.1.dims().to_vec());
         let mut all = runs.iter().map(given);
-        let Some(dims) = all.next().flatten().filter(|d| all.all(|o| o.as_ref() == Some(d))) else {
+        let Some(dims) = all
+            .next()
+            .flatten()
+            .filter(|d| all.all(|o| o.as_ref() == Some(d)))
+        else {
             continue;
         };
-        let Some(ty) = g.inputs[at].ty.as_mut() else { continue };
+        let Some(ty) = g.inputs[at].ty.as_mut() else {
+            continue;
+        };
         if let Type::Tensor { shape, .. } = &mut ty.ty {
             *shape = Some(dims.into_iter().map(Dim::from).collect());
         }
@@ -261,7 +297,10 @@ impl Backward {
         extra: Vec<String>,
         threads: usize,
     ) -> Result<Backward, MethodError> {
-        let found = differentiate(&mut model, &Gradients::new(of, by))?;
+        let found = match by {
+            [] => vec![],
+            by => differentiate(&mut model, &Gradients::new(of, by))?,
+        };
         let g = &mut model.graph;
         g.outputs.clear();
         let mut copied = |v: ValueId| {

@@ -244,6 +244,7 @@ impl Prune {
         let usual = || match self.pattern {
             Grain::Zeros(_) => find(self.method()).map_or(Scope::default(), |m| m.scope()),
             Grain::Cuts(_) if self.of == Some(Of::Ms) => Scope::Global,
+            Grain::Cuts(_) if find(self.method()).is_some_and(|m| m.cuts()) => Scope::Global,
             Grain::Cuts(_) => Scope::Layer,
         };
         self.scope.unwrap_or_else(usual)

@@ -41,7 +41,10 @@ mod tests {
     use super::*;
 
     fn ladder(costs: &[f64]) -> Vec<Rung> {
-        let rung = |(i, &cost): (usize, &f64)| Rung { cost, harm: i as f64 };
+        let rung = |(i, &cost): (usize, &f64)| Rung {
+            cost,
+            harm: (i * i) as f64,
+        };
         costs.iter().enumerate().map(rung).collect()
     }
 

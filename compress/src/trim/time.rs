@@ -226,8 +226,7 @@ impl Ways<'_> {
     /// What hurts least of what makes the model take at most `target`; where savings add up, that is where they come to `most`. All
     /// that can go where that is not enough.
     fn least(&self, most: f64, target: f64) -> Result<Plan, RecoverError> {
-        let reached =
-            |at: &[usize]| Ok(amount(&applied(self.model, self.plan(at))?, self.frame)? <= target);
+        let reached = |at: &[usize]| Ok(amount(&applied(self.model, self.plan(at))?, self.frame)? <= target);
         Ok(self.plan(&climb(&self.rungs, most, STEPS, &reached)?))
     }
 

@@ -62,7 +62,9 @@ fn least(
     harms: &Harms,
 ) -> Result<Vec<Keep>, RecoverError> {
     let all = 0..found.groups.len();
-    let free: Vec<usize> = all.filter(|&g| first.sizes.contains_key(&found.groups[g].name)).collect();
+    let free: Vec<usize> = all
+        .filter(|&g| first.sizes.contains_key(&found.groups[g].name))
+        .collect();
     let curves = harms.curves(found, &free)?;
     let full: Vec<usize> = free.iter().map(|&g| found.groups[g].size).collect();
     let measure = |widths: &[usize]| found.measure(&free, widths, trim.of);
@@ -73,7 +75,9 @@ fn least(
         let width = first.sizes.get(&group.name).copied().unwrap_or(group.size);
         let curve = curves.get(&g);
         let narrower = curve.map(|_| found.narrower(g, width, trim.round_to));
-        let widths: Vec<usize> = std::iter::once(group.size).chain(narrower.unwrap_or_default()).collect();
+        let widths: Vec<usize> = std::iter::once(group.size)
+            .chain(narrower.unwrap_or_default())
+            .collect();
         let rung = |&w: &usize| {
             let mut only = full.clone();
             only[at] = w;
@@ -91,10 +95,19 @@ fn least(
         _ => 0,
     };
     let target = first.whole * (1.0 - share) - ended as f64;
-    let widths = |at: &[usize]| ladders.iter().zip(at).map(|(l, &at)| l[at]).collect::<Vec<usize>>();
+    let widths = |at: &[usize]| {
+        ladders
+            .iter()
+            .zip(at)
+            .map(|(l, &at)| l[at])
+            .collect::<Vec<usize>>()
+    };
     let reached = |at: &[usize]| Ok(measure(&widths(at)) <= target);
     let at = climb(&rungs, target - whole, STEPS, &reached)?;
-    let cut = free.iter().zip(widths(&at)).filter(|&(&g, w)| w < found.groups[g].size);
+    let cut = free
+        .iter()
+        .zip(widths(&at))
+        .filter(|&(&g, w)| w < found.groups[g].size);
     let keep = |(&g, w): (&usize, usize)| Some(found.keep(g, &curves.get(&g)?.scores(), w));
     Ok(cut.filter_map(keep).collect())
 }
