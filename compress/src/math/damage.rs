@@ -1,7 +1,7 @@
 //! What is lost as columns of products go, one index after the other, each time with the columns that stay set right: Optimal Brain Surgeon
 //! for structures (Hassibi and Stork 1993; Kurtic, Frantar and Alistarh 2023, arXiv:2302.04089).
 
-use super::factor::{cholesky, dot, inverse_factor};
+use super::factor::inverse_factor;
 
 /// Removals that are put together before the inverse is brought up to date.
 const PENDING: usize = 32;
@@ -140,7 +140,7 @@ impl State {
     fn parts(&self, i: usize) -> Option<(Vec<f64>, Vec<Vec<f64>>)> {
         let of = &self.columns[i];
         let mut l = self.blocks[i].clone();
-        if !cholesky(&mut l, of.len()) {
+        if !factored(&mut l, of.len()) {
             return None;
         }
         let rows = of.iter().map(|&c| self.column(c).to_vec()).collect();
@@ -195,6 +195,34 @@ impl State {
     }
 }
 
+/// The sum of products, in eight parts side by side.
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    let (x8, x) = x.as_chunks::<8>();
+    let (y8, y) = y.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for (x, y) in x8.iter().zip(y8) {
+        (0..8).for_each(|i| sums[i] += x[i] * y[i]);
+    }
+    sums.iter().sum::<f64>() + x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>()
+}
+
+/// The lower triangular `l` with `l · lᵀ = a`, a small matrix, in its place; `false` where that is not positive definite.
+fn factored(a: &mut [f64], n: usize) -> bool {
+    for i in 0..n {
+        for j in 0..=i {
+            let rest = a[i * n + j] - (0..j).map(|k| a[i * n + k] * a[j * n + k]).sum::<f64>();
+            if j < i {
+                a[i * n + j] = rest / a[j * n + j];
+            } else if rest > 0.0 {
+                a[i * n + i] = rest.sqrt();
+            } else {
+                return false;
+            }
+        }
+    }
+    true
+}
+
 /// Takes `x · y` off `to`.
 fn less(to: &mut [f64], x: f64, y: &[f64]) {
     to.iter_mut().zip(y).for_each(|(to, y)| *to -= x * y);
@@ -238,7 +266,6 @@ fn inverse(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::super::chance::Stream;
-    use super::super::factor::solve;
     use super::super::factor::tests::definite;
     use super::*;
 
@@ -258,17 +285,15 @@ mod tests {
             .flat_map(|&r| stay.iter().map(move |&c| r * n + c))
             .map(|at| layer.products[at])
             .collect();
-        assert!(cholesky(&mut l, stay.len()));
+        assert!(factored(&mut l, stay.len()));
         let mut all = 0.0;
         for o in 0..m {
             let w: Vec<f64> = (0..n).map(|c| layer.turned[c * m + o]).collect();
             let gw: Vec<f64> = (0..n).map(|r| dot(&layer.products[r * n..][..n], &w)).collect();
             let right: Vec<f64> = stay.iter().map(|&c| gw[c]).collect();
-            let mut best = right.clone();
-            if !stay.is_empty() {
-                solve(&l, &mut best);
-            }
-            all += dot(&w, &gw) - dot(&best, &right);
+            // Of G = l lᵀ: bᵀ G⁻¹ b is the square of l⁻¹ b.
+            let best = divided(&l, right.iter().map(|&x| vec![x]).collect());
+            all += dot(&w, &gw) - best.iter().map(|x| x[0] * x[0]).sum::<f64>();
         }
         all
     }

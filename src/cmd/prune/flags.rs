@@ -49,7 +49,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "X", conflicts_with = "recipe")]
     pub(super) threshold: Option<f64>,
     /// What --sparsity is a share of [default: global; layer for activation, apoz, sparsegpt and wanda, and where channels, neurons or heads
-    /// are cut away]
+    /// are cut away by others than surgeon]
     #[arg(long, value_enum, conflicts_with_all = ["threshold", "recipe"])]
     pub(super) scope: Option<ScopeFlag>,
     /// What --sparsity is a share of where pieces are cut away [default: channels, or the number of
