@@ -1,7 +1,7 @@
 //! What is lost as columns of products go, one index after the other, each time with the columns that stay set right: Optimal Brain Surgeon
 //! for structures (Hassibi and Stork 1993; Kurtic, Frantar and Alistarh 2023, arXiv:2302.04089).
 
-use super::factor::inverse_factor;
+use super::factor::{dot, inverse_factor};
 
 /// Removals that are put together before the inverse is brought up to date.
 const PENDING: usize = 32;
@@ -193,17 +193,6 @@ impl State {
         }
         self.pending.clear();
     }
-}
-
-/// The sum of products, in eight parts side by side.
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    let (x8, x) = x.as_chunks::<8>();
-    let (y8, y) = y.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for (x, y) in x8.iter().zip(y8) {
-        (0..8).for_each(|i| sums[i] += x[i] * y[i]);
-    }
-    sums.iter().sum::<f64>() + x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>()
 }
 
 /// The lower triangular `l` with `l · lᵀ = a`, a small matrix, in its place; `false` where that is not positive definite.
