@@ -247,6 +247,54 @@ fn receipts_say_what_methods_looked_at() {
 }
 
 #[test]
+fn what_goes_is_chosen_by_what_the_fit_leaves() {
+    let folder = Folder::new("cut-surgeon");
+    let [b, c] = ["b.onnx", "c.onnx"].map(|n| folder.file(n));
+    let seen = ["--data", "digits", "--samples", "64", "--round-to", "1"];
+    let accuracy = |method: &str, of: &str, recover: &str| {
+        let cut = [
+            "--pattern",
+            "structured",
+            "--sparsity",
+            "80%",
+            "--method",
+            method,
+            "--of",
+            of,
+        ];
+        let more = ["--recover", recover, "--force"];
+        let said = done(&[&["prune", DIGITS, &b][..], &cut, &seen, &more].concat());
+        assert!(said["after"]["macs"].as_u64() < said["before"]["macs"].as_u64());
+        said["test"]["after"]["accuracy"].as_f64().unwrap()
+    };
+    for of in ["macs", "parameters"] {
+        let kept = accuracy("surgeon", of, "weights");
+        assert!(kept > 0.9, "{of}: {kept}");
+    }
+    let (kept, by_chance) = (
+        accuracy("surgeon", "macs", "none"),
+        accuracy("random", "macs", "none"),
+    );
+    assert!(kept > by_chance + 0.3, "{kept} {by_chance}");
+    // The same on any number of threads.
+    let cut = [
+        "--pattern",
+        "structured",
+        "--method",
+        "surgeon",
+        "--sparsity",
+        "60%",
+        "--of",
+        "macs",
+    ];
+    for (file, threads) in [(&b, "1"), (&c, "2")] {
+        let flags = ["--force", "-t", threads];
+        done(&[&["prune", DIGITS, file][..], &cut, &seen, &flags].concat());
+    }
+    assert_eq!(weights(&b), weights(&c));
+}
+
+#[test]
 fn layers_go_as_a_whole() {
     let folder = Folder::new("cut-layers");
     let [a, b] = ["a.onnx", "b.onnx"].map(|n| folder.file(n));

@@ -407,6 +407,8 @@ fn bad_goals_are_refused() {
     assert!(refuse(&["--method", "taylor", "-i", "ones"]).contains("labels"));
     assert!(refuse(&["--method", "wanda", "--data", "nowhere"]).contains("nowhere"));
     assert!(refuse(&["--method", "sparsegpt", "--data", "digits", "--pattern", "row"]).contains("row"));
+    assert!(refuse(&["--method", "surgeon", "--data", "digits"]).contains("use sparsegpt"));
+    assert!(refuse(&["--method", "surgeon", "--pattern", "structured"]).contains("--data"));
     assert!(refuse(&["--method", "magnitude", "--threshold", "1"]).contains("takes a sparsity"));
     assert!(refuse(&["--method", "threshold", "--sparsity", "1"]).contains("takes a threshold"));
     assert!(refuse(&["--method", "threshold"]).contains("--threshold"));
@@ -421,7 +423,7 @@ fn every_method_reaches_the_share_on_any_number_of_threads() {
     let [b, c] = ["b.onnx", "c.onnx"].map(|n| folder.file(n));
     for m in secateur::compress::METHODS
         .iter()
-        .filter(|m| m.name() != "threshold" && m.name() != "bn-scale")
+        .filter(|m| m.name() != "threshold" && m.name() != "bn-scale" && !m.cuts())
     {
         let pattern = m.together().map_or("unstructured", |_| "column");
         let flags = [
