@@ -31,6 +31,10 @@ const MOST: usize = 8192;
 /// What is added to the diagonal of products, as a share of its mean, where there are as many rows as columns; less where there are more.
 const DAMPING: f64 = 0.01;
 
+/// What is added to the diagonal of products besides, as shares of the mean square: the first with which they have an inverse. Sums of products in
+/// single precision are off by so much, which is much of what is left where means are taken off.
+const NOISE: [f64; 5] = [1e-7, 1e-6, 1e-5, 1e-4, 1e-3];
+
 /// What was seen of a model: what it hurts to cut some of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Harms {
@@ -43,6 +47,8 @@ pub struct Harms {
     units: BTreeMap<String, f64>,
     /// The weights that read each group, and those that it cuts where there are none, by the group's name.
     readers: BTreeMap<String, Vec<String>>,
+    /// By the names of a weight and a group the axis along which the one reads the other.
+    read: BTreeMap<(String, String), usize>,
     runs: f64,
     threads: usize,
     note: Option<String>,
@@ -82,6 +88,7 @@ impl Harms {
             plain: BTreeMap::new(),
             units: BTreeMap::new(),
             readers: BTreeMap::new(),
+            read: BTreeMap::new(),
             runs: shown.runs.len().max(1) as f64,
             threads: shown.effort.threads.max(1),
             note: None,
@@ -121,9 +128,13 @@ impl Harms {
                 continue;
             };
             let digits = read(found, (h, weight), &place);
-            for (_, g, _) in &digits {
-                let of = self.readers.entry(found.groups[*g].name.clone()).or_default();
-                of.push(h.name.clone());
+            for (axis, g, _) in &digits {
+                let group = &found.groups[*g].name;
+                self.readers
+                    .entry(group.clone())
+                    .or_default()
+                    .push(h.name.clone());
+                self.read.insert((h.name.clone(), group.clone()), *axis);
             }
             if digits.is_empty() {
                 continue;
@@ -208,6 +219,11 @@ impl Harms {
         done.into_iter().map(named).collect()
     }
 
+    /// Whether something is known of what it hurts to cut group `g`.
+    pub(crate) fn knows(&self, found: &Groups, g: usize) -> bool {
+        self.job(found, g).is_some()
+    }
+
     /// What reads group `g`.
     fn job(&self, found: &Groups, g: usize) -> Option<Job<'_>> {
         let group = &found.groups[g];
@@ -220,22 +236,22 @@ impl Harms {
         let mut known = false;
         for h in found.held.iter().filter(|h| names.contains(&h.name)) {
             let dims = found.dims(h);
-            if let Some(seen) = self.sites.get(&h.name) {
-                let digits = inputs(
-                    found,
-                    h,
-                    &seen.site.layout.cells(),
-                    seen.site.layout.inputs,
-                    &place,
-                );
-                for (axis, _, digits) in digits {
+            let seen = self.sites.get(&h.name);
+            let read = seen.map(|s| {
+                let layout = &s.site.layout;
+                inputs(found, h, &layout.cells(), layout.inputs, &place)
+            });
+            if let Some((seen, read)) = seen.zip(read).filter(|(_, read)| !read.is_empty()) {
+                for (axis, _, digits) in read {
                     job.layers.push((seen, index(&dims, axis, &digits)));
                     known = true;
                 }
             } else if let Some(scores) = self.plain.get(&h.name) {
                 let axes = found.digits_of(h, &place);
+                let read = self.read.get(&(h.name.clone(), group.name.clone()));
+                let read = axes.iter().find(|(axis, _, _)| Some(axis) == read);
                 // One axis is enough: elements would count twice.
-                if let Some((axis, _, digits)) = axes.first() {
+                if let Some((axis, _, digits)) = read.or(axes.first()) {
                     let of = index(&dims, *axis, digits);
                     let each = of.iter().zip(scores).filter(|(i, _)| **i != NONE);
                     each.for_each(|(&i, score)| job.fixed[i] += score);
@@ -248,15 +264,16 @@ impl Harms {
 
     fn curve(&self, job: &Job) -> Option<Curve> {
         let size = job.fixed.len();
-        let mut layers = vec![];
-        for (seen, of) in &job.layers {
-            layers.extend(self.layers(seen, of, size));
-        }
-        eliminate(layers, &job.fixed)
+        let tried = |more: &f64| {
+            let all = job.layers.iter();
+            let layers = all.flat_map(|(seen, of)| self.layers(seen, of, size, *more));
+            eliminate(layers.collect(), &job.fixed)
+        };
+        NOISE.iter().find_map(tried)
     }
 
     /// The matrices of a weight of whose elements `of` says the index, of `size`, that they go with.
-    fn layers(&self, seen: &Seen, of: &[usize], size: usize) -> Vec<Layer> {
+    fn layers(&self, seen: &Seen, of: &[usize], size: usize, noise: f64) -> Vec<Layer> {
         let groups = seen.site.layout.groups;
         let shape = |part: usize| &seen.site.parts[part].layout;
         let mut layers: Vec<Vec<(Layer, Vec<usize>)>> = (0..seen.site.parts.len())
@@ -291,7 +308,7 @@ impl Harms {
                 let each = index.iter().enumerate().filter(|(_, i)| **i != NONE);
                 each.for_each(|(c, &i)| layer.columns[i].push(c));
                 if let Some(source) = seen.sources[part] {
-                    layer.products = products(&self.sources[source], group, seen.site.shifted);
+                    layer.products = products(&self.sources[source], group, (seen.site.shifted, noise));
                     done.push(layer);
                 }
             }
@@ -306,10 +323,13 @@ struct Job<'a> {
     fixed: Vec<f64>,
 }
 
-/// The products of matrix `group` of `source`, about the mean where that is made up for (`shifted`), with something on the diagonal.
-fn products(source: &Source, group: usize, shifted: bool) -> Vec<f64> {
+/// The products of matrix `group` of `source`, about the mean where that is made up for (`shifted`), with something on the diagonal: for what
+/// few rows do not tell, and for the `noise` of the sums, as a share of the mean square.
+fn products(source: &Source, group: usize, (shifted, noise): (bool, f64)) -> Vec<f64> {
     let n = source.layout.columns;
     let mut g = source.products[group * n * n..][..n * n].to_vec();
+    let diagonal = |g: &[f64]| (0..n).map(|i| g[i * n + i]).sum::<f64>() / n as f64;
+    let whole = diagonal(&g);
     let rows = (source.inputs.rows as f64).max(1.0);
     if shifted {
         let sums = &source.inputs.sums[group * n..][..n];
@@ -317,9 +337,8 @@ fn products(source: &Source, group: usize, shifted: bool) -> Vec<f64> {
             row.iter_mut().zip(sums).for_each(|(g, b)| *g -= a * b / rows);
         }
     }
-    let mean = (0..n).map(|i| g[i * n + i]).sum::<f64>() / n as f64;
-    let share = DAMPING * (n as f64 / rows).min(1.0) + f64::from(f32::EPSILON);
-    let more = if mean > 0.0 { share * mean } else { 1.0 };
+    let more = DAMPING * (n as f64 / rows).min(1.0) * diagonal(&g).max(0.0) + noise * whole;
+    let more = if more > 0.0 { more } else { 1.0 };
     (0..n).for_each(|i| g[i * n + i] = g[i * n + i].max(0.0) + more);
     g
 }

@@ -14,6 +14,9 @@ use crate::observe::{Examples, Need, forward, mark, observe};
 use crate::trim::Unit;
 use crate::weights::Weight;
 
+/// Bytes of products of all layers.
+const MOST: usize = 12 << 30;
+
 /// What goes with a unit: what comes out of it, and what takes its place.
 type Gone = (ValueId, ValueId);
 
@@ -61,6 +64,16 @@ impl Harms {
                 let find = || forward::find(&mut self.sources, part.tap.clone(), &part.layout);
                 seen.sources.push(there.then(find));
             }
+        }
+        let all = |s: &forward::Source| 8 * s.layout.groups * s.layout.columns * s.layout.columns;
+        let bytes: usize = self.sources.iter().map(all).sum();
+        if bytes > MOST {
+            let giga = |n: usize| n as f64 / (1u64 << 30) as f64;
+            return Err(MethodError::goal(format!(
+                "method surgeon keeps products of all pairs of inputs of all layers: {:.1} GiB, expected at most {:.0}; other methods need less",
+                giga(bytes),
+                giga(MOST)
+            )));
         }
         forward::watch(model, &mut self.sources, true, shown)?;
         let finite = |s: &forward::Source| s.products.iter().chain(&s.inputs.sums).all(|x| x.is_finite());
@@ -158,7 +171,10 @@ impl Harms {
         for site in self.sites.values_mut() {
             let sum: f64 = whole.by_ref().take(site.site.made.len()).sum();
             let outputs = site.site.layout.groups * site.site.layout.outputs;
-            site.weighs = vec![self.runs / sum.max(f64::MIN_POSITIVE); outputs];
+            // Errors are those before a factor.
+            let scales = site.site.made.iter().map(|m| m.scale * m.scale).sum::<f64>();
+            let scale = scales / site.site.made.len().max(1) as f64;
+            site.weighs = vec![self.runs * scale / sum.max(f64::MIN_POSITIVE); outputs];
         }
         let each = gone.iter().zip(lost);
         self.units = each

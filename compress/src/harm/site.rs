@@ -4,6 +4,7 @@ use secateur_engine::ir::{AttrValue, Model, Node, ValueId};
 
 use crate::math::layout::{Cell, Layout};
 use crate::observe::taps::{Auto, Conv, How, Tap, products};
+use crate::recover::own;
 use crate::weights::Weight;
 
 /// A weight as matrices whose columns can be set right when others go.
@@ -65,7 +66,10 @@ impl Site {
             .map(|p| made(&model.graph[p.node], p.input))
             .collect();
         let alike = found.iter().all(|p| p.tap == first);
-        let shifted = found.iter().all(|p| shifted(model, &model.graph[p.node]));
+        let outputs = layout.groups * layout.outputs;
+        let shifted = found
+            .iter()
+            .all(|p| p.input > 0 && shifted(model, &model.graph[p.node], outputs));
         let window = layout.columns / layout.inputs.max(1);
         let taps = (0..window).map(|place| Tap1 { part: 0, place });
         alike.then_some(Site {
@@ -138,7 +142,7 @@ impl Site {
                 axis: Axis::Channels,
                 scale: 1.0,
             }],
-            shifted: shifted(model, node),
+            shifted: shifted(model, node, layout.groups * layout.outputs),
             layout: layout.clone(),
             parts,
         })
@@ -201,12 +205,13 @@ fn made(node: &Node, input: usize) -> Option<Made> {
     Some(Made { value, axis, scale })
 }
 
-/// Whether constants are added to what `node` makes: by itself, or by all that reads it.
-fn shifted(model: &Model, node: &Node) -> bool {
+/// Whether a constant of its own, an element for each of `outputs`, is added to what `node` makes, by itself or by all that reads it: the fit
+/// sets no other right.
+fn shifted(model: &Model, node: &Node, outputs: usize) -> bool {
     let g = &model.graph;
     let links = g.links();
-    let held = |v| links.producer(v).is_some_and(|(n, _)| g[n].is("Constant"));
-    let constant = |v: &Option<ValueId>| v.is_some_and(|v| g.konst(v).is_some() || held(v));
+    let long = |t: secateur_engine::Tensor| t.len() == outputs && t.dims().last() == Some(&outputs);
+    let constant = |v: &Option<ValueId>| v.and_then(|v| own(model, &links, v)).is_some_and(long);
     if !node.is("MatMul") && node.inputs.get(2).is_some_and(constant) {
         return true;
     }

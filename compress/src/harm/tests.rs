@@ -256,3 +256,47 @@ fn what_is_not_finite_is_an_error() {
     let none = harms(&model, Piece::Neuron, &[], 1).unwrap_err().to_string();
     assert!(none.contains("no examples"), "{none}");
 }
+
+#[test]
+fn inputs_that_depend_on_each_other_far_from_zero_are_no_error() {
+    let x = [200, 6];
+    let [down, up, out] = [of(1, &[6, 3]), of(2, &[3, 24]), of(3, &[24, 4])];
+    let model = model(&x, |m, x| {
+        let h = layer(m, "MatMul", x, ("down", down), &[]);
+        let h = layer(m, "MatMul", h, ("up", up), &[]);
+        let h = layer(m, "Add", h, ("far", Tensor::of(&[24], vec![100f32; 24])), &[]);
+        let y = layer(m, "MatMul", h, ("out", out), &[]);
+        vec![layer(m, "Add", y, ("bias", of(4, &[4])), &[])]
+    });
+    let harms = harms(&model, Piece::Neuron, &runs(&x, 40), 1).unwrap();
+    let lost = curve(&model, &harms, "up[1]");
+    // Three of them make the others.
+    assert!(lost.at(21) < 0.01 * lost.at(24), "{:?}", lost.lost);
+}
+
+#[test]
+fn any_number_of_threads_finds_the_same_of_several_groups() {
+    let x = [5, 6];
+    let model = model(&x, |m, x| {
+        let widths = [6, 9, 7, 8, 4];
+        let pairs = widths.windows(2).enumerate();
+        vec![pairs.fold(x, |x, (i, w)| {
+            layer(
+                m,
+                "MatMul",
+                x,
+                (&format!("w{i}"), of(i as u64, &[w[0], w[1]])),
+                &[],
+            )
+        })]
+    });
+    let runs = runs(&x, 40);
+    let all = |threads| {
+        let harms = harms(&model, Piece::Neuron, &runs, threads).unwrap();
+        let found = groups(&model, &Sizes::new()).unwrap();
+        let which: Vec<usize> = (0..found.groups.len()).collect();
+        harms.curves(&found, &which).unwrap()
+    };
+    assert_eq!(all(1).len(), 3);
+    assert_eq!(all(1), all(4));
+}

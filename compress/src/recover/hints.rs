@@ -76,7 +76,8 @@ impl Walk<'_> {
         graph[id].is("Add") && inputs().any(|v| graph.konst(*v).is_some()) && inputs().any(made)
     }
 
-    /// Sums both of whose summands follow from what one and the same node with weights makes: blocks, and what goes round them.
+    /// Sums both of whose summands follow from what one and the same node with weights makes, and one of which follows from others besides:
+    /// blocks, and what goes round them.
     fn sums(&self) -> HashSet<ValueId> {
         let graph = &self.model.graph;
         // By value the numbers of the nodes with weights that it follows from, as bits.
@@ -85,8 +86,11 @@ impl Walk<'_> {
         for (id, node) in graph.iter() {
             let known = node.inputs.iter().flatten().filter_map(|v| from.get(v));
             let mut all = known.clone().fold(vec![], |all, one| joined(all, one));
-            let both = || known.clone().cloned().reduce(shared).unwrap_or_default();
-            if node.is("Add") && known.clone().count() == 2 && both().iter().any(|bits| *bits != 0) {
+            if let [a, b] = known.clone().collect::<Vec<_>>()[..]
+                && node.is("Add")
+                && a != b
+                && a.iter().zip(b).any(|(a, b)| a & b != 0)
+            {
                 found.extend(node.outputs.iter().flatten());
             }
             if self.is_weighted(id) {
@@ -124,11 +128,6 @@ fn joined(mut all: Vec<u64>, more: &[u64]) -> Vec<u64> {
     all.resize(all.len().max(more.len()), 0);
     all.iter_mut().zip(more).for_each(|(a, b)| *a |= b);
     all
-}
-
-/// The bits of both.
-fn shared(a: Vec<u64>, b: Vec<u64>) -> Vec<u64> {
-    a.into_iter().zip(b).map(|(a, b)| a & b).collect()
 }
 
 /// The terms of `course` but those that compare a value which `model` has no more, or in another shape than the teacher.

@@ -22,6 +22,7 @@ pub use error::{RecoverError, RecoverErrorKind};
 pub use hints::hints;
 use hints::learnable;
 pub use norms::renormalize;
+pub(crate) use put::own;
 pub use refit::{Refitted, refit};
 
 use crate::rounds::{Event, School, Score, Told, Turn};

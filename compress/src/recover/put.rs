@@ -21,7 +21,7 @@ pub(super) fn site(graph: &Graph, v: ValueId) -> Option<Site> {
 }
 
 /// The elements of the constant `v` of the main graph, if only one input reads it.
-pub(super) fn own(model: &Model, links: &Links, v: ValueId) -> Option<Tensor> {
+pub(crate) fn own(model: &Model, links: &Links, v: ValueId) -> Option<Tensor> {
     let alone = links.readers(v).len() == 1 && !links.kept(v);
     let site = site(&model.graph, v).filter(|_| alone)?;
     Some((*site.constant(model)?.tensor).clone())

@@ -386,22 +386,22 @@ fn hints_are_also_the_sums_of_residual_blocks() {
         net.node("MatMul", vec![("up", noise(&[width, 40], 2))], vec![]);
         net.node("Relu", vec![], vec![]);
         net.node("MatMul", vec![("down", noise(&[40, width], 3))], vec![]);
-        // A bias ends no block.
+        // A bias ends no block, nor does what one thing is made of in two ways.
         net.node("Add", vec![("bias", noise(&[width], 4))], vec![]);
         let (g, made) = (&mut net.model.graph, net.at);
+        let [bent, both] = ["bent", "both"].map(|n| g.value(n));
         net.at = g.value("joined");
-        g.node(Node::new(
-            "Add",
-            vec![Some(made), Some(before)],
-            vec![Some(net.at)],
-        ));
+        g.node(Node::new("Tanh", vec![Some(made)], vec![Some(bent)]));
+        for (a, b, y) in [(made, bent, both), (both, before, net.at)] {
+            g.node(Node::new("Add", vec![Some(a), Some(b)], vec![Some(y)]));
+        }
         net.node("Relu", vec![], vec![]);
         net.node("MatMul", vec![("out", noise(&[width, 3], 5))], vec![]);
         net.done()
     };
-    assert_eq!(hints(&block(8), &block(8)), ["joined", "MatMul_out_14"]);
+    assert_eq!(hints(&block(8), &block(8)), ["joined", "MatMul_out_16"]);
     // The sums of a narrower one are others.
-    assert_eq!(hints(&block(8), &block(6)), ["MatMul_out_14"]);
+    assert_eq!(hints(&block(8), &block(6)), ["MatMul_out_16"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use secateur_engine::{Model, Tensor};
 
-use super::Frame;
+use super::{First, Frame};
 use crate::error::MethodError;
 use crate::grain::Piece;
 use crate::groups::{Groups, squares};
@@ -93,6 +93,17 @@ impl Rank {
             scores[g] = curve.scores();
         }
         Ok(scores)
+    }
+
+    /// `first` without the groups of `found` of which nothing is known: they stay.
+    pub(crate) fn known(&self, found: &Groups, first: &First) -> First {
+        let mut first = first.clone();
+        if let Rank::Harms(harms) = self {
+            let unknown = found.groups.iter().enumerate();
+            let unknown = unknown.filter(|(g, _)| !harms.knows(found, *g));
+            unknown.for_each(|(_, g)| drop(first.sizes.remove(&g.name)));
+        }
+        first
     }
 
     /// Something that whoever asked may want to know.

@@ -46,7 +46,10 @@ pub(super) fn decide(
     let found = followed(model, frame)?;
     let groups = match rank {
         Rank::Harms(harms) if trim.scope == Scope::Global => least(&found, (share, first), trim, harms)?,
-        _ => found.choose_of(&rank.scores(&found)?, &trim.shrink(share), first),
+        _ => {
+            let first = rank.known(&found, first);
+            found.choose_of(&rank.scores(&found)?, &trim.shrink(share), &first)
+        }
     };
     Ok(Plan(vec![Change::Narrow(Narrow {
         sizes: frame.sizes.clone(),

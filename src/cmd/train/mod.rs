@@ -116,7 +116,7 @@ impl Job<'_> {
             spec: Spec {
                 groups: &groups,
                 clip: learning.clip(),
-                batch_statistics: how.labelled(),
+                batch_statistics: how.labelled() || start.is_drawn(),
                 segments: learning.segments(),
                 hold_zeros: self.hold_zeros,
                 seed: ui.common.seed as u32,

@@ -59,6 +59,11 @@ impl Start {
         }
     }
 
+    /// Whether the model has first weights, and no statistics yet.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.arch.is_some()
+    }
+
     /// An architecture with sizes that follow from the data, unless they are set.
     fn arch(arch: &'static dyn Arch, set: &[(String, String)], flags: &Learning, ui: &Ui) -> Result<Start> {
         let given = |name: &str| set.iter().rev().find(|(n, _)| n == name)?.1.parse().ok();

@@ -59,7 +59,7 @@ fn multiplied(session: &Session, a: &Tensor, b: &Tensor) -> Result<Vec<f32>, Rec
     made.ok_or_else(|| RecoverError::wrong("expected floats of a product, found none"))
 }
 
-/// Numbers that are put together as rows before they are multiplied, at least.
+/// Numbers that all matrices of a weight put together as rows before they are multiplied, about.
 const CHUNK: usize = 1 << 21;
 
 /// Rows whose products are added up in single precision: so many, or a quarter of the columns, where adding up the sums is much of the work.
@@ -80,6 +80,8 @@ pub(super) struct Fit {
     sole: bool,
     /// What is taken off inputs and what is made of them, so that sums of squares are small; where it knows its bias alone.
     middle: Option<(Vec<f64>, Vec<f64>)>,
+    /// So many numbers may wait.
+    chunk: usize,
     /// Rows that the sums lack yet, and whether they are held back.
     waiting: (Vec<f32>, Vec<f32>, bool),
     sums: [Sums; 2],
@@ -125,6 +127,7 @@ impl Fit {
             bias,
             sole: site.classes.len() == 1,
             middle: None,
+            chunk: CHUNK / (site.stays.len() * site.classes.len()).max(1),
             waiting: Default::default(),
             sums: [Sums::new(n, m), Sums::new(n, m)],
             columns,
@@ -161,7 +164,8 @@ impl Fit {
         self.waiting.0.append(&mut a);
         self.waiting.1.append(&mut y);
         // Sums of few rows would mostly be additions to large matrices.
-        match self.waiting.0.len() >= CHUNK.max(self.width() * self.width() / 2) {
+        let most = self.chunk.max(self.width() * self.width() / 2);
+        match self.waiting.0.len().max(self.waiting.1.len()) >= most {
             true => self.settle(with),
             false => Ok(()),
         }
