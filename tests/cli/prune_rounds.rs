@@ -331,4 +331,9 @@ fn free_sizes_are_set_while_a_model_is_trained_and_come_back() {
     done(&[&asked[..], &["-s", "h=8", "-s", "w=8"]].concat());
     let inputs = |file: &str| done(&["inspect", file])["inputs"].clone();
     assert_eq!(inputs(&a), inputs(&b));
+    // A teacher has the sizes of the examples too.
+    let c = folder.file("c.onnx");
+    let tune = ["finetune", &b, &c, "--teacher", &a, "--task", "none"];
+    done(&[&tune[..], &["--data", "digits", "--epochs", "1"]].concat());
+    assert_eq!(inputs(&a), inputs(&c));
 }

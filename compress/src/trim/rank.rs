@@ -99,9 +99,11 @@ impl Rank {
     pub(crate) fn known(&self, found: &Groups, first: &First) -> First {
         let mut first = first.clone();
         if let Rank::Harms(harms) = self {
-            let unknown = found.groups.iter().enumerate();
-            let unknown = unknown.filter(|(g, _)| !harms.knows(found, *g));
-            unknown.for_each(|(_, g)| drop(first.sizes.remove(&g.name)));
+            for (g, group) in found.groups.iter().enumerate() {
+                if !harms.knows(found, g) {
+                    first.sizes.remove(&group.name);
+                }
+            }
         }
         first
     }

@@ -45,6 +45,6 @@ impl Cmd for Finetune {
             ui,
         };
         job.check()?;
-        job.run(&Start::file(&flags.model, &flags.how.learning, ui)?)
+        job.run(Start::file(&flags.model, &flags.how.learning, ui)?)
     }
 }

@@ -17,6 +17,7 @@ use secateur::train::{Course, Event, Spec, Trainer, portable};
 use serde_json::json;
 
 use super::card::{self, Card};
+use super::recipe::{fitted, freed, sized as sized_by};
 use super::source::InputFlags;
 use super::timing::Trial;
 use super::ui::Ui;
@@ -62,7 +63,7 @@ impl Cmd for Train {
             ui,
         };
         job.check()?;
-        job.run(&Start::arch_or_file(
+        job.run(Start::arch_or_file(
             &flags.model,
             &flags.set,
             &flags.how.learning,
@@ -103,10 +104,14 @@ impl Job<'_> {
         }
     }
 
-    fn run(&self, start: &Start) -> Result<Outcome> {
+    fn run(&self, mut start: Start) -> Result<Outcome> {
         let (how, learning, ui) = (self.how, &self.how.learning, self.ui);
         let optimizer = learning.optimizer()?;
+        let sized = |m: &Model| fitted(&sized_by(m, &ui.common.sizes), start.splits.train.inputs());
         let teacher = how.teacher.as_deref().map(card::load).transpose()?;
+        let (teacher, pupil) = (teacher.as_ref().map(sized), sized(&start.model));
+        let free = std::mem::replace(&mut start.model, pupil);
+        let start = &start;
         let parts = Parts::new(how, start, teacher.as_ref(), ui)?;
         let names = parts.names();
         let (terms, teachers) = (parts.terms(&names), parts.teachers(teacher.as_ref()));
@@ -142,7 +147,7 @@ impl Job<'_> {
             .with_context(|| start.name.clone())?;
         let test = test.map(|t| trainer.score(&t)).transpose();
         let (test, failed) = test.map_or_else(|e| (None, Some(e)), |test| (test, None));
-        let mut model = trainer.model()?;
+        let mut model = freed(trainer.model()?, &free);
         let shown = report::Shown::of(&trainer, test, start.classes.is_some());
         let receipt = Receipt {
             verb: self.verb,
