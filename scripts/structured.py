@@ -43,7 +43,7 @@ REAL = {
         "",
         224,
         f"{SURGEON} --of macs --sparsity 50%",
-        f"--epochs 6 --batch 8 --optimizer lamb --lr 2e-4 --schedule warmup:0.5,0.01+cosine:5.5",
+        f"--epochs 6 --batch 8 {LAMB} --schedule warmup:0.5,0.01+cosine:5.5",
     ),
     "nudenet-yolov8n": (
         "320n.onnx",
